@@ -1,0 +1,1 @@
+//! paxos: to come.

@@ -1,0 +1,14 @@
+//! The words of DESIGN as types: ids, ballots, slots, values, shards and log records.
+//!
+//! Nothing here decides anything; invariants that single values must hold are held by constructors.
+
+mod id;
+mod sets;
+mod value;
+
+pub use id::{Ballot, Epoch, NodeId, Slot, ValueId};
+pub use sets::{NodeSet, ShardSet};
+pub use value::{Code, CodeError, Digest, Record, Shard, ValueMeta};
+
+/// Bytes that are shared and sliced, never copied.
+pub use bytes::Bytes;

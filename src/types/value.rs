@@ -1,0 +1,182 @@
+//! A value as consensus and the log see it: a header replicated in full and a payload in shards.
+
+use super::{Ballot, Bytes, Epoch, Slot, ValueId};
+use bincode::{Decode, Encode};
+use std::fmt;
+use std::str::FromStr;
+use thiserror::Error;
+
+/// k data shards and m parity shards, 1 <= k, k + m <= 32. Replication is k = 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Code {
+    k: u8,
+    m: u8,
+}
+
+/// A code that cannot be.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum CodeError {
+    /// k is 0 or k + m is above 32.
+    #[error("code ({k}, {m}): k must be at least 1 and k + m at most 32")]
+    Range {
+        /// Data shards asked for.
+        k: u8,
+        /// Parity shards asked for.
+        m: u8,
+    },
+    /// Not of the form `3+2`.
+    #[error("code '{0}': write data and parity shards as K+M, for example 3+2")]
+    Syntax(String),
+}
+
+impl Code {
+    /// The code (k, m).
+    ///
+    /// # Errors
+    /// [`CodeError::Range`] unless 1 <= k and k + m <= 32.
+    pub const fn new(k: u8, m: u8) -> Result<Self, CodeError> {
+        if k == 0 || k as u32 + m as u32 > 32 {
+            return Err(CodeError::Range { k, m });
+        }
+        Ok(Self { k, m })
+    }
+
+    /// Data shards.
+    #[must_use]
+    pub const fn k(self) -> u8 {
+        self.k
+    }
+
+    /// Parity shards.
+    #[must_use]
+    pub const fn m(self) -> u8 {
+        self.m
+    }
+
+    /// All shards.
+    #[must_use]
+    pub const fn n(self) -> u8 {
+        self.k + self.m
+    }
+
+    /// Bytes of one shard of a payload of `payload_bytes` (before any padding that a backend
+    /// needs inside): ceil(payload / k).
+    #[must_use]
+    pub const fn shard_bytes(self, payload_bytes: usize) -> usize {
+        payload_bytes.div_ceil(self.k as usize)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}+{}", self.k, self.m)
+    }
+}
+
+impl FromStr for Code {
+    type Err = CodeError;
+
+    fn from_str(text: &str) -> Result<Self, CodeError> {
+        let syntax = || CodeError::Syntax(text.to_owned());
+        let (k, m) = text.split_once('+').ok_or_else(syntax)?;
+        Self::new(
+            k.trim().parse().map_err(|_| syntax())?,
+            m.trim().parse().map_err(|_| syntax())?,
+        )
+    }
+}
+
+/// XXH3-128 of a payload, or XXH3-64 of a shard in the low half.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Digest(pub u128);
+
+impl Digest {
+    /// XXH3-128 of a whole payload.
+    #[must_use]
+    pub fn of(payload: &[u8]) -> Self {
+        Self(xxhash_rust::xxh3::xxh3_128(payload))
+    }
+}
+
+/// What every node knows of a value, whichever shards it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValueMeta {
+    /// Its identity, slot included.
+    pub id: ValueId,
+    /// The configuration epoch it was proposed in.
+    pub epoch: Epoch,
+    /// The code its shards are of; it never changes.
+    pub code: Code,
+    /// Length of the payload before coding.
+    pub payload_bytes: u32,
+    /// Digest of the whole payload.
+    pub digest: Digest,
+    /// The command without its payload; opaque here. Empty for a no-op.
+    pub header: Bytes,
+}
+
+impl ValueMeta {
+    /// The slot it was proposed for.
+    #[must_use]
+    pub const fn slot(&self) -> Slot {
+        self.id.slot
+    }
+}
+
+/// One shard with its digest. `bytes` may be a slice of the value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// 0..n.
+    pub index: u8,
+    /// XXH3-64 of `bytes`.
+    pub digest: u64,
+    /// The shard's bytes.
+    pub bytes: Bytes,
+}
+
+impl Shard {
+    /// A shard of `bytes`, digest computed.
+    #[must_use]
+    pub fn new(index: u8, bytes: Bytes) -> Self {
+        Self { index, digest: xxhash_rust::xxh3::xxh3_64(&bytes), bytes }
+    }
+
+    /// Do the bytes still match the digest?
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        xxhash_rust::xxh3::xxh3_64(&self.bytes) == self.digest
+    }
+}
+
+/// What a node makes durable. The log gives them back in order at start-up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// No ballot below this one will be answered. A candidate's own ballot is one too.
+    Promise {
+        /// The ballot promised.
+        ballot: Ballot,
+    },
+    /// Shards accepted for a value at a ballot. The same value id again adds to its shards
+    /// (union, rule 2) and raises the ballot; another value id of the same slot replaces it.
+    Accept {
+        /// The ballot of acceptance.
+        ballot: Ballot,
+        /// The value.
+        meta: ValueMeta,
+        /// The shards, each intact; empty when the payload is empty or only the ballot rises.
+        shards: Vec<Shard>,
+    },
+    /// Every slot up to and including `slot` is chosen and this node's stored value there is the
+    /// chosen one. A hint that spares work at start-up: it needs no sync of its own.
+    Chosen {
+        /// The last of them.
+        slot: Slot,
+    },
+    /// The incarnation first met under a node id; another one is refused (rule 12).
+    Peer {
+        /// The peer.
+        node: super::NodeId,
+        /// What its data directory was named at its creation.
+        incarnation: u64,
+    },
+}
