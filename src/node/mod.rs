@@ -1,1 +1,3 @@
-//! node: to come.
+//! A real node: the replica machine under tokio, with its socket and disk.
+
+pub mod socket;

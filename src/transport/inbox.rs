@@ -14,6 +14,9 @@ use crate::transport::wire;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
+/// A packet missing among so many last ones means that the path loses packets now.
+const RECENT_PACKETS: u64 = 128;
+
 /// How a packet number was met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
@@ -52,6 +55,8 @@ pub(super) struct Inbox {
     partial_bytes: u64,
     unacked_count: u32,
     ack_now: bool,
+    /// The last acknowledgement is to be sent once more.
+    is_repeating: bool,
     ack_deadline: Option<Instant>,
     largest_received_at: Instant,
 }
@@ -233,7 +238,11 @@ impl Inbox {
         let window = free.min(config.max_reassembly_bytes_per_peer as u64);
         let window = u32::try_from(window).unwrap_or(u32::MAX);
         wire::put_ack(out, &self.packets, delay, window, ranges);
-        (self.ack_now, self.ack_deadline, self.unacked_count) = (false, None, 0);
+        (self.ack_deadline, self.unacked_count) = (None, 0);
+        // One acknowledgement answers a whole burst: where packets get lost, losing it would cost
+        // the sender a timeout, so it goes twice.
+        self.is_repeating = !self.is_repeating && self.has_recent_gap();
+        self.ack_now = self.is_repeating;
         true
     }
 
@@ -253,6 +262,14 @@ impl Inbox {
             assert!(!self.done.contains(*id), "message {id} is done and incomplete");
             assert!(partial.bytes.len() <= partial.total as usize, "message {id} too long");
             partial.received.check_invariants();
+        }
+    }
+
+    fn has_recent_gap(&self) -> bool {
+        let mut ranges = self.packets.descending();
+        match (ranges.next(), ranges.next()) {
+            (Some((_, end)), Some((_, below))) => end - below <= RECENT_PACKETS,
+            (_, None) | (None, _) => false,
         }
     }
 
