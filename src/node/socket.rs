@@ -106,10 +106,14 @@ impl NodeSocket {
         config: SocketConfig,
         netem: Option<Netem>,
     ) -> Result<Self, SocketError> {
-        let explain = |source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => SocketError::AddressInUse { address },
-            io::ErrorKind::AddrNotAvailable => SocketError::AddressNotAvailable { address },
-            _ => SocketError::Open { address, source },
+        let explain = |source: io::Error| {
+            if source.kind() == io::ErrorKind::AddrInUse {
+                SocketError::AddressInUse { address }
+            } else if source.kind() == io::ErrorKind::AddrNotAvailable {
+                SocketError::AddressNotAvailable { address }
+            } else {
+                SocketError::Open { address, source }
+            }
         };
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))
             .map_err(explain)?;
