@@ -84,7 +84,7 @@ impl World {
     /// Goes to the next time at which something happens; false when nothing will before `end`.
     fn step(&mut self, end: Instant) -> bool {
         self.steps += 1;
-        if self.steps % 64 == 0 {
+        if self.steps.is_multiple_of(64) {
             self.check_invariants();
         }
         let timers = self.nodes.values().map(Transport::poll_timeout);
