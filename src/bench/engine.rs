@@ -231,17 +231,16 @@ impl<'a> Engine<'a> {
 
     /// Starts operations in idle sessions; gives the time when the next one is due.
     fn start_idle(&mut self) -> Option<Instant> {
+        // Noticed even while no session is free: the drain must have an end.
+        let is_over = self.until.is_some_and(|until| Instant::now() >= until);
+        self.is_exhausted |= is_over || self.quota == 0 || self.planner.is_exhausted();
         while let Some(client) = self.idle.last().copied() {
             if self.is_exhausted {
                 return None;
             }
             let now = Instant::now();
             let due = match &self.arrivals {
-                Some(schedule) if schedule.next_due() > now => {
-                    // A window may end before the next arrival.
-                    self.is_exhausted = self.until.is_some_and(|until| now >= until);
-                    return Some(schedule.next_due());
-                }
+                Some(schedule) if schedule.next_due() > now => return Some(schedule.next_due()),
                 Some(schedule) => schedule.next_due(),
                 None => now,
             };

@@ -53,6 +53,52 @@ impl Zipfian {
     }
 }
 
+/// Exactly Zipf-distributed ranks 0..items, θ = 0.99, by rejection-inversion (Hörmann and
+/// Derflinger, 1996): Gray's formula gives the top tenth of 1000 ranks 69.6 % where θ = 0.99 gives
+/// 68.5 %. Needs no ζ, so it starts and grows at once.
+#[derive(Clone, Debug)]
+pub struct TrueZipfian {
+    items: u64,
+    integral_low: f64,
+    integral_high: f64,
+    shortcut: f64,
+}
+
+impl TrueZipfian {
+    /// Ranks 0..`items`.
+    #[must_use]
+    pub fn new(items: u64) -> Self {
+        assert!(items > 0, "a Zipf distribution needs at least one item");
+        Self {
+            items,
+            integral_low: integral(1.5) - 1.0,
+            integral_high: integral(items as f64 + 0.5),
+            shortcut: 2.0 - integral_inverse(integral(2.5) - 2_f64.powf(-THETA)),
+        }
+    }
+
+    /// Raises the number of items.
+    pub fn grow(&mut self, items: u64) {
+        if items > self.items {
+            self.items = items;
+            self.integral_high = integral(items as f64 + 0.5);
+        }
+    }
+
+    /// The next rank.
+    pub fn next(&self, rng: &mut Rng) -> u64 {
+        loop {
+            let u = self.integral_high + rng.unit() * (self.integral_low - self.integral_high);
+            let x = integral_inverse(u);
+            let rank = floor(x + 0.5).clamp(1, self.items);
+            let k = rank as f64;
+            if k - x <= self.shortcut || u >= integral(k + 0.5) - k.powf(-THETA) {
+                return rank - 1;
+            }
+        }
+    }
+}
+
 /// Draws key numbers for requests on existing records.
 #[derive(Clone, Debug)]
 pub enum KeyChooser {
@@ -77,7 +123,7 @@ pub enum KeyChooser {
         /// The first number.
         low: u64,
         /// Over the existing records; grows with inserts.
-        zipf: Zipfian,
+        zipf: TrueZipfian,
     },
     /// The newest record hottest.
     Latest {
@@ -280,6 +326,15 @@ pub fn exponential(gamma: f64, rng: &mut Rng) -> u64 {
     floor(-(1.0 - rng.unit()).ln() / gamma)
 }
 
+/// The integral of x^-θ from 1 to `x`.
+fn integral(x: f64) -> f64 {
+    ((1.0 - THETA) * x.ln()).exp_m1() * ALPHA
+}
+
+fn integral_inverse(area: f64) -> f64 {
+    (((1.0 - THETA) * area).max(-1.0).ln_1p() * ALPHA).exp()
+}
+
 /// ζ(to) from ζ(from), the terms from + 1 to `to` added.
 fn zeta(from: u64, to: u64, known: f64) -> f64 {
     (from..to).fold(known, |sum, index| sum + 1.0 / (index as f64 + 1.0).powf(THETA))
@@ -306,3 +361,7 @@ const HALF_POW_THETA: f64 = 0.503_477_775_028_359_4;
 const SCRAMBLED_ITEMS: u64 = 10_000_000_000;
 /// ζ(10^10), as YCSB states it.
 const SCRAMBLED_ZETA: f64 = 26.469_028_201_783_02;
+
+#[cfg(test)]
+#[path = "generator_tests.rs"]
+mod tests;

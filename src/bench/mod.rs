@@ -18,7 +18,7 @@ mod target;
 mod workload;
 
 pub use engine::{BenchError, PhaseConfig, Progress, run_phase};
-pub use generator::{AcknowledgedCounter, KeyChooser, Length, Zipfian};
+pub use generator::{AcknowledgedCounter, KeyChooser, Length, TrueZipfian, Zipfian};
 pub use history::{History, HistoryError};
 pub use keys::{fnv_hash, key_name};
 pub use measure::{Metric, SeriesPoint};

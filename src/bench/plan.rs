@@ -2,7 +2,7 @@
 //!
 //! It does not touch the store. Source: YCSB's `CoreWorkload.doInsert` and `doTransaction*`.
 
-use super::generator::{AcknowledgedCounter, KeyChooser, Length, Zipfian};
+use super::generator::{AcknowledgedCounter, KeyChooser, Length, TrueZipfian, Zipfian};
 use super::keys::key_name;
 use super::workload::{InsertOrder, RequestDistribution, ScanDistribution, Workload};
 use crate::rng::Rng;
@@ -97,10 +97,15 @@ impl Planner {
         }
     }
 
+    /// All records loaded?
+    pub fn is_exhausted(&self) -> bool {
+        self.phase == Phase::Load && self.next_load == self.load_end
+    }
+
     /// The next operation; None when all records are loaded.
     pub fn next(&mut self) -> Option<Plan> {
         let kind = match self.phase {
-            Phase::Load if self.next_load == self.load_end => return None,
+            Phase::Load if self.is_exhausted() => return None,
             Phase::Load => Kind::Insert,
             Phase::Run => self.next_kind(),
         };
@@ -143,7 +148,7 @@ fn key_chooser(workload: &Workload) -> KeyChooser {
         RequestDistribution::Uniform => KeyChooser::Uniform { low, count },
         RequestDistribution::Zipfian => KeyChooser::scrambled(low, count + new_keys(workload)),
         RequestDistribution::ZipfianTrue => {
-            KeyChooser::ZipfianTrue { low, zipf: Zipfian::new(workload.record_count - low) }
+            KeyChooser::ZipfianTrue { low, zipf: TrueZipfian::new(workload.record_count - low) }
         }
         RequestDistribution::Latest => {
             KeyChooser::Latest { zipf: Zipfian::new((workload.record_count - 1).max(1)) }

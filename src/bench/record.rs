@@ -222,3 +222,7 @@ fn split_field<'a>(rest: &'a [u8], name: &[u8]) -> Result<(&'a [u8], &'a [u8]), 
 /// Different places a field can start at in the pool.
 const POOL_OFFSETS: usize = 1 << 20;
 const INTEGRITY_SEED: u64 = 0x6469_7374_6b76;
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;
