@@ -5,13 +5,16 @@
 //! is free for waits, and its latency is given from when it was due as well. Invariant: each
 //! session has at most one operation at the target; a phase ends with none or says so as errors.
 
+use super::arrivals::Schedule;
+use super::choices::UpdateMode;
+use super::cpu_time::CpuTime;
 use super::history::{Entry, History, HistoryError};
 use super::measure::{Metric, Recorder, Sample};
 use super::plan::{Kind, Phase, Plan, Planner};
 use super::record::Records;
 use super::report::PhaseReport;
 use super::target::{Target, TargetCompletion, TargetError, TargetOp, TargetOutcome};
-use super::workload::{Arrivals, UpdateMode, Workload};
+use super::workload::Workload;
 use crate::rng::Rng;
 use crate::types::{Bytes, Digest};
 use std::borrow::Cow;
@@ -266,7 +269,8 @@ impl<'a> Engine<'a> {
         if now >= self.from {
             self.quota -= 1;
             let free_since = self.sessions[client].free_since.max(self.from);
-            self.recorder.lag(now.saturating_duration_since(due.max(free_since)));
+            let ready = if self.arrivals.is_some() { due.max(free_since) } else { free_since };
+            self.recorder.lag(now.saturating_duration_since(ready));
         }
         self.submit_first(client, plan, now, due);
         true
@@ -499,68 +503,6 @@ impl<'a> Engine<'a> {
     }
 }
 
-/// When operations are due under a target rate.
-struct Schedule {
-    origin: Instant,
-    rate: f64,
-    arrivals: Arrivals,
-    due_seconds: f64,
-    count: u64,
-    rng: Rng,
-}
-
-impl Schedule {
-    fn new(origin: Instant, rate: f64, arrivals: Arrivals, rng: Rng) -> Self {
-        Self { origin, rate, arrivals, due_seconds: 0.0, count: 0, rng }
-    }
-
-    fn next_due(&self) -> Instant {
-        self.origin + Duration::from_secs_f64(self.due_seconds)
-    }
-
-    fn advance(&mut self) {
-        self.count += 1;
-        self.due_seconds = match self.arrivals {
-            Arrivals::Fixed => self.count as f64 / self.rate,
-            // 1 - u is in (0, 1]: no logarithm of 0.
-            Arrivals::Poisson => self.due_seconds - (1.0 - self.rng.unit()).ln() / self.rate,
-        };
-    }
-}
-
-/// CPU seconds used so far, by this thread and by this process, where the system says so.
-#[derive(Clone, Copy)]
-struct CpuTime {
-    thread: Option<f64>,
-    process: Option<f64>,
-}
-
-impl CpuTime {
-    fn now() -> Self {
-        let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-        let nanos =
-            schedstat.as_deref().and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
-        let stat = std::fs::read_to_string("/proc/self/stat").ok();
-        Self { thread: nanos.map(|nanos| nanos / 1e9), process: stat.and_then(process_seconds) }
-    }
-
-    /// Thread and process seconds since `self`.
-    fn elapsed(self) -> (Option<f64>, Option<f64>) {
-        let now = Self::now();
-        let since = |to: Option<f64>, from: Option<f64>| Some(to? - from?);
-        (since(now.thread, self.thread), since(now.process, self.process))
-    }
-}
-
-/// User and system time in a `/proc/<pid>/stat`, in seconds.
-fn process_seconds(stat: String) -> Option<f64> {
-    // The command's name in parentheses may hold blanks: fields count from behind it.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let user: f64 = fields.next()?.parse().ok()?;
-    let system: f64 = fields.next()?.parse().ok()?;
-    Some((user + system) / TICKS_PER_SECOND)
-}
-
 fn metric(kind: Kind) -> Metric {
     match kind {
         Kind::Read => Metric::Read,
@@ -588,8 +530,6 @@ fn digest_text(value: &[u8]) -> String {
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// Load and run draw different sequences from one seed.
 const PHASE_SALT: [u64; 2] = [0x6c6f_6164, 0x7275_6e00];
-/// What Linux shows its user space on every architecture this builds for.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 #[cfg(test)]
 #[path = "engine_tests.rs"]

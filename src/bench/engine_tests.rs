@@ -281,6 +281,9 @@ fn reports_survive_json_and_keep_whole_histograms() {
     let histogram = decode_histogram(phase.metrics[0].histogram.as_ref().unwrap()).unwrap();
     assert_eq!(histogram.len(), count(&phase, Metric::Read));
     assert!(decode_histogram("not one").is_err());
+    let mut hlog = Vec::new();
+    phase.write_hlog(&mut hlog).unwrap();
+    assert!(String::from_utf8(hlog).unwrap().contains("Tag=READ,"));
     let report = BenchReport {
         schema_version: BenchReport::SCHEMA_VERSION,
         seed: 1,

@@ -244,7 +244,7 @@ impl AcknowledgedCounter {
     }
 
     /// The next number to insert. Its window grows by one: callers bound their outstanding inserts.
-    pub fn next(&mut self) -> u64 {
+    pub fn issue(&mut self) -> u64 {
         self.window.push_back(false);
         self.next += 1;
         self.next - 1

@@ -112,7 +112,7 @@ fn sequential_goes_round() {
 fn inserts_are_acknowledged_in_any_order() {
     let mut counter = AcknowledgedCounter::new(10);
     assert_eq!(counter.last(), 9);
-    let numbers: Vec<u64> = (0..4).map(|_| counter.next()).collect();
+    let numbers: Vec<u64> = (0..4).map(|_| counter.issue()).collect();
     assert_eq!(numbers, [10, 11, 12, 13]);
     for (number, last) in [(12, 9), (10, 10), (13, 10), (11, 13)] {
         counter.acknowledge(number);
@@ -124,7 +124,7 @@ fn inserts_are_acknowledged_in_any_order() {
 #[should_panic(expected = "acknowledged twice")]
 fn an_insert_is_acknowledged_once() {
     let mut counter = AcknowledgedCounter::new(1);
-    let number = counter.next();
+    let number = counter.issue();
     counter.acknowledge(number);
     counter.acknowledge(number);
 }

@@ -5,6 +5,9 @@
 //! operations, failures are never throughput, and nothing here knows what a cluster is. Source:
 //! YCSB's core workload, whose names and defaults are kept; what is ours is called `distkv.*`.
 
+mod arrivals;
+mod choices;
+mod cpu_time;
 mod engine;
 mod generator;
 mod history;
@@ -17,6 +20,10 @@ mod report;
 mod target;
 mod workload;
 
+pub use choices::{
+    Arrivals, InsertOrder, Interval, LengthDistribution, RecordFormat, RequestDistribution,
+    ScanDistribution, UpdateMode,
+};
 pub use engine::{BenchError, PhaseConfig, Progress, run_phase};
 pub use generator::{AcknowledgedCounter, KeyChooser, Length, TrueZipfian, Zipfian};
 pub use history::{History, HistoryError};
@@ -30,7 +37,5 @@ pub use report::{
 };
 pub use target::{MemoryTarget, Target, TargetCompletion, TargetError, TargetOp, TargetOutcome};
 pub use workload::{
-    Arrivals, CLIENTS_MAX, InsertOrder, Interval, LengthDistribution, Proportions, RecordFormat,
-    RequestDistribution, ScanDistribution, UpdateMode, VALUE_BYTES_MAX, Workload, WorkloadError,
-    WorkloadWarning,
+    CLIENTS_MAX, Proportions, VALUE_BYTES_MAX, Workload, WorkloadError, WorkloadWarning,
 };

@@ -2,9 +2,10 @@
 //!
 //! It does not touch the store. Source: YCSB's `CoreWorkload.doInsert` and `doTransaction*`.
 
+use super::choices::{InsertOrder, RequestDistribution, ScanDistribution};
 use super::generator::{AcknowledgedCounter, KeyChooser, Length, TrueZipfian, Zipfian};
 use super::keys::key_name;
-use super::workload::{InsertOrder, RequestDistribution, ScanDistribution, Workload};
+use super::workload::Workload;
 use crate::rng::Rng;
 use crate::types::Bytes;
 use serde::{Deserialize, Serialize};
@@ -114,7 +115,7 @@ impl Planner {
                 self.next_load += 1;
                 self.next_load - 1
             }
-            (Phase::Run, Kind::Insert) => self.inserts.next(),
+            (Phase::Run, Kind::Insert) => self.inserts.issue(),
             (Phase::Run, Kind::Read | Kind::Update | Kind::Scan | Kind::ReadModifyWrite) => {
                 self.chooser.next(self.inserts.last(), &mut self.rng)
             }

@@ -5,8 +5,9 @@
 //! of the pool: nothing is copied. With `dataintegrity` a field's bytes follow from key and field
 //! number alone, whatever the seed of the run, so that any later run can verify them.
 
+use super::choices::{LengthDistribution, RecordFormat};
 use super::generator::Length;
-use super::workload::{LengthDistribution, RecordFormat, Workload};
+use super::workload::Workload;
 use crate::rng::Rng;
 use crate::types::Bytes;
 use thiserror::Error;

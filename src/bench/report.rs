@@ -2,15 +2,21 @@
 //!
 //! Histograms are HdrHistogram V2 in base64, so percentiles can be derived and trials merged later.
 
+use super::choices::{RequestDistribution, UpdateMode};
 use super::measure::{Metric, SeriesPoint, micros};
 use super::plan::Phase;
-use super::workload::{RequestDistribution, UpdateMode, Workload};
+use super::workload::Workload;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Deserializer, Serializer as _, V2Serializer};
+use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
+use hdrhistogram::serialization::{
+    Deserializer, Serializer as _, V2DeflateSerializer, V2Serializer,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::io::Write;
+use std::time::Duration;
 use thiserror::Error;
 
 /// A whole bench.
@@ -37,6 +43,30 @@ pub struct BenchReport {
 impl BenchReport {
     /// Version of the format written by this code.
     pub const SCHEMA_VERSION: u32 = 1;
+}
+
+impl PhaseReport {
+    /// The phase's good latencies as an HdrHistogram interval log (`.hlog`): one line per kind,
+    /// tagged with it, over the whole window, in nanoseconds.
+    ///
+    /// # Errors
+    /// [`HistogramError`] when a histogram of the report is none, or `out` cannot be written.
+    pub fn write_hlog<W: Write>(&self, out: &mut W) -> Result<(), HistogramError> {
+        let refused = |error: &dyn fmt::Debug| HistogramError(format!("{error:?}"));
+        let mut serializer = V2DeflateSerializer::new();
+        let mut log = IntervalLogWriterBuilder::new()
+            .begin_log_with(out, &mut serializer)
+            .map_err(|error| refused(&error))?;
+        for metric in &self.metrics {
+            let Some(text) = &metric.histogram else { continue };
+            let histogram = decode_histogram(text)?;
+            let name = metric.metric.to_string();
+            let wall = Duration::from_secs_f64(self.wall_seconds);
+            log.write_histogram(&histogram, Duration::ZERO, wall, Tag::new(&name))
+                .map_err(|error| refused(&error))?;
+        }
+        Ok(())
+    }
 }
 
 /// One phase.

@@ -132,19 +132,21 @@ pub fn run(args: &BenchArgs) -> Result<(), BenchCommandError> {
     if let Some(path) = &args.json {
         write_json(path, &report)?;
     }
+    if report.workload.histogram_file_output {
+        write_hlogs(args, &report)?;
+    }
     print!("{report}");
     Ok(())
 }
 
 /// THE SEAM: opens what the bench drives, with `clients` sessions numbered from 0.
 fn open_target(args: &BenchArgs, clients: usize) -> Result<Box<dyn Target>, BenchCommandError> {
-    match &args.cluster {
-        Some(cluster) if !args.dry_run => Err(BenchCommandError::Cluster {
-            cluster: cluster.display().to_string(),
-            reason: format!("no client driver for {clients} sessions in this build; use --dry-run"),
-        }),
-        Some(_) | None => Ok(Box::new(MemoryTarget::new())),
+    if args.dry_run {
+        return Ok(Box::new(MemoryTarget::new()));
     }
+    let cluster = args.cluster.as_ref().map_or_else(String::new, |path| path.display().to_string());
+    let reason = format!("no client driver for {clients} sessions in this build; use --dry-run");
+    Err(BenchCommandError::Cluster { cluster, reason })
 }
 
 fn phase_config(args: &BenchArgs, workload: &Workload) -> PhaseConfig {
@@ -191,6 +193,20 @@ fn write_json(path: &Path, report: &BenchReport) -> Result<(), BenchCommandError
     std::fs::write(path, text + "\n").map_err(|error| refused(error.to_string()))
 }
 
+/// One `.hlog` per phase, beside the JSON result or else in the current folder.
+fn write_hlogs(args: &BenchArgs, report: &BenchReport) -> Result<(), BenchCommandError> {
+    let base = args.json.clone().unwrap_or_else(|| PathBuf::from("bench.json"));
+    for phase in &report.phases {
+        let path = base.with_extension(format!("{}.hlog", phase.phase));
+        let refused =
+            |reason: String| BenchCommandError::Result { file: path.display().to_string(), reason };
+        let mut text = Vec::new();
+        phase.write_hlog(&mut text).map_err(|error| refused(error.to_string()))?;
+        std::fs::write(&path, text).map_err(|error| refused(error.to_string()))?;
+    }
+    Ok(())
+}
+
 /// Seconds as `30`, `2.5`, `500ms`, `30s` or `2m`.
 fn seconds(text: &str) -> Result<Duration, String> {
     let text = text.trim();
@@ -219,3 +235,64 @@ Examples:
       -p target=500 --clients 64 --operations 20000
   What the generator itself costs per operation:
     distkv bench --workload workloads/workloadb --clients 64 --operations 1000000 --dry-run";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: BenchArgs,
+    }
+
+    fn args(text: &str) -> BenchArgs {
+        Command::try_parse_from(text.split(' ')).unwrap().args
+    }
+
+    #[test]
+    fn a_dry_run_writes_its_result_history_and_logs() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let workload = concat!(env!("CARGO_MANIFEST_DIR"), "/workloads/workloadf");
+        let text = format!(
+            "bench --workload {workload} -p recordcount=50 -p hdrhistogram.fileoutput=true \
+             --clients 4 --operations 200 --dry-run --json {} --history {}",
+            at("r.json"),
+            at("h.jsonl")
+        );
+        run(&args(&text)).unwrap();
+        let report = std::fs::read_to_string(at("r.json")).unwrap();
+        let report: BenchReport = serde_json::from_str(&report).unwrap();
+        assert!(report.is_dry_run && report.clients == 4);
+        assert_eq!((report.phases[0].operations, report.phases[1].operations), (50, 200));
+        assert!(std::fs::read_to_string(at("h.jsonl")).unwrap().lines().count() >= 250);
+        assert!(folder.path().join("r.load.hlog").exists());
+        assert!(folder.path().join("r.run.hlog").exists());
+    }
+
+    #[test]
+    fn a_duration_lifts_the_files_operation_count() {
+        let workload = concat!(env!("CARGO_MANIFEST_DIR"), "/workloads/workloada");
+        let (loaded, _) = Workload::load(Path::new(workload), &[]).unwrap();
+        let config = |extra: &str| {
+            phase_config(&args(&format!("bench --workload {workload} --dry-run{extra}")), &loaded)
+        };
+        assert_eq!(config("").operations, Some(1000));
+        assert_eq!(config(" --duration 2m").operations, None);
+        assert_eq!(config(" --duration 2m").duration, Some(Duration::from_secs(120)));
+        assert_eq!(config(" --duration 5 --operations 7").operations, Some(7));
+        assert_eq!(config(" --operations 0").operations, None);
+    }
+
+    #[test]
+    fn seconds_have_units() {
+        for (text, millis) in [("30", 30_000), ("2.5", 2500), ("500ms", 500), ("2m", 120_000)] {
+            assert_eq!(seconds(text), Ok(Duration::from_millis(millis)));
+        }
+        for bad in ["", "s", "-1", "1h", "1e99", "NaN"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}
