@@ -1,1 +1,41 @@
-//! bench: to come.
+//! The load generator: YCSB workloads against anything that is a [`Target`].
+//!
+//! [`Workload`] is a property file, [`run_phase`] a closed loop of many sessions on one thread (or
+//! an open one at a target rate), [`BenchReport`] its result. Latency is never taken from failed
+//! operations, failures are never throughput, and nothing here knows what a cluster is. Source:
+//! YCSB's core workload, whose names and defaults are kept; what is ours is called `distkv.*`.
+
+mod arrivals;
+mod choices;
+mod cpu_time;
+mod engine;
+mod generator;
+mod history;
+mod keys;
+mod measure;
+mod plan;
+mod properties;
+mod record;
+mod report;
+mod target;
+mod workload;
+
+pub use choices::{
+    Arrivals, InsertOrder, Interval, LengthDistribution, RecordFormat, RequestDistribution,
+    ScanDistribution, UpdateMode,
+};
+pub use engine::{BenchError, PhaseConfig, Progress, run_phase};
+pub use generator::{AcknowledgedCounter, KeyChooser, Length, TrueZipfian, Zipfian};
+pub use history::{History, HistoryError};
+pub use keys::{fnv_hash, key_name};
+pub use measure::{Metric, SeriesPoint};
+pub use plan::Phase;
+pub use properties::{Origin, Properties, PropertiesError, Property};
+pub use report::{
+    BenchReport, ErrorCount, HistogramError, LatencySummary, MetricReport, PhaseReport,
+    decode_histogram,
+};
+pub use target::{MemoryTarget, Target, TargetCompletion, TargetError, TargetOp, TargetOutcome};
+pub use workload::{
+    CLIENTS_MAX, Proportions, VALUE_BYTES_MAX, Workload, WorkloadError, WorkloadWarning,
+};

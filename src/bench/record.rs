@@ -1,0 +1,229 @@
+//! Records as values: their fields in one byte string, cut from a pool of random bytes.
+//!
+//! A record is its field count, then per field name length, name, length and bytes; all numbers are
+//! LEB128. With `distkv.record=raw` it is the only field's bytes, and then a new value is a slice
+//! of the pool: nothing is copied. With `dataintegrity` a field's bytes follow from key and field
+//! number alone, whatever the seed of the run, so that any later run can verify them.
+
+use super::choices::{LengthDistribution, RecordFormat};
+use super::generator::Length;
+use super::workload::Workload;
+use crate::rng::Rng;
+use crate::types::Bytes;
+use thiserror::Error;
+
+/// A value that is no record of this workload.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("a value that is no record of this workload; load the store with the same workload first")]
+pub struct RecordError;
+
+/// Makes, changes and verifies records.
+#[derive(Debug)]
+pub struct Records {
+    format: RecordFormat,
+    field_names: Vec<Vec<u8>>,
+    length: Length,
+    bytes_max: usize,
+    pool: Bytes,
+    is_deterministic: bool,
+    /// Stamped into each written field, so that no two values of a history are alike.
+    stamp: Option<u64>,
+    rng: Rng,
+}
+
+impl Records {
+    /// Records of `workload`; `is_stamped` makes every value unique (where a field is at least 8
+    /// bytes long and data need not follow from the key), at the cost of a copy.
+    #[must_use]
+    pub fn new(workload: &Workload, is_stamped: bool, mut rng: Rng) -> Self {
+        let field_bytes_max = usize::try_from(workload.field_bytes_max()).unwrap_or(usize::MAX);
+        let mut pool = vec![0; POOL_OFFSETS + field_bytes_max];
+        if workload.data_integrity {
+            Rng::new(INTEGRITY_SEED).fill(&mut pool);
+        } else {
+            rng.fill(&mut pool);
+        }
+        let name = |index| format!("{}{index}", workload.field_name_prefix).into_bytes();
+        let field_names: Vec<_> = (0..workload.field_count).map(name).collect();
+        let names_bytes: usize = field_names.iter().map(|name| name.len() + 10).sum();
+        Self {
+            format: workload.record,
+            field_names,
+            length: field_length(workload),
+            bytes_max: names_bytes + field_bytes_max * workload.field_count + 5,
+            pool: Bytes::from(pool),
+            is_deterministic: workload.data_integrity,
+            stamp: (is_stamped && !workload.data_integrity).then_some(0),
+            rng,
+        }
+    }
+
+    /// A new record for `key`.
+    pub fn whole(&mut self, key: &[u8]) -> Bytes {
+        if self.format == RecordFormat::Raw && self.stamp.is_none() {
+            let (from, length) = self.draw(key, 0);
+            return self.pool.slice(from..from + length);
+        }
+        let mut record = Vec::with_capacity(self.bytes_max);
+        if self.format == RecordFormat::Raw {
+            self.append_bytes(&mut record, key, 0);
+            return Bytes::from(record);
+        }
+        append_number(&mut record, self.field_names.len());
+        for index in 0..self.field_names.len() {
+            self.append_field(&mut record, key, index);
+        }
+        Bytes::from(record)
+    }
+
+    /// `old` with field `index` drawn anew.
+    ///
+    /// # Errors
+    /// [`RecordError`] when `old` is no record of this workload.
+    pub fn replace_field(
+        &mut self,
+        key: &[u8],
+        old: &Bytes,
+        index: usize,
+    ) -> Result<Bytes, RecordError> {
+        if self.format == RecordFormat::Raw {
+            return Ok(self.whole(key));
+        }
+        let mut record = Vec::with_capacity(self.bytes_max.max(old.len()));
+        append_number(&mut record, self.field_names.len());
+        let mut rest = self.fields_of(old)?;
+        for at in 0..self.field_names.len() {
+            let (field, after) = split_field(rest, &self.field_names[at])?;
+            if at == index {
+                self.append_field(&mut record, key, at);
+            } else {
+                record.extend_from_slice(&rest[..rest.len() - after.len()]);
+            }
+            assert!(field.len() <= rest.len(), "a field is inside its record");
+            rest = after;
+        }
+        if rest.is_empty() { Ok(Bytes::from(record)) } else { Err(RecordError) }
+    }
+
+    /// The bytes of field `index` of `record`.
+    ///
+    /// # Errors
+    /// [`RecordError`] when it is no record of this workload.
+    pub fn field<'a>(&self, record: &'a [u8], index: usize) -> Result<&'a [u8], RecordError> {
+        if self.format == RecordFormat::Raw {
+            return Ok(record);
+        }
+        let mut rest = self.fields_of(record)?;
+        for name in &self.field_names[..index] {
+            rest = split_field(rest, name)?.1;
+        }
+        Ok(split_field(rest, &self.field_names[index])?.0)
+    }
+
+    /// With `dataintegrity`: is `record` what was written for `key`? Without it, true.
+    #[must_use]
+    pub fn is_intact(&mut self, key: &[u8], record: &[u8]) -> bool {
+        if !self.is_deterministic {
+            return true;
+        }
+        (0..self.field_names.len()).all(|index| {
+            let (from, length) = self.draw(key, index);
+            self.field(record, index) == Ok(&self.pool[from..from + length])
+        })
+    }
+
+    fn fields_of<'a>(&self, record: &'a [u8]) -> Result<&'a [u8], RecordError> {
+        let (count, rest) = split_number(record)?;
+        if count == self.field_names.len() { Ok(rest) } else { Err(RecordError) }
+    }
+
+    fn append_field(&mut self, record: &mut Vec<u8>, key: &[u8], index: usize) {
+        append_number(record, self.field_names[index].len());
+        record.extend_from_slice(&self.field_names[index]);
+        let (from, length) = self.draw(key, index);
+        append_number(record, length);
+        self.append_drawn(record, from, length);
+    }
+
+    fn append_bytes(&mut self, record: &mut Vec<u8>, key: &[u8], index: usize) {
+        let (from, length) = self.draw(key, index);
+        self.append_drawn(record, from, length);
+    }
+
+    fn append_drawn(&mut self, record: &mut Vec<u8>, from: usize, length: usize) {
+        let at = record.len();
+        record.extend_from_slice(&self.pool[from..from + length]);
+        if let Some(stamp) = self.stamp.as_mut().filter(|_| length >= 8) {
+            record[at..at + 8].copy_from_slice(&stamp.to_le_bytes());
+            *stamp += 1;
+        }
+    }
+
+    /// Where in the pool field `index` of a record for `key` comes from, and its length.
+    fn draw(&mut self, key: &[u8], index: usize) -> (usize, usize) {
+        let length = usize::try_from(self.length.next(&mut self.rng)).unwrap_or(usize::MAX);
+        let bits = if self.is_deterministic {
+            xxhash_rust::xxh3::xxh3_64_with_seed(key, index as u64)
+        } else {
+            self.rng.next_u64()
+        };
+        let from = usize::try_from(bits % POOL_OFFSETS as u64).unwrap_or(0);
+        (from, length)
+    }
+}
+
+fn field_length(workload: &Workload) -> Length {
+    let (low, high) = (workload.min_field_length, workload.field_length);
+    match workload.field_length_distribution {
+        LengthDistribution::Constant => Length::Constant(high),
+        LengthDistribution::Uniform => Length::Uniform { low, high },
+        LengthDistribution::Zipfian => Length::zipfian(low, high),
+        LengthDistribution::Histogram => {
+            let mut numbers = workload.field_length_histogram.iter().copied();
+            let block = numbers.next().unwrap_or(1);
+            let sums = numbers.scan(0, |sum, weight| {
+                *sum += weight;
+                Some(*sum)
+            });
+            Length::Histogram { block, sums: sums.collect() }
+        }
+    }
+}
+
+fn append_number(record: &mut Vec<u8>, mut number: usize) {
+    while number >= 0x80 {
+        record.push(number.to_le_bytes()[0] | 0x80);
+        number >>= 7;
+    }
+    record.push(number.to_le_bytes()[0]);
+}
+
+fn split_number(bytes: &[u8]) -> Result<(usize, &[u8]), RecordError> {
+    let mut number = 0;
+    for (index, byte) in bytes.iter().enumerate().take(5) {
+        number |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Ok((number, &bytes[index + 1..]));
+        }
+    }
+    Err(RecordError)
+}
+
+/// The bytes of the field called `name` at the start of `rest`, and what follows it.
+fn split_field<'a>(rest: &'a [u8], name: &[u8]) -> Result<(&'a [u8], &'a [u8]), RecordError> {
+    let (name_bytes, rest) = split_number(rest)?;
+    let (found, rest) = rest.split_at_checked(name_bytes).ok_or(RecordError)?;
+    let (length, rest) = split_number(rest)?;
+    if found != name {
+        return Err(RecordError);
+    }
+    rest.split_at_checked(length).ok_or(RecordError)
+}
+
+/// Different places a field can start at in the pool.
+const POOL_OFFSETS: usize = 1 << 20;
+const INTEGRITY_SEED: u64 = 0x6469_7374_6b76;
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

@@ -1,0 +1,188 @@
+//! What the bench drives: a store seen as operations submitted and completions collected.
+//!
+//! The engine is one thread: it submits operations for many sessions, each with at most one
+//! outstanding, then waits for completions. A target completes every operation exactly once, by a
+//! [`TargetOutcome::Timeout`] at the latest. [`MemoryTarget`] is a store in this process, for tests
+//! and for measuring what the generator itself costs. It is no model of a cluster.
+
+use crate::types::Bytes;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+use thiserror::Error;
+
+/// One operation on the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetOp {
+    /// The value of a key.
+    Read {
+        /// The key.
+        key: Bytes,
+    },
+    /// Writes a whole value, whether the key exists or not.
+    Put {
+        /// The key.
+        key: Bytes,
+        /// The value.
+        value: Bytes,
+    },
+    /// Up to `limit` rows in key order from `start` on.
+    Scan {
+        /// The first key, included.
+        start: Bytes,
+        /// Rows at most.
+        limit: usize,
+    },
+    /// Removes a key.
+    Delete {
+        /// The key.
+        key: Bytes,
+    },
+}
+
+/// How an operation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetOutcome {
+    /// A read's answer; None when the key does not exist.
+    Value {
+        /// The value.
+        value: Option<Bytes>,
+        /// The slot that wrote it, when the store says so.
+        version: Option<u64>,
+    },
+    /// A put or delete took effect.
+    Done {
+        /// The slot it was written at, when the store says so.
+        version: Option<u64>,
+    },
+    /// A scan's answer.
+    Rows {
+        /// Rows returned.
+        row_count: usize,
+        /// Bytes of their values.
+        value_bytes: u64,
+    },
+    /// Refused or failed.
+    Error {
+        /// A short stable name to count it under, such as `unavailable`.
+        kind: Cow<'static, str>,
+        /// May the operation still have taken effect (or yet take it)?
+        is_ambiguous: bool,
+    },
+    /// No answer within the target's own time limit; it may have taken effect.
+    Timeout,
+}
+
+/// The end of one operation.
+#[derive(Clone, Debug)]
+pub struct TargetCompletion {
+    /// The session it was submitted for.
+    pub client: usize,
+    /// How it ended.
+    pub outcome: TargetOutcome,
+    /// When the answer was there (not when it was collected).
+    pub completed_at: Instant,
+}
+
+/// The target as a whole is unusable; single operations fail by their outcome.
+#[derive(Debug, Error)]
+#[error("the store cannot be reached any more: {reason}; check that its nodes run")]
+pub struct TargetError {
+    /// What happened.
+    pub reason: String,
+}
+
+/// A store under measurement.
+pub trait Target {
+    /// Starts `op` for session `client`, which has none outstanding. May only queue it: the engine
+    /// calls [`Target::wait`] after each burst of submissions.
+    fn submit(&mut self, client: usize, op: TargetOp);
+
+    /// Appends completions, returning as soon as there is one, and at `deadline` without any.
+    ///
+    /// # Errors
+    /// [`TargetError`] when no operation can complete any more.
+    fn wait(
+        &mut self,
+        completions: &mut Vec<TargetCompletion>,
+        deadline: Instant,
+    ) -> Result<(), TargetError>;
+}
+
+/// An ordered map in this process that completes everything at once.
+#[derive(Debug, Default)]
+pub struct MemoryTarget {
+    rows: BTreeMap<Bytes, (Bytes, u64)>,
+    version: u64,
+    queue: VecDeque<(usize, TargetOp)>,
+}
+
+impl MemoryTarget {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Keys stored.
+    #[must_use]
+    pub fn key_count(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The value of `key`.
+    #[must_use]
+    pub fn value(&self, key: &[u8]) -> Option<&Bytes> {
+        self.rows.get(key).map(|(value, _)| value)
+    }
+
+    fn apply(&mut self, op: TargetOp) -> TargetOutcome {
+        match op {
+            TargetOp::Read { key } => {
+                let row = self.rows.get(&key);
+                TargetOutcome::Value {
+                    value: row.map(|(value, _)| value.clone()),
+                    version: row.map(|(_, version)| *version),
+                }
+            }
+            TargetOp::Put { key, value } => {
+                self.version += 1;
+                self.rows.insert(key, (value, self.version));
+                TargetOutcome::Done { version: Some(self.version) }
+            }
+            TargetOp::Scan { start, limit } => {
+                let rows = self.rows.range(start..).take(limit);
+                let (row_count, value_bytes) = rows.fold((0, 0), |(count, bytes), (_, row)| {
+                    (count + 1, bytes + row.0.len() as u64)
+                });
+                TargetOutcome::Rows { row_count, value_bytes }
+            }
+            TargetOp::Delete { key } => {
+                self.version += 1;
+                self.rows.remove(&key);
+                TargetOutcome::Done { version: Some(self.version) }
+            }
+        }
+    }
+}
+
+impl Target for MemoryTarget {
+    fn submit(&mut self, client: usize, op: TargetOp) {
+        self.queue.push_back((client, op));
+    }
+
+    fn wait(
+        &mut self,
+        completions: &mut Vec<TargetCompletion>,
+        deadline: Instant,
+    ) -> Result<(), TargetError> {
+        if self.queue.is_empty() {
+            std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
+        }
+        while let Some((client, op)) = self.queue.pop_front() {
+            let outcome = self.apply(op);
+            completions.push(TargetCompletion { client, outcome, completed_at: Instant::now() });
+        }
+        Ok(())
+    }
+}

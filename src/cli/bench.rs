@@ -1,0 +1,298 @@
+//! `distkv bench`: a YCSB workload against a cluster, or against memory to measure the generator.
+
+use crate::bench::{
+    BenchError, BenchReport, History, HistoryError, MemoryTarget, Phase, PhaseConfig, Progress,
+    Target, Workload, WorkloadError, run_phase,
+};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use thiserror::Error;
+
+/// Measures a cluster with a YCSB workload.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct BenchArgs {
+    /// Cluster file (TOML) that names the nodes
+    #[arg(long, value_name = "FILE", required_unless_present = "dry_run")]
+    pub cluster: Option<PathBuf>,
+    /// Workload: a YCSB property file
+    #[arg(long, short = 'P', value_name = "FILE")]
+    pub workload: PathBuf,
+    /// Sets a workload property over the file's, as often as wanted
+    #[arg(short = 'p', value_name = "KEY=VALUE")]
+    pub properties: Vec<String>,
+    /// Load the records, run the operations, or one after the other
+    #[arg(long, value_enum, default_value_t = PhaseChoice::Both)]
+    pub phase: PhaseChoice,
+    /// Sessions, each with one operation outstanding [default: the workload's threadcount]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=crate::bench::CLIENTS_MAX))]
+    pub clients: Option<u64>,
+    /// Measured seconds of the run [default: the workload's maxexecutiontime, or no limit]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub duration: Option<Duration>,
+    /// Operations of the run; 0 for no limit but --duration [default: the workload's
+    /// operationcount, or no limit when --duration is given]
+    #[arg(long, value_name = "COUNT")]
+    pub operations: Option<u64>,
+    /// Seconds to run before measuring
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    pub warmup: Duration,
+    /// Seed of keys, operations and values
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Write the whole result as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write every operation as a JSON line, for consistency checkers
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+    /// Run against memory instead of a cluster: what the generator itself costs
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Which phases to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PhaseChoice {
+    /// Insert the records.
+    Load,
+    /// Run the operations on records loaded before.
+    Run,
+    /// Load, then run.
+    Both,
+}
+
+/// A bench that did not finish.
+#[derive(Debug, Error)]
+pub enum BenchCommandError {
+    /// The workload cannot be run.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
+    /// The bench broke off.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
+    /// The history cannot be written.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// The cluster cannot be reached.
+    #[error("cluster {cluster}: {reason}")]
+    Cluster {
+        /// The cluster file.
+        cluster: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The result cannot be written.
+    #[error("result {file}: {reason}; check the path and the space left on its disk")]
+    Result {
+        /// The file.
+        file: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`BenchCommandError`] that says what to do.
+pub fn run(args: &BenchArgs) -> Result<(), BenchCommandError> {
+    let (workload, warnings) = Workload::load(&args.workload, &args.properties)?;
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
+    let config = phase_config(args, &workload);
+    let mut target = open_target(args, config.clients)?;
+    let mut history = args.history.as_deref().map(History::create).transpose()?;
+    let phases: &[Phase] = match args.phase {
+        PhaseChoice::Load => &[Phase::Load],
+        PhaseChoice::Run => &[Phase::Run],
+        PhaseChoice::Both => &[Phase::Load, Phase::Run],
+    };
+    let mut report = BenchReport {
+        schema_version: BenchReport::SCHEMA_VERSION,
+        seed: args.seed,
+        request_distribution: workload.request_distribution,
+        update: workload.update,
+        clients: config.clients,
+        is_dry_run: args.dry_run,
+        workload,
+        phases: Vec::new(),
+    };
+    for phase in phases {
+        report.phases.push(run_phase(
+            target.as_mut(),
+            &report.workload,
+            *phase,
+            &config,
+            history.as_mut(),
+            &mut progress_printer(report.workload.status_interval_seconds),
+        )?);
+    }
+    if let Some(path) = &args.json {
+        write_json(path, &report)?;
+    }
+    if report.workload.histogram_file_output {
+        write_hlogs(args, &report)?;
+    }
+    print!("{report}");
+    Ok(())
+}
+
+/// THE SEAM: opens what the bench drives, with `clients` sessions numbered from 0.
+fn open_target(args: &BenchArgs, clients: usize) -> Result<Box<dyn Target>, BenchCommandError> {
+    if args.dry_run {
+        return Ok(Box::new(MemoryTarget::new()));
+    }
+    let cluster = args.cluster.as_ref().map_or_else(String::new, |path| path.display().to_string());
+    let reason = format!("no client driver for {clients} sessions in this build; use --dry-run");
+    Err(BenchCommandError::Cluster { cluster, reason })
+}
+
+fn phase_config(args: &BenchArgs, workload: &Workload) -> PhaseConfig {
+    let limit = Duration::from_secs(workload.max_execution_seconds);
+    let operations = match (args.operations, args.duration) {
+        (Some(operations), _) => operations,
+        (None, Some(_)) => 0,
+        (None, None) => workload.operation_count,
+    };
+    PhaseConfig {
+        clients: args
+            .clients
+            .and_then(|clients| usize::try_from(clients).ok())
+            .unwrap_or(workload.thread_count),
+        seed: args.seed,
+        warmup: args.warmup,
+        operations: Some(operations).filter(|operations| *operations > 0),
+        duration: args.duration.or(Some(limit).filter(|limit| !limit.is_zero())),
+        rate: Some(workload.target).filter(|rate| *rate > 0.0),
+        ..PhaseConfig::default()
+    }
+}
+
+fn progress_printer(interval_seconds: u64) -> impl FnMut(Progress) {
+    let mut next = Duration::from_secs(interval_seconds);
+    move |progress| {
+        if progress.elapsed >= next {
+            next = progress.elapsed + Duration::from_secs(interval_seconds);
+            eprintln!(
+                "{} {:.0} s: {} operations, {} failed",
+                progress.phase,
+                progress.elapsed.as_secs_f64(),
+                progress.operations,
+                progress.failures
+            );
+        }
+    }
+}
+
+fn write_json(path: &Path, report: &BenchReport) -> Result<(), BenchCommandError> {
+    let refused =
+        |reason: String| BenchCommandError::Result { file: path.display().to_string(), reason };
+    let text = serde_json::to_string_pretty(report).map_err(|error| refused(error.to_string()))?;
+    std::fs::write(path, text + "\n").map_err(|error| refused(error.to_string()))
+}
+
+/// One `.hlog` per phase, beside the JSON result or else in the current folder.
+fn write_hlogs(args: &BenchArgs, report: &BenchReport) -> Result<(), BenchCommandError> {
+    let base = args.json.clone().unwrap_or_else(|| PathBuf::from("bench.json"));
+    for phase in &report.phases {
+        let path = base.with_extension(format!("{}.hlog", phase.phase));
+        let refused =
+            |reason: String| BenchCommandError::Result { file: path.display().to_string(), reason };
+        let mut text = Vec::new();
+        phase.write_hlog(&mut text).map_err(|error| refused(error.to_string()))?;
+        std::fs::write(&path, text).map_err(|error| refused(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Seconds as `30`, `2.5`, `500ms`, `30s` or `2m`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    let (number, unit) = text.split_at(text.trim_end_matches(char::is_alphabetic).len());
+    let scale = match unit {
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        _ => return Err(format!("'{text}': write seconds as 30, 2.5, 500ms, 30s or 2m")),
+    };
+    number
+        .parse::<f64>()
+        .ok()
+        .and_then(|number| Duration::try_from_secs_f64(number * scale).ok())
+        .filter(|span| *span <= Duration::from_secs(10_000_000))
+        .ok_or_else(|| format!("'{text}': write seconds as 30, 2.5, 500ms, 30s or 2m"))
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Load and run YCSB A with 64 sessions for 30 s after 5 s of warm-up:
+    distkv bench --cluster cluster.toml --workload workloads/workloada \\
+      -p recordcount=100000 --clients 64 --duration 30 --warmup 5 --json a.json
+  Blind puts of 64 KiB, 20,000 of them, at 500 per second:
+    distkv bench --cluster cluster.toml --workload workloads/put-64k \\
+      -p target=500 --clients 64 --operations 20000
+  What the generator itself costs per operation:
+    distkv bench --workload workloads/workloadb --clients 64 --operations 1000000 --dry-run";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: BenchArgs,
+    }
+
+    fn args(text: &str) -> BenchArgs {
+        Command::try_parse_from(text.split(' ')).unwrap().args
+    }
+
+    #[test]
+    fn a_dry_run_writes_its_result_history_and_logs() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let workload = concat!(env!("CARGO_MANIFEST_DIR"), "/workloads/workloadf");
+        let text = format!(
+            "bench --workload {workload} -p recordcount=50 -p hdrhistogram.fileoutput=true \
+             --clients 4 --operations 200 --dry-run --json {} --history {}",
+            at("r.json"),
+            at("h.jsonl")
+        );
+        run(&args(&text)).unwrap();
+        let report = std::fs::read_to_string(at("r.json")).unwrap();
+        let report: BenchReport = serde_json::from_str(&report).unwrap();
+        assert!(report.is_dry_run && report.clients == 4);
+        assert_eq!((report.phases[0].operations, report.phases[1].operations), (50, 200));
+        assert!(std::fs::read_to_string(at("h.jsonl")).unwrap().lines().count() >= 250);
+        assert!(folder.path().join("r.load.hlog").exists());
+        assert!(folder.path().join("r.run.hlog").exists());
+    }
+
+    #[test]
+    fn a_duration_lifts_the_files_operation_count() {
+        let workload = concat!(env!("CARGO_MANIFEST_DIR"), "/workloads/workloada");
+        let (loaded, _) = Workload::load(Path::new(workload), &[]).unwrap();
+        let config = |extra: &str| {
+            phase_config(&args(&format!("bench --workload {workload} --dry-run{extra}")), &loaded)
+        };
+        assert_eq!(config("").operations, Some(1000));
+        assert_eq!(config(" --duration 2m").operations, None);
+        assert_eq!(config(" --duration 2m").duration, Some(Duration::from_secs(120)));
+        assert_eq!(config(" --duration 5 --operations 7").operations, Some(7));
+        assert_eq!(config(" --operations 0").operations, None);
+    }
+
+    #[test]
+    fn seconds_have_units() {
+        for (text, millis) in [("30", 30_000), ("2.5", 2500), ("500ms", 500), ("2m", 120_000)] {
+            assert_eq!(seconds(text), Ok(Duration::from_millis(millis)));
+        }
+        for bad in ["", "s", "-1", "1h", "1e99", "NaN"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}
