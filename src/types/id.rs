@@ -81,18 +81,7 @@ impl Slot {
 
 /// Identity of a proposed value; it never changes when a later leader re-proposes it.
 #[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Encode,
-    Decode,
-    Serialize,
-    Deserialize,
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
 )]
 pub struct ValueId {
     /// The ballot that first proposed it.

@@ -79,10 +79,7 @@ impl FromStr for Code {
     fn from_str(text: &str) -> Result<Self, CodeError> {
         let syntax = || CodeError::Syntax(text.to_owned());
         let (k, m) = text.split_once('+').ok_or_else(syntax)?;
-        Self::new(
-            k.trim().parse().map_err(|_| syntax())?,
-            m.trim().parse().map_err(|_| syntax())?,
-        )
+        Self::new(k.trim().parse().map_err(|_| syntax())?, m.trim().parse().map_err(|_| syntax())?)
     }
 }
 
