@@ -1,5 +1,8 @@
 //! cli: to come.
 
+pub mod plot;
+pub mod reproduce;
+
 /// Runs the binary.
 pub fn main() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS

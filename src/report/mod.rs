@@ -4,8 +4,11 @@
 //! bytes.
 
 pub mod data;
+pub mod draw;
+pub mod figure;
 pub mod metric;
 pub mod result;
 pub mod stats;
+pub mod summary;
 
 pub use result::{SCHEMA_VERSION, TrialResult};
