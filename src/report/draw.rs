@@ -6,6 +6,7 @@
 
 use super::data::{FigureData, Point};
 use super::figure::FigureError;
+use super::metric::Metric;
 use plotters::coord::Shift;
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
@@ -22,10 +23,11 @@ const LEFT: i32 = 520;
 const RIGHT: i32 = 90;
 const TITLE_HEIGHT: i32 = 190;
 const LEGEND_ROW: i32 = 140;
-const BOTTOM: i32 = 370;
+const BOTTOM: i32 = 460;
 /// Asked for in plotters' size, which comes out divided by 1.24: 7.5 pt at 1000 units an inch.
 const TEXT_SIZE: f64 = 104.0 * 1.24;
 const TITLE_SIZE: f64 = 112.0 * 1.24;
+const NOTE_SIZE: f64 = 80.0 * 1.24;
 const DOTS_PER_INCH: f32 = 300.0;
 /// Okabe and Ito's palette, without yellow, which is too light for a thin line.
 const PALETTE: [RGBColor; 6] = [
@@ -38,7 +40,7 @@ const PALETTE: [RGBColor; 6] = [
 ];
 const GREY: RGBColor = RGBColor(215, 215, 215);
 /// Dash and gap in units; 0 is a full line.
-const DASHES: [(i32, i32); 6] = [(0, 0), (110, 50), (30, 40), (160, 40), (60, 30), (200, 80)];
+const DASHES: [(i32, i32); 6] = [(0, 0), (70, 40), (30, 40), (160, 40), (60, 30), (200, 80)];
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -235,18 +237,48 @@ fn draw_frame(area: &Area<'_>, data: &FigureData, layout: &Layout) -> Drawn {
     for (x, text) in x_ticks(data, layout) {
         area.draw(&PathElement::new([(x, bottom), (x, bottom + 25)], BLACK.stroke_width(6)))?;
         let style = text_style(TEXT_SIZE, HPos::Center, VPos::Top);
-        area.draw(&Text::new(text, (x, bottom + 45), style))?;
+        area.draw(&Text::new(text, (x, bottom + 65), style))?;
     }
     let frame = [(LEFT, top), (LEFT, bottom), (right, bottom)];
     area.draw(&PathElement::new(frame, BLACK.stroke_width(8)))?;
     let middle = i32::midpoint(LEFT, right);
     let style = text_style(TEXT_SIZE, HPos::Center, VPos::Bottom);
-    area.draw(&Text::new(data.x_label.clone(), (middle, bottom + BOTTOM - 40), style))?;
+    area.draw(&Text::new(data.x_label.clone(), (middle, bottom + 345), style))?;
     let style = text_style(TEXT_SIZE, HPos::Center, VPos::Top).transform(FontTransform::Rotate270);
     let at = (30, i32::midpoint(top, bottom));
     area.draw(&Text::new(data.metric.label(), at, style))?;
+    let style = text_style(NOTE_SIZE, HPos::Center, VPos::Bottom);
+    area.draw(&Text::new(note(data), (WIDTH / 2, bottom + BOTTOM - 15), style))?;
     let style = text_style(TITLE_SIZE, HPos::Center, VPos::Top);
     area.draw(&Text::new(data.title.clone(), (WIDTH / 2, 35), style))
+}
+
+/// How the points were made, with the marks that this figure has.
+fn note(data: &FigureData) -> String {
+    let points = || data.series.iter().flat_map(|line| &line.points);
+    let place = match data.metric {
+        Metric::EncodeSpeed | Metric::DecodeSpeed => "",
+        Metric::Throughput
+        | Metric::PutP50
+        | Metric::PutP99
+        | Metric::PutP999
+        | Metric::PayloadAfterLoad
+        | Metric::PayloadAfterRun
+        | Metric::RecordsAfterLoad
+        | Metric::AllocatedAfterLoad
+        | Metric::AllocatedAfterRun
+        | Metric::WirePerUserByte
+        | Metric::RetransmittedShare
+        | Metric::CpuPerOperation => "all nodes on one machine; ",
+    };
+    let mut text = format!("{place}median, 95 % CI");
+    if points().any(|point| point.hollow) {
+        text.push_str("; hollow: errors > 1 %");
+    }
+    if points().any(|point| point.y.low.is_none()) {
+        text.push_str("; *: one trial");
+    }
+    text
 }
 
 /// Every x value that was measured, unless two labels would touch.
@@ -289,7 +321,9 @@ fn draw_legend(area: &Area<'_>, data: &FigureData) -> Drawn {
         let y = TITLE_HEIGHT + row * LEGEND_ROW + LEGEND_ROW / 2 - 10;
         let ends = [(x, y), (x + 290, y)];
         if index < data.series.len() {
-            draw_line(area, &ends, index)?;
+            if data.categories.is_none() {
+                draw_line(area, &ends, index)?;
+            }
             draw_marker(area, (x + 145, y), index, false)?;
         } else {
             draw_bound(area, &ends)?;
@@ -302,9 +336,16 @@ fn draw_legend(area: &Area<'_>, data: &FigureData) -> Drawn {
 
 fn draw_series(area: &Area<'_>, data: &FigureData, layout: &Layout) -> Drawn {
     if let Some(bound) = &data.bound {
-        let path: Vec<_> =
-            bound.points.iter().map(|at| (layout.x_at(at.0), layout.y_at(at.1))).collect();
-        draw_bound(area, &path)?;
+        let at = |x: f64, y: f64| (layout.x_at(x), layout.y_at(y));
+        if data.categories.is_some() {
+            // Nothing lies between two categories: a short line at each.
+            for (x, y) in &bound.points {
+                draw_bound(area, &[at(x - 0.35, *y), at(x + 0.35, *y)])?;
+            }
+        } else {
+            let path: Vec<_> = bound.points.iter().map(|(x, y)| at(*x, *y)).collect();
+            draw_bound(area, &path)?;
+        }
     }
     for (index, line) in data.series.iter().enumerate() {
         let at = |point: &Point| (layout.x_at(point.x), layout.y_at(point.y.median));
@@ -354,13 +395,13 @@ fn draw_marker(area: &Area<'_>, (x, y): (i32, i32), index: usize, hollow: bool) 
     let edge = colour.stroke_width(12);
     let shape: Vec<(i32, i32)> = match index % 5 {
         0 => {
-            area.draw(&Circle::new((x, y), 42, fill))?;
-            return area.draw(&Circle::new((x, y), 42, edge));
+            area.draw(&Circle::new((x, y), 34, fill))?;
+            return area.draw(&Circle::new((x, y), 34, edge));
         }
-        1 => vec![(x - 38, y - 38), (x + 38, y - 38), (x + 38, y + 38), (x - 38, y + 38)],
-        2 => vec![(x, y - 50), (x + 46, y + 34), (x - 46, y + 34)],
-        3 => vec![(x, y - 54), (x + 54, y), (x, y + 54), (x - 54, y)],
-        _ => vec![(x, y + 50), (x + 46, y - 34), (x - 46, y - 34)],
+        1 => vec![(x - 30, y - 30), (x + 30, y - 30), (x + 30, y + 30), (x - 30, y + 30)],
+        2 => vec![(x, y - 41), (x + 37, y + 28), (x - 37, y + 28)],
+        3 => vec![(x, y - 43), (x + 43, y), (x, y + 43), (x - 43, y)],
+        _ => vec![(x, y + 41), (x + 37, y - 28), (x - 37, y - 28)],
     };
     area.draw(&Polygon::new(shape.clone(), fill))?;
     let closed: Vec<_> = shape.iter().chain(&shape[..2]).copied().collect();
