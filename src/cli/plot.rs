@@ -40,19 +40,24 @@ pub enum PlotError {
 /// [`PlotError`] says what to do.
 #[expect(clippy::needless_pass_by_value, reason = "the shape of every subcommand")]
 pub fn run(args: PlotArgs) -> Result<(), PlotError> {
-    let drawn = draw(&args.results)?;
+    let drawn = draw(&args.results, |_| true)?;
     print!("{drawn}");
     println!("figures: {}", args.results.join("figures").display());
     Ok(())
 }
 
 /// Draws the figures and the summary under `dir`; gives the brief text.
-pub(crate) fn draw(dir: &Path) -> Result<String, PlotError> {
+/// Only what `is_wanted` counts.
+pub(crate) fn draw(
+    dir: &Path,
+    is_wanted: impl Fn(&TrialResult) -> bool,
+) -> Result<String, PlotError> {
     let trials = dir.join("trials");
     if !trials.is_dir() {
         return Err(PlotError::Empty(dir.to_owned()));
     }
-    let results = TrialResult::read_all(&trials)?;
+    let mut results = TrialResult::read_all(&trials)?;
+    results.retain(is_wanted);
     if results.is_empty() {
         return Err(PlotError::Empty(dir.to_owned()));
     }

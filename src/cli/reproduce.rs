@@ -3,8 +3,9 @@
 use super::plot::{self, PlotError};
 use crate::experiment::runner::{self, RunError};
 use crate::experiment::spec::{Experiment, SpecError};
-use crate::experiment::{CancelFlag, TrialLauncher};
+use crate::experiment::{CancelFlag, Trial, TrialLauncher};
 use clap::ValueEnum;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -113,7 +114,13 @@ pub fn run(
     if tally.cancelled {
         return Err(ReproduceError::Cancelled);
     }
-    print!("{}", plot::draw(&args.out)?);
+    // Of the experiments run now, only this run's trials; of others, what is there.
+    let planned: BTreeSet<String> = trials.iter().map(Trial::id).collect();
+    let text = plot::draw(&args.out, |result| {
+        planned.contains(&result.id)
+            || !experiments.iter().any(|own| own.id == result.trial.experiment)
+    })?;
+    print!("{text}");
     println!("summary: {}", args.out.join("summary.md").display());
     Ok(())
 }

@@ -302,10 +302,8 @@ impl Experiment {
 /// Every parameter that a trial has.
 #[must_use]
 pub fn parameter_names() -> BTreeSet<String> {
-    match serde_json::json!(TrialConfig::default()) {
-        serde_json::Value::Object(map) => map.keys().cloned().collect(),
-        _ => BTreeSet::new(),
-    }
+    let all = serde_json::json!(TrialConfig::default());
+    all.as_object().into_iter().flat_map(|map| map.keys().cloned()).collect()
 }
 
 fn unknown_key(file: &str, key: &str, known: &BTreeSet<String>) -> SpecError {

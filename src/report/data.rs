@@ -83,8 +83,14 @@ type Cells<'a> = BTreeMap<usize, BTreeMap<u32, &'a TrialResult>>;
 
 impl FigureData {
     /// The points of `spec`; None when no result has any.
-    #[must_use]
-    pub fn of(experiment: &Experiment, spec: &FigureSpec, all: &[TrialResult]) -> Option<Self> {
+    ///
+    /// # Errors
+    /// The ids of two results that claim the same point and repeat with other parameters.
+    pub fn of(
+        experiment: &Experiment,
+        spec: &FigureSpec,
+        all: &[TrialResult],
+    ) -> Result<Option<Self>, (String, String)> {
         let wanted = |result: &&TrialResult| {
             result.trial.experiment == experiment.id && matches_only(spec, result)
         };
@@ -94,15 +100,18 @@ impl FigureData {
         let results: Vec<&TrialResult> = results.into_iter().filter(usable).collect();
         let xs = x_values(spec, &results);
         if xs.is_empty() {
-            return None;
+            return Ok(None);
         }
         let is_category = xs.iter().any(|x| !x.is_number());
         let mut groups: BTreeMap<String, Cells<'_>> = BTreeMap::new();
         for result in &results {
             let x = parameter(result, &spec.x);
-            let index = xs.iter().position(|other| *other == x)?;
+            let Some(index) = xs.iter().position(|other| *other == x) else { continue };
             let group = groups.entry(series_name(spec, result)).or_default();
-            group.entry(index).or_default().insert(result.trial.repeat, result);
+            let cell = group.entry(index).or_default();
+            if let Some(other) = cell.insert(result.trial.repeat, result) {
+                return Err((other.id.clone(), result.id.clone()));
+            }
         }
         let at = |index: usize| if is_category { index as f64 } else { number(&xs[index]) };
         let series = |(name, cells): (&String, &Cells<'_>)| Series {
@@ -115,7 +124,7 @@ impl FigureData {
         let mut lines: Vec<Series> = groups.iter().map(series).collect();
         // The baseline first: its colour is then the same in every figure.
         lines.sort_by_key(|line| Some(&line.name) != experiment.baseline.as_ref());
-        Some(Self {
+        Ok(Some(Self {
             id: spec.id.clone(),
             title: spec.title.clone(),
             x_key: spec.x.clone(),
@@ -126,7 +135,7 @@ impl FigureData {
             bound: spec.bound.and_then(|kind| bound(kind, spec, &xs, &at, &results)),
             ratios: ratios(experiment, spec, &groups, &xs),
             invalid_count,
-        })
+        }))
     }
 
     /// One sentence, from the data alone.
@@ -220,10 +229,7 @@ fn x_values(spec: &FigureSpec, results: &[&TrialResult]) -> Vec<Value> {
 }
 
 fn series_name(spec: &FigureSpec, result: &TrialResult) -> String {
-    let part = |key: &String| match parameter(result, key) {
-        Value::String(text) => text,
-        other => x_text(key, &other),
-    };
+    let part = |key: &String| x_text(key, &parameter(result, key));
     let name = spec.series.iter().map(part).collect::<Vec<_>>().join(" ");
     if name.is_empty() { "measured".to_owned() } else { name }
 }

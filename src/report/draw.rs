@@ -141,7 +141,7 @@ impl Scale {
         let (low, high) = (low.log10(), high.log10());
         let margin = 0.05 * (high - low);
         // One step of its own to the left, for the 0.
-        let zero_at = has_zero.then(|| low - 0.2 * (high - low));
+        let zero_at = has_zero.then_some(low - 0.2 * (high - low));
         Self { low: zero_at.unwrap_or(low) - margin, high: high + margin, log: true, zero_at }
     }
 

@@ -21,6 +21,19 @@ pub enum FigureError {
         /// Why.
         reason: String,
     },
+    /// Results of two runs with other parameters lie in one directory.
+    #[error(
+        "figure {id}: results {one} and {other} are the same point of two runs with other \
+         parameters; give each profile or --set its own --out directory"
+    )]
+    Mixed {
+        /// The figure.
+        id: String,
+        /// A result.
+        one: String,
+        /// The other.
+        other: String,
+    },
     /// A file cannot be written.
     #[error(transparent)]
     File(#[from] ResultError),
@@ -40,7 +53,9 @@ pub fn draw_all(
     let mut drawn = Vec::new();
     for experiment in experiments {
         for spec in &experiment.figures {
-            let Some(data) = FigureData::of(experiment, spec, results) else { continue };
+            let mixed = |(one, other)| FigureError::Mixed { id: spec.id.clone(), one, other };
+            let data = FigureData::of(experiment, spec, results).map_err(mixed)?;
+            let Some(data) = data else { continue };
             let (svg, png) = draw::draw(&data)?;
             let file = |ending: &str| dir.join(format!("{}.{ending}", data.id));
             write_atomically(&file("svg"), svg.as_bytes())?;
@@ -123,7 +138,11 @@ mod tests {
         let experiments: Vec<Experiment> = Experiment::built_in()
             .unwrap()
             .into_iter()
-            .map(|experiment| experiment.under_profile("quick").unwrap())
+            .map(|experiment| {
+                // E5's full axis has a 0 on a logarithmic scale.
+                let profile = if experiment.id == "E5" { "paper" } else { "quick" };
+                experiment.under_profile(profile).unwrap()
+            })
             .collect();
         let mut results = Vec::new();
         for experiment in &experiments {
@@ -162,6 +181,18 @@ mod tests {
             }
         }
         (experiments, results)
+    }
+
+    #[test]
+    fn results_of_two_runs_are_not_mixed() {
+        let (experiments, mut results) = synthetic();
+        let mut other = results[0].clone();
+        other.trial.config.duration_ms += 1;
+        other.id = other.trial.id();
+        results.push(other);
+        let dir = tempfile::tempdir().unwrap();
+        let mixed = draw_all(&experiments, &results, dir.path());
+        assert!(matches!(mixed, Err(FigureError::Mixed { .. })));
     }
 
     #[test]
