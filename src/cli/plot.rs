@@ -9,11 +9,11 @@ use thiserror::Error;
 
 /// Draws the figures of a results directory again, without running anything.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Examples:\n  distkv plot\n  distkv plot --results results/quick\n\n\
+#[command(after_help = "Examples:\n  distkv plot\n  distkv plot --results results/paper\n\n\
     Reads DIR/trials/*.json; writes DIR/figures/*.{svg,png,csv,tex} and DIR/summary.md.")]
 pub struct PlotArgs {
     /// Directory that `distkv reproduce --out` wrote
-    #[arg(long, value_name = "DIR", default_value = "results")]
+    #[arg(long, value_name = "DIR", default_value = "results/quick")]
     pub results: PathBuf,
 }
 

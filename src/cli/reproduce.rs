@@ -6,7 +6,7 @@ use crate::experiment::spec::{Experiment, SpecError};
 use crate::experiment::{CancelFlag, Trial, TrialLauncher};
 use clap::ValueEnum;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// Runs the experiments of the thesis and draws their figures; start it again to resume.
@@ -19,9 +19,9 @@ pub struct ReproduceArgs {
     /// How wide the axes and how long the trials are
     #[arg(long, value_enum, default_value = "quick")]
     pub profile: ProfileName,
-    /// Where results, figures and the summary go
-    #[arg(long, value_name = "DIR", default_value = "results")]
-    pub out: PathBuf,
+    /// Where results, figures and the summary go [default: results/PROFILE]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// Only these experiments, by id; E7 means E7 and its parts
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     pub only: Vec<String>,
@@ -89,6 +89,8 @@ pub fn run(
     launcher: &mut dyn TrialLauncher,
     cancel: &CancelFlag,
 ) -> Result<(), ReproduceError> {
+    let default_out = || Path::new("results").join(args.profile.name());
+    let out = args.out.clone().unwrap_or_else(default_out);
     let experiments = selected(&args)?;
     let trials = runner::plan(&experiments, args.seed)?;
     println!("profile {}, seed {}", args.profile.name(), args.seed);
@@ -109,19 +111,19 @@ pub fn run(
     if args.dry_run {
         return Ok(());
     }
-    let tally = runner::run(&trials, launcher, &args.out, cancel)?;
+    let tally = runner::run(&trials, launcher, &out, cancel)?;
     println!("{} run, {} reused, {} invalid", tally.run, tally.reused, tally.invalid);
     if tally.cancelled {
         return Err(ReproduceError::Cancelled);
     }
     // Of the experiments run now, only this run's trials; of others, what is there.
     let planned: BTreeSet<String> = trials.iter().map(Trial::id).collect();
-    let text = plot::draw(&args.out, |result| {
+    let text = plot::draw(&out, |result| {
         planned.contains(&result.id)
             || !experiments.iter().any(|own| own.id == result.trial.experiment)
     })?;
     print!("{text}");
-    println!("summary: {}", args.out.join("summary.md").display());
+    println!("summary: {}", out.join("summary.md").display());
     Ok(())
 }
 
