@@ -1,1 +1,15 @@
-//! experiment: to come.
+//! Experiments: their files, their expansion to trials, and the runner.
+//!
+//! Does not start a cluster (that is a [`trial::TrialLauncher`]) and draws nothing (that is
+//! [`crate::report`]).
+
+pub mod codec;
+pub mod provenance;
+pub mod runner;
+pub mod spec;
+pub mod trial;
+
+pub use spec::{Experiment, SpecError};
+pub use trial::{
+    CancelFlag, Trial, TrialConfig, TrialError, TrialKind, TrialLauncher, TrialOutcome,
+};

@@ -1,1 +1,13 @@
-//! kv: to come.
+//! The key-value state machine and the clients' protocol.
+//!
+//! Commands are applied in slot order and are deterministic: the same slots give the same state on
+//! every node. A node's state machine holds keys, versions and lengths, never payloads: those rest
+//! as shards in the log. It knows nothing of ballots, quorums or sockets.
+
+//mod command;
+mod request;
+//mod state;
+
+//pub use command::{Command, CommandError, Operation};
+pub use request::{NodeStatus, Op, Outcome, PeerStatus, Refusal, Request, Response, Role, Row};
+//pub use state::{Applied, Bounds, Entry, Key, State, StateError};

@@ -1,1 +1,14 @@
-//! report: to come.
+//! Results, their statistics, and the figures drawn from them.
+//!
+//! Runs nothing: all is drawn from result files alone, and twice from the same files is the same
+//! bytes.
+
+pub mod data;
+pub mod draw;
+pub mod figure;
+pub mod metric;
+pub mod result;
+pub mod stats;
+pub mod summary;
+
+pub use result::{SCHEMA_VERSION, TrialResult};

@@ -1,1 +1,5 @@
-//! storage: to come.
+//! The durable log: the acceptor's memory and the values' shards.
+
+mod stored;
+
+pub use stored::{Durability, Recovered, RecoveredEntry, StoredValue};

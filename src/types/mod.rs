@@ -3,12 +3,16 @@
 //! Nothing here decides anything; invariants that single values must hold are held by constructors.
 
 mod id;
+mod pack;
 mod sets;
 mod value;
+mod wire;
 
 pub use id::{Ballot, Epoch, NodeId, Slot, ValueId};
+pub use pack::{pack, unpack};
 pub use sets::{NodeSet, ShardSet};
 pub use value::{Code, CodeError, Digest, Record, Shard, ValueMeta};
+pub use wire::{DecodeError, Reader, Writer};
 
 /// Bytes that are shared and sliced, never copied.
 pub use bytes::Bytes;

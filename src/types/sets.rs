@@ -1,12 +1,12 @@
 //! Small sets as bit masks: nodes by rank or id, and shard indexes, both 0..32.
 
-use bincode::{Decode, Encode};
+use serde::{Deserialize, Serialize};
 
 macro_rules! bit_set {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(
-            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode,
+            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
         )]
         pub struct $name(pub u32);
 

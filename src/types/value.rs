@@ -1,13 +1,12 @@
 //! A value as consensus and the log see it: a header replicated in full and a payload in shards.
 
 use super::{Ballot, Bytes, Epoch, Slot, ValueId};
-use bincode::{Decode, Encode};
 use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
 
 /// k data shards and m parity shards, 1 <= k, k + m <= 32. Replication is k = 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Code {
     k: u8,
     m: u8,
@@ -84,7 +83,7 @@ impl FromStr for Code {
 }
 
 /// XXH3-128 of a payload, or XXH3-64 of a shard in the low half.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub u128);
 
 impl Digest {

@@ -1,0 +1,69 @@
+//! `distkv plot`: draws all figures from result files alone.
+
+use crate::experiment::spec::{Experiment, SpecError};
+use crate::report::figure::{self, FigureError};
+use crate::report::result::{ResultError, TrialResult, write_atomically};
+use crate::report::summary;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Draws the figures of a results directory again, without running anything.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:\n  distkv plot\n  distkv plot --results results/paper\n\n\
+    Reads DIR/trials/*.json; writes DIR/figures/*.{svg,png,csv,tex} and DIR/summary.md.")]
+pub struct PlotArgs {
+    /// Directory that `distkv reproduce --out` wrote
+    #[arg(long, value_name = "DIR", default_value = "results/quick")]
+    pub results: PathBuf,
+}
+
+/// Nothing was drawn.
+#[derive(Debug, Error)]
+pub enum PlotError {
+    /// There are no results.
+    #[error("{0}: no results; run 'distkv reproduce --out DIR' first or give --results DIR")]
+    Empty(PathBuf),
+    /// A built-in experiment is wrong.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// A result cannot be read.
+    #[error(transparent)]
+    Result(#[from] ResultError),
+    /// A figure cannot be made.
+    #[error(transparent)]
+    Figure(#[from] FigureError),
+}
+
+/// Draws everything and prints a line per figure.
+///
+/// # Errors
+/// [`PlotError`] says what to do.
+#[expect(clippy::needless_pass_by_value, reason = "the shape of every subcommand")]
+pub fn run(args: PlotArgs) -> Result<(), PlotError> {
+    let drawn = draw(&args.results, |_| true)?;
+    print!("{drawn}");
+    println!("figures: {}", args.results.join("figures").display());
+    Ok(())
+}
+
+/// Draws the figures and the summary under `dir`; gives the brief text.
+/// Only what `is_wanted` counts.
+pub(crate) fn draw(
+    dir: &Path,
+    is_wanted: impl Fn(&TrialResult) -> bool,
+) -> Result<String, PlotError> {
+    let trials = dir.join("trials");
+    if !trials.is_dir() {
+        return Err(PlotError::Empty(dir.to_owned()));
+    }
+    let mut results = TrialResult::read_all(&trials)?;
+    results.retain(is_wanted);
+    if results.is_empty() {
+        return Err(PlotError::Empty(dir.to_owned()));
+    }
+    let experiments = Experiment::built_in()?;
+    let figures = figure::draw_all(&experiments, &results, &dir.join("figures"))?;
+    let text = summary::markdown(&experiments, &figures, &results);
+    write_atomically(&dir.join("summary.md"), text.as_bytes())?;
+    Ok(summary::brief(&figures))
+}

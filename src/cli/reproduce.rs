@@ -1,0 +1,152 @@
+//! `distkv reproduce`: runs the experiments and draws their figures.
+
+use super::plot::{self, PlotError};
+use crate::experiment::runner::{self, RunError};
+use crate::experiment::spec::{Experiment, SpecError};
+use crate::experiment::{CancelFlag, Trial, TrialLauncher};
+use clap::ValueEnum;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Runs the experiments of the thesis and draws their figures; start it again to resume.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:\n  distkv reproduce --profile quick\n  \
+    distkv reproduce --only E1,E3 --out results/e1e3\n  \
+    distkv reproduce --only E5 --set value_bytes=16384 --set repeats=5\n  \
+    distkv reproduce --profile paper --dry-run")]
+pub struct ReproduceArgs {
+    /// How wide the axes and how long the trials are
+    #[arg(long, value_enum, default_value = "quick")]
+    pub profile: ProfileName,
+    /// Where results, figures and the summary go [default: results/PROFILE]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Only these experiments, by id; E7 means E7 and its parts
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Override one parameter in every experiment that runs (or 'repeats')
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Seed of the order of trials and of their workloads
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Print the plan and its expected time, run nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// The profiles that every experiment has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProfileName {
+    /// About ten minutes on two cores
+    Quick,
+    /// Hours; the numbers of the thesis
+    Paper,
+}
+
+impl ProfileName {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Paper => "paper",
+        }
+    }
+}
+
+/// The experiments did not run to their end.
+#[derive(Debug, Error)]
+pub enum ReproduceError {
+    /// No experiment of that id.
+    #[error("no experiment '{name}'; there are {known}")]
+    UnknownExperiment {
+        /// As given.
+        name: String,
+        /// All ids.
+        known: String,
+    },
+    /// An experiment is wrong.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The run cannot go on.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The figures cannot be drawn.
+    #[error(transparent)]
+    Plot(#[from] PlotError),
+    /// Stopped on request.
+    #[error("stopped; run the same command again to resume")]
+    Cancelled,
+}
+
+/// Runs what `args` ask for through `launcher` until `cancel` is set.
+///
+/// # Errors
+/// [`ReproduceError`] says what to do.
+#[expect(clippy::needless_pass_by_value, reason = "the shape of every subcommand")]
+pub fn run(
+    args: ReproduceArgs,
+    launcher: &mut dyn TrialLauncher,
+    cancel: &CancelFlag,
+) -> Result<(), ReproduceError> {
+    let default_out = || Path::new("results").join(args.profile.name());
+    let out = args.out.clone().unwrap_or_else(default_out);
+    let experiments = selected(&args)?;
+    let trials = runner::plan(&experiments, args.seed)?;
+    println!("profile {}, seed {}", args.profile.name(), args.seed);
+    for experiment in &experiments {
+        let own = experiment.trials(args.seed)?;
+        let seconds = runner::estimated_time(&own).as_secs();
+        let (count, repeats) = (own.len(), experiment.repeats);
+        println!(
+            "{:7} {count:4} trials ({repeats} repeats), about {} min {:02} s: {}",
+            experiment.id,
+            seconds / 60,
+            seconds % 60,
+            experiment.title
+        );
+    }
+    let minutes = runner::estimated_time(&trials).as_secs().div_ceil(60);
+    println!("total   {:4} trials, about {} h {:02} min", trials.len(), minutes / 60, minutes % 60);
+    if args.dry_run {
+        return Ok(());
+    }
+    let tally = runner::run(&trials, launcher, &out, cancel)?;
+    println!("{} run, {} reused, {} invalid", tally.run, tally.reused, tally.invalid);
+    if tally.cancelled {
+        return Err(ReproduceError::Cancelled);
+    }
+    // Of the experiments run now, only this run's trials; of others, what is there.
+    let planned: BTreeSet<String> = trials.iter().map(Trial::id).collect();
+    let text = plot::draw(&out, |result| {
+        planned.contains(&result.id)
+            || !experiments.iter().any(|own| own.id == result.trial.experiment)
+    })?;
+    print!("{text}");
+    println!("summary: {}", out.join("summary.md").display());
+    Ok(())
+}
+
+fn selected(args: &ReproduceArgs) -> Result<Vec<Experiment>, ReproduceError> {
+    let all = Experiment::built_in()?;
+    for name in &args.only {
+        if !all.iter().any(|experiment| experiment.is_named(name)) {
+            let known = all.iter().map(|experiment| experiment.id.clone()).collect::<Vec<_>>();
+            let known = known.join(", ");
+            return Err(ReproduceError::UnknownExperiment { name: name.clone(), known });
+        }
+    }
+    let mut chosen = Vec::new();
+    for experiment in all {
+        let is_wanted =
+            args.only.is_empty() || args.only.iter().any(|name| experiment.is_named(name));
+        if is_wanted {
+            let mut experiment = experiment.under_profile(args.profile.name())?;
+            for assignment in &args.set {
+                experiment.set(assignment)?;
+            }
+            chosen.push(experiment);
+        }
+    }
+    Ok(chosen)
+}

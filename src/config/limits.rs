@@ -1,0 +1,140 @@
+//! Every bound and every time of a node, with defaults that suit a local network.
+
+use super::ConfigError;
+use crate::time::Duration;
+use serde::{Deserialize, Serialize};
+
+/// Maxima. Each queue, window, batch and cache of a node has one here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Longest key.
+    pub key_bytes: usize,
+    /// Longest value.
+    pub value_bytes: usize,
+    /// Sessions kept; the one idle longest is evicted first.
+    pub sessions: usize,
+    /// Results kept per session.
+    pub session_window: usize,
+    /// Slots proposed and not yet chosen.
+    pub in_flight_slots: usize,
+    /// Payload bytes proposed and not yet chosen (one value may exceed it alone).
+    pub in_flight_bytes: usize,
+    /// Requests that wait for a free slot before clients are told `busy`.
+    pub waiting_requests: usize,
+    /// Bytes of requests that wait.
+    pub waiting_bytes: usize,
+    /// Bytes of recent values that a node keeps decoded.
+    pub cache_bytes: usize,
+    /// Values that are gathered from peers at the same time.
+    pub gathers: usize,
+    /// Rows of one scan.
+    pub scan_rows: u32,
+    /// Bytes of shards in one page of a promise, or one reply to a fetch.
+    pub page_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            key_bytes: 1024,
+            value_bytes: 16 << 20,
+            sessions: 4096,
+            session_window: 64,
+            in_flight_slots: 1024,
+            in_flight_bytes: 8 << 20,
+            waiting_requests: 4096,
+            waiting_bytes: 32 << 20,
+            cache_bytes: 16 << 20,
+            gathers: 32,
+            scan_rows: 1000,
+            page_bytes: 1 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// # Errors
+    /// [`ConfigError::Value`] for a bound that no node could work with.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let positive = [
+            ("limits.key_bytes", self.key_bytes),
+            ("limits.value_bytes", self.value_bytes),
+            ("limits.sessions", self.sessions),
+            ("limits.session_window", self.session_window),
+            ("limits.in_flight_slots", self.in_flight_slots),
+            ("limits.in_flight_bytes", self.in_flight_bytes),
+            ("limits.gathers", self.gathers),
+            ("limits.page_bytes", self.page_bytes),
+        ];
+        for (key, value) in positive {
+            if value == 0 {
+                return Err(ConfigError::Value { key, problem: "must be above 0".to_owned() });
+            }
+        }
+        if self.key_bytes > 1 << 16 {
+            let problem = format!("{} is above the maximum of 65536", self.key_bytes);
+            return Err(ConfigError::Value { key: "limits.key_bytes", problem });
+        }
+        if self.value_bytes > 16 << 20 {
+            let problem = format!("{} is above the maximum of 16777216", self.value_bytes);
+            return Err(ConfigError::Value { key: "limits.value_bytes", problem });
+        }
+        Ok(())
+    }
+}
+
+/// Times, all in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timing {
+    /// A leader's heartbeat.
+    pub heartbeat_ms: u64,
+    /// Shortest election timeout; the longest is twice as long.
+    pub election_ms: u64,
+    /// An unanswered Accept, Prepare or fetch is sent again after this.
+    pub resend_ms: u64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { heartbeat_ms: 50, election_ms: 400, resend_ms: 250 }
+    }
+}
+
+impl Timing {
+    /// A leader's heartbeat.
+    #[must_use]
+    pub const fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.heartbeat_ms)
+    }
+
+    /// Shortest election timeout.
+    #[must_use]
+    pub const fn election(&self) -> Duration {
+        Duration::from_millis(self.election_ms)
+    }
+
+    /// Time until something unanswered is sent again.
+    #[must_use]
+    pub const fn resend(&self) -> Duration {
+        Duration::from_millis(self.resend_ms)
+    }
+
+    /// # Errors
+    /// [`ConfigError::Value`] when heartbeats are too rare for the election timeout.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.heartbeat_ms == 0 || self.resend_ms == 0 {
+            let problem = "heartbeat_ms and resend_ms must be above 0".to_owned();
+            return Err(ConfigError::Value { key: "timing", problem });
+        }
+        if self.election_ms < 3 * self.heartbeat_ms {
+            let problem = format!(
+                "{} must be at least three heartbeats of {} ms, or every lost heartbeat elects",
+                self.election_ms, self.heartbeat_ms
+            );
+            return Err(ConfigError::Value { key: "timing.election_ms", problem });
+        }
+        Ok(())
+    }
+}

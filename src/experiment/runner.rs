@@ -1,0 +1,292 @@
+//! Runs the trials of experiments: in their order, resuming, stopping cleanly.
+//!
+//! Does not know how a trial runs. A valid result of the same id is reused; an invalid one is run
+//! again; a trial that fails is kept, labelled with its reason.
+
+use super::spec::{Experiment, SpecError};
+use super::trial::{CancelFlag, Trial, TrialError, TrialLauncher};
+use super::{TrialOutcome, provenance};
+use crate::report::result::{Provenance, ResultError, SCHEMA_VERSION, TrialResult};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// How many trials were run, reused, and of those run, invalid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunTally {
+    /// Run now.
+    pub run: usize,
+    /// Valid results found.
+    pub reused: usize,
+    /// Of those run, how many do not count.
+    pub invalid: usize,
+    /// Stopped before the end?
+    pub cancelled: bool,
+}
+
+/// The run cannot go on.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// An experiment is wrong.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// A result cannot be written.
+    #[error(transparent)]
+    Result(#[from] ResultError),
+    /// A directory cannot be made.
+    #[error("{path}: {source}")]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// The trials of all experiments, experiment after experiment.
+///
+/// # Errors
+/// [`SpecError`] when one does not expand.
+pub fn plan(experiments: &[Experiment], seed: u64) -> Result<Vec<Trial>, SpecError> {
+    let mut trials = Vec::new();
+    for experiment in experiments {
+        trials.extend(experiment.trials(seed)?);
+    }
+    Ok(trials)
+}
+
+/// Sum of the expected times.
+#[must_use]
+pub fn estimated_time(trials: &[Trial]) -> Duration {
+    trials.iter().map(|trial| trial.config.estimated_time()).sum()
+}
+
+/// Runs `trials` with results under `<out>/trials` and their work files under `<out>/work`.
+///
+/// # Errors
+/// [`RunError`] when a result cannot be written; a failed trial is no error.
+pub fn run(
+    trials: &[Trial],
+    launcher: &mut dyn TrialLauncher,
+    out: &Path,
+    cancel: &CancelFlag,
+) -> Result<RunTally, RunError> {
+    let results_dir = out.join("trials");
+    make_dir(&results_dir)?;
+    let machine = provenance::collect(out);
+    let progress = Progress::new(trials);
+    let mut tally = RunTally::default();
+    for (index, trial) in trials.iter().enumerate() {
+        if cancel.is_cancelled() {
+            tally.cancelled = true;
+            break;
+        }
+        let id = trial.id();
+        let existing = TrialResult::read(&results_dir.join(format!("{id}.json")));
+        if existing.is_ok_and(|result| result.id == id && result.is_valid()) {
+            tally.reused += 1;
+            progress.advance(index, trial, "reused");
+            continue;
+        }
+        let Some(result) = run_one(trial, id, launcher, out, &machine, cancel)? else {
+            tally.cancelled = true;
+            break;
+        };
+        result.write(&results_dir)?;
+        tally.run += 1;
+        tally.invalid += usize::from(!result.is_valid());
+        progress.advance(index, trial, &outcome_text(&result));
+    }
+    progress.finish();
+    Ok(tally)
+}
+
+/// One trial in a fresh directory; None when it was cancelled.
+fn run_one(
+    trial: &Trial,
+    id: String,
+    launcher: &mut dyn TrialLauncher,
+    out: &Path,
+    machine: &Provenance,
+    cancel: &CancelFlag,
+) -> Result<Option<TrialResult>, RunError> {
+    let dir = out.join("work").join(&id);
+    remove_dir(&dir)?;
+    make_dir(&dir)?;
+    let started_at = provenance::now_rfc3339();
+    let outcome = match launcher.run(&trial.config, &dir, cancel) {
+        Ok(outcome) => Some(outcome),
+        Err(TrialError::Cancelled) => None,
+        Err(TrialError::Failed(reason)) => {
+            Some(TrialOutcome { invalid: vec![reason], ..TrialOutcome::default() })
+        }
+    };
+    // The files of a trial that failed are what explains it: they stay.
+    if outcome.as_ref().is_none_or(|outcome| outcome.invalid.is_empty()) {
+        remove_dir(&dir)?;
+    }
+    let provenance =
+        Provenance { durability: trial.config.durability.clone(), started_at, ..machine.clone() };
+    Ok(outcome.map(|outcome| TrialResult {
+        schema_version: SCHEMA_VERSION,
+        id,
+        trial: trial.clone(),
+        provenance,
+        phases: outcome.phases,
+        codec: outcome.codec,
+        invalid_reasons: outcome.invalid,
+    }))
+}
+
+fn outcome_text(result: &TrialResult) -> String {
+    match result.invalid_reasons.first() {
+        Some(reason) => format!("invalid: {reason}"),
+        None => match (result.phase("run"), &result.codec) {
+            (Some(run), _) => format!("{:.0} op/s", run.throughput_ops_per_s),
+            (None, Some(codec)) => format!("encode {:.2} GB/s", codec.encode_gb_per_s),
+            (None, None) => "done".to_owned(),
+        },
+    }
+}
+
+fn make_dir(dir: &Path) -> Result<(), RunError> {
+    std::fs::create_dir_all(dir).map_err(|source| RunError::Io { path: dir.to_owned(), source })
+}
+
+fn remove_dir(dir: &Path) -> Result<(), RunError> {
+    match std::fs::remove_dir_all(dir) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(RunError::Io { path: dir.to_owned(), source })
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// A bar on a terminal, plain lines elsewhere.
+struct Progress {
+    bar: Option<ProgressBar>,
+    total: usize,
+    expected: Vec<Duration>,
+    started: Instant,
+}
+
+impl Progress {
+    fn new(trials: &[Trial]) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(
+                Some(trials.len() as u64),
+                ProgressDrawTarget::stderr(),
+            );
+            let template = "{bar:30} {pos}/{len} {elapsed} left {eta} {msg}";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar
+        });
+        let expected = trials.iter().map(|trial| trial.config.estimated_time()).collect();
+        Self { bar, total: trials.len(), expected, started: Instant::now() }
+    }
+
+    fn advance(&self, index: usize, trial: &Trial, outcome: &str) {
+        let config = &trial.config;
+        let text = format!(
+            "{} {} {} {} B {} repeat {}: {outcome}",
+            trial.experiment,
+            config.policy,
+            config.code,
+            config.value_bytes,
+            config.backend,
+            trial.repeat,
+        );
+        if let Some(bar) = &self.bar {
+            bar.inc(1);
+            bar.set_message(text);
+            return;
+        }
+        let left: Duration = self.expected[index + 1..].iter().sum();
+        eprintln!(
+            "[{}/{}] {} s, about {} s left: {text}",
+            index + 1,
+            self.total,
+            self.started.elapsed().as_secs(),
+            left.as_secs(),
+        );
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::TrialConfig;
+    use crate::report::result::tests::sample;
+
+    #[derive(Default)]
+    struct Fake {
+        runs: usize,
+        cancel_at: Option<usize>,
+        fail_at: Option<usize>,
+    }
+
+    impl TrialLauncher for Fake {
+        fn run(
+            &mut self,
+            trial: &TrialConfig,
+            dir: &Path,
+            cancel: &CancelFlag,
+        ) -> Result<TrialOutcome, TrialError> {
+            assert!(dir.is_dir());
+            self.runs += 1;
+            if self.cancel_at == Some(self.runs) {
+                cancel.cancel();
+                return Err(TrialError::Cancelled);
+            }
+            if self.fail_at == Some(self.runs) {
+                return Err(TrialError::Failed("no leader".to_owned()));
+            }
+            let phases = sample("E1", 0, trial.clone(), 900).phases;
+            Ok(TrialOutcome { phases, ..TrialOutcome::default() })
+        }
+    }
+
+    fn trials() -> Vec<Trial> {
+        let mut experiment = Experiment::built_in().unwrap().remove(0);
+        experiment.set("value_bytes=4096").unwrap();
+        experiment.set("repeats=2").unwrap();
+        plan(&[experiment], 1).unwrap()
+    }
+
+    #[test]
+    fn an_interrupted_run_resumes_and_runs_each_trial_once() {
+        let out = tempfile::tempdir().unwrap();
+        let trials = trials();
+        let mut first = Fake { cancel_at: Some(4), ..Fake::default() };
+        let tally = run(&trials, &mut first, out.path(), &CancelFlag::default()).unwrap();
+        assert_eq!((tally.run, tally.cancelled), (3, true));
+        let mut second = Fake::default();
+        let tally = run(&trials, &mut second, out.path(), &CancelFlag::default()).unwrap();
+        assert_eq!((tally.reused, tally.run), (3, trials.len() - 3));
+        assert_eq!(second.runs, trials.len() - 3);
+    }
+
+    #[test]
+    fn a_failed_trial_is_kept_with_its_reason_and_run_again_next_time() {
+        let out = tempfile::tempdir().unwrap();
+        let trials = trials();
+        let mut fake = Fake { fail_at: Some(2), ..Fake::default() };
+        let tally = run(&trials, &mut fake, out.path(), &CancelFlag::default()).unwrap();
+        assert_eq!((tally.run, tally.invalid), (trials.len(), 1));
+        let results = TrialResult::read_all(&out.path().join("trials")).unwrap();
+        let invalid: Vec<_> = results.iter().filter(|result| !result.is_valid()).collect();
+        assert_eq!(invalid[0].invalid_reasons, ["no leader"]);
+        let tally = run(&trials, &mut fake, out.path(), &CancelFlag::default()).unwrap();
+        assert_eq!((tally.run, tally.invalid), (1, 0));
+    }
+}

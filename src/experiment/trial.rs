@@ -1,0 +1,224 @@
+//! One trial: everything that decides how it runs, and the trait that something able to run it has.
+//!
+//! Does not start processes. A trial is addressed by the hash of its canonical JSON, so that an
+//! interrupted run resumes and a changed one runs anew.
+
+use crate::report::result::{CodecResult, PhaseResult};
+use crate::types::{Code, CodeError};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use thiserror::Error;
+
+/// What a trial measures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrialKind {
+    /// A fresh cluster of processes under load.
+    #[default]
+    Cluster,
+    /// The erasure code alone, in this process.
+    Codec,
+}
+
+/// Every parameter of a trial. Keys of the experiment files are these names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrialConfig {
+    /// What is measured.
+    pub kind: TrialKind,
+    /// Nodes of the cluster.
+    pub nodes: u8,
+    /// Code as `K+M`; replication is `1+(nodes-1)`.
+    pub code: String,
+    /// Replication policy by name.
+    pub policy: String,
+    /// Erasure-coding backend by name.
+    pub backend: String,
+    /// Durability mode by name.
+    pub durability: String,
+    /// Bytes of a value, or of one shard when `kind` is `codec`.
+    pub value_bytes: u64,
+    /// Records loaded before the run.
+    pub records: u64,
+    /// Closed-loop clients.
+    pub clients: u32,
+    /// Share of reads, 0 to 1; the rest are puts of whole records.
+    pub read_share: f64,
+    /// Times that every record is overwritten in order instead of a timed run; 0 is a timed run.
+    pub overwrite_rounds: u32,
+    /// Datagrams lost, in percent, on every link.
+    pub loss_percent: f64,
+    /// One-way delay added to every link, in milliseconds.
+    pub delay_ms: f64,
+    /// Egress of each node, in Mbit/s; 0 is no limit.
+    pub rate_mbit: f64,
+    /// Largest datagram in bytes.
+    pub datagram_bytes: u32,
+    /// Warm-up before measuring, in milliseconds.
+    pub warmup_ms: u64,
+    /// Measured time, in milliseconds.
+    pub duration_ms: u64,
+    /// Seed of the workload and of the emulated network.
+    pub seed: u64,
+}
+
+impl Default for TrialConfig {
+    fn default() -> Self {
+        Self {
+            kind: TrialKind::Cluster,
+            nodes: 5,
+            code: "3+2".to_owned(),
+            policy: "craft".to_owned(),
+            backend: "reed-solomon-simd".to_owned(),
+            durability: "sync".to_owned(),
+            value_bytes: 4096,
+            records: 100,
+            clients: 8,
+            read_share: 0.0,
+            overwrite_rounds: 0,
+            loss_percent: 0.0,
+            delay_ms: 0.0,
+            rate_mbit: 0.0,
+            datagram_bytes: 1400,
+            warmup_ms: 300,
+            duration_ms: 1500,
+            seed: 0,
+        }
+    }
+}
+
+impl TrialConfig {
+    /// The code, parsed.
+    ///
+    /// # Errors
+    /// When `code` is not `K+M` with 1 <= K and K + M <= 32.
+    pub fn parsed_code(&self) -> Result<Code, CodeError> {
+        self.code.parse()
+    }
+
+    /// Writes replication as the code it is, so that equal trials have equal configurations.
+    pub fn normalise(&mut self) {
+        if self.policy == "replicate" && self.kind == TrialKind::Cluster {
+            self.code = format!("1+{}", self.nodes.saturating_sub(1));
+        }
+    }
+
+    /// What is wrong with the parameters together, if anything.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        let code = match self.parsed_code() {
+            Ok(code) => code,
+            Err(error) => return Some(error.to_string()),
+        };
+        if self.kind == TrialKind::Cluster && code.n() != self.nodes {
+            return Some(format!("code {} has {} shards, nodes is {}", code, code.n(), self.nodes));
+        }
+        if !(0.0..=1.0).contains(&self.read_share) {
+            return Some(format!("read_share {} is not in 0..=1", self.read_share));
+        }
+        if !(0.0..=100.0).contains(&self.loss_percent) {
+            return Some(format!("loss_percent {} is not in 0..=100", self.loss_percent));
+        }
+        if self.rate_mbit < 0.0 || self.delay_ms < 0.0 || self.value_bytes == 0 {
+            return Some("rate_mbit and delay_ms must not be negative, value_bytes not 0".into());
+        }
+        None
+    }
+
+    /// Expected time of the trial: start-up and stop, load, warm-up and measurement.
+    #[must_use]
+    pub fn estimated_time(&self) -> Duration {
+        let measured = Duration::from_millis(self.duration_ms);
+        if self.kind == TrialKind::Codec {
+            return measured * 2;
+        }
+        // Whole values to each of the nodes: 40 MB/s on a shared disk, or what the link lets through.
+        let wire_bytes = self.records as f64 * self.value_bytes as f64 * f64::from(self.nodes);
+        let link = if self.rate_mbit > 0.0 { self.rate_mbit * 125_000.0 } else { f64::MAX };
+        let rounds = f64::from(1 + self.overwrite_rounds);
+        let load = Duration::from_secs_f64(rounds * wire_bytes / link.min(40e6));
+        Duration::from_millis(1000 + self.warmup_ms) + load + measured
+    }
+}
+
+/// A trial's place in its experiment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Experiment it belongs to.
+    pub experiment: String,
+    /// 0-based repeat; trials of one repeat are paired.
+    pub repeat: u32,
+    /// Its parameters.
+    pub config: TrialConfig,
+}
+
+impl Trial {
+    /// XXH3-128 of the canonical JSON (keys sorted, no spaces) in 32 hex digits.
+    #[must_use]
+    pub fn id(&self) -> String {
+        let value = serde_json::json!({
+            "schema_version": crate::report::result::SCHEMA_VERSION,
+            "experiment": self.experiment,
+            "repeat": self.repeat,
+            "config": self.config,
+        });
+        // serde_json's map is a BTreeMap here (no preserve_order), hence the keys are sorted.
+        format!("{:032x}", xxhash_rust::xxh3::xxh3_128(value.to_string().as_bytes()))
+    }
+}
+
+/// Set once to stop between and inside trials.
+#[derive(Clone, Debug, Default)]
+pub struct CancelFlag(Arc<AtomicBool>);
+
+impl CancelFlag {
+    /// Asks for a stop.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Has a stop been asked for?
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// What a trial measured.
+#[derive(Clone, Debug, Default)]
+pub struct TrialOutcome {
+    /// Load and run, in order.
+    pub phases: Vec<PhaseResult>,
+    /// Codec speeds, for a codec trial.
+    pub codec: Option<CodecResult>,
+    /// Why it does not count; empty when valid.
+    pub invalid: Vec<String>,
+}
+
+/// Why a trial gave nothing.
+#[derive(Debug, Error)]
+pub enum TrialError {
+    /// Stopped on request.
+    #[error("stopped on request")]
+    Cancelled,
+    /// It could not be run; kept as an invalid result with this reason.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Something that runs a trial: the process launcher, or a fake one in tests.
+pub trait TrialLauncher {
+    /// Runs `trial` with its files under `dir`, and leaves no process behind whatever happens.
+    ///
+    /// # Errors
+    /// [`TrialError::Cancelled`] soon after `cancel` is set, [`TrialError::Failed`] otherwise.
+    fn run(
+        &mut self,
+        trial: &TrialConfig,
+        dir: &Path,
+        cancel: &CancelFlag,
+    ) -> Result<TrialOutcome, TrialError>;
+}

@@ -1,0 +1,69 @@
+//! The end of a run: a table per experiment, in Markdown and briefly for the terminal.
+
+use super::data::{FigureData, ratio_text};
+use super::result::TrialResult;
+use crate::experiment::spec::Experiment;
+use std::fmt::Write as _;
+
+/// `summary.md`, its figures linked relative to the output directory.
+#[must_use]
+pub fn markdown(
+    experiments: &[Experiment],
+    figures: &[FigureData],
+    results: &[TrialResult],
+) -> String {
+    let mut text = "# Results\n\nMedians over trials, 95 % bootstrap intervals in brackets. \
+        All nodes share one machine: ratios on bare loopback are not those of a cluster.\n"
+        .to_owned();
+    for experiment in experiments {
+        let drawn = || {
+            let is_ours = |data: &&FigureData| experiment.figures.iter().any(|f| f.id == data.id);
+            figures.iter().filter(is_ours)
+        };
+        if drawn().next().is_none() {
+            continue;
+        }
+        let _ = write!(
+            text,
+            "\n## {}: {}\n\nClaim: {}\n\n",
+            experiment.id, experiment.title, experiment.claim
+        );
+        let ours = results.iter().filter(|result| result.trial.experiment == experiment.id);
+        let invalid = ours.clone().filter(|result| !result.is_valid()).count();
+        let _ = writeln!(text, "{} trials, {invalid} invalid and left out.\n", ours.count());
+        if let Some(baseline) =
+            experiment.baseline.as_ref().filter(|_| drawn().any(|d| !d.ratios.is_empty()))
+        {
+            let _ = writeln!(text, "| figure | measured | at | series | over {baseline} |");
+            text.push_str("| --- | --- | --- | --- | --- |\n");
+            for data in drawn() {
+                for ratio in &data.ratios {
+                    let (id, label) = (&data.id, data.metric.label());
+                    let value = ratio_text(&ratio.ratio);
+                    let _ = writeln!(
+                        text,
+                        "| {id} | {label} | {} | {} | {value} |",
+                        ratio.x_text, ratio.series
+                    );
+                }
+            }
+            text.push('\n');
+        }
+        for data in drawn() {
+            let id = &data.id;
+            let _ =
+                writeln!(text, "- [{id}](figures/{id}.svg) ({}): {}", data.title, data.sentence());
+        }
+    }
+    text
+}
+
+/// A line per figure.
+#[must_use]
+pub fn brief(figures: &[FigureData]) -> String {
+    let mut text = String::new();
+    for data in figures {
+        let _ = writeln!(text, "{}: {}", data.id, data.sentence());
+    }
+    text
+}
