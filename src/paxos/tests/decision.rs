@@ -2,9 +2,7 @@
 
 use super::super::message::{PromiseEntry, ShardedValue};
 use super::super::promise::{Collected, Decision, Recovered, decide};
-use crate::types::{
-    Ballot, Bytes, Code, Digest, Epoch, Shard, ShardSet, Slot, ValueId, ValueMeta,
-};
+use crate::types::{Ballot, Bytes, Code, Digest, Epoch, Shard, ShardSet, Slot, ValueId, ValueMeta};
 
 fn ballot(round: u64) -> Ballot {
     Ballot { round, node: 0 }
@@ -56,8 +54,7 @@ fn fewer_than_a_full_q1_of_whole_promises_decide_nothing() {
 fn shards_count_by_value_id_over_all_ballots() {
     // Rule 1: one shard at ballot 3, the other still at ballot 1.
     let v = value(1, 1);
-    let promises =
-        [whole(0, vec![accepted(3, &v, &[0])]), whole(0, vec![accepted(1, &v, &[1])])];
+    let promises = [whole(0, vec![accepted(3, &v, &[0])]), whole(0, vec![accepted(1, &v, &[1])])];
     assert_eq!(kinds(&decide(&promises, 2)), vec![Some(v.id)]);
 }
 
@@ -65,10 +62,8 @@ fn shards_count_by_value_id_over_all_ballots() {
 fn the_highest_ballot_of_acceptance_wins_not_the_highest_origin() {
     // Value w was first proposed later, but v was accepted at a higher ballot.
     let (v, w) = (value(1, 1), value(2, 1));
-    let promises = [
-        whole(0, vec![accepted(3, &v, &[0, 1])]),
-        whole(0, vec![accepted(2, &w, &[0, 1])]),
-    ];
+    let promises =
+        [whole(0, vec![accepted(3, &v, &[0, 1])]), whole(0, vec![accepted(2, &w, &[0, 1])])];
     assert_eq!(kinds(&decide(&promises, 2)), vec![Some(v.id)]);
 }
 
@@ -102,10 +97,7 @@ fn a_faulty_promise_does_not_count_for_its_slot() {
         whole(0, vec![accepted(1, &v, &[2])]),
     ];
     assert_eq!(kinds(&decide(&three, 2)), vec![Some(v.id)]);
-    let blind = [
-        whole(0, vec![accepted(1, &v, &[0])]),
-        whole(0, vec![PromiseEntry::AllFaulty]),
-    ];
+    let blind = [whole(0, vec![accepted(1, &v, &[0])]), whole(0, vec![PromiseEntry::AllFaulty])];
     assert_eq!(decide(&blind, 2), Decision::Wait);
 }
 
@@ -124,8 +116,7 @@ fn nothing_is_proposed_at_or_below_the_highest_applied_slot() {
 #[test]
 fn gaps_become_no_ops() {
     let v = value(1, 3);
-    let promises =
-        [whole(1, vec![accepted(1, &v, &[0])]), whole(1, vec![accepted(1, &v, &[1])])];
+    let promises = [whole(1, vec![accepted(1, &v, &[0])]), whole(1, vec![accepted(1, &v, &[1])])];
     assert_eq!(kinds(&decide(&promises, 2)), vec![None, Some(v.id)]);
 }
 
@@ -133,7 +124,6 @@ fn gaps_become_no_ops() {
 #[should_panic(expected = "two values at one ballot")]
 fn two_values_at_one_ballot_are_a_broken_cluster() {
     let (v, w) = (value(1, 1), value(2, 1));
-    let promises =
-        [whole(0, vec![accepted(3, &v, &[0])]), whole(0, vec![accepted(3, &w, &[1])])];
+    let promises = [whole(0, vec![accepted(3, &v, &[0])]), whole(0, vec![accepted(3, &w, &[1])])];
     decide(&promises, 2);
 }

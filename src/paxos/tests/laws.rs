@@ -148,8 +148,7 @@ fn a_follower_that_missed_slots_gets_its_own_shards() {
         let leader = cluster.elect();
         let away = (leader + 1) % cluster.count();
         if cluster.count() == 5 {
-            let lost =
-                |flight: &super::cluster::Flight| flight.to == away || flight.from == away;
+            let lost = |flight: &super::cluster::Flight| flight.to == away || flight.from == away;
             cluster.pass(1000, lost);
             let leader = cluster.leader().unwrap();
             for text in ["a", "bb", "ccc", "dddd"] {
