@@ -6,6 +6,8 @@
 //! syncs the log once, calls [`Replica::handle_persisted`] with the last ticket, drains again, and
 //! waits for input or [`Replica::poll_timeout`].
 
+pub mod client_machine;
+
 use crate::config::ClusterConfig;
 use crate::kv::NodeStatus;
 use crate::storage::{Recovered, StoredValue};
