@@ -60,7 +60,9 @@ fn refusal_text(refusal: Refusal) -> &'static str {
             "a disk is nearly full, so that puts are refused: delete keys, or make space on the \
              nodes' disks"
         }
-        Refusal::KeyBound => "the key is empty, or longer than limits.key_bytes of the cluster file",
+        Refusal::KeyBound => {
+            "the key is empty, or longer than limits.key_bytes of the cluster file"
+        }
         Refusal::ValueBound => "the value is longer than limits.value_bytes of the cluster file",
         Refusal::Unavailable => {
             "too few shards of the value can be reached: start more of the cluster's nodes"

@@ -1,15 +1,13 @@
 //! The client machine on a socket and a clock, on the caller's thread.
 
+use crate::config::ClusterConfig;
+use crate::kv::Op;
 use crate::node::clock::Clock;
 use crate::node::process::random_u64;
 use crate::node::socket::{NodeSocket, SocketConfig, SocketError};
 use crate::node::tables::{TableError, transport_config};
 use crate::node::timer::Timer;
-use crate::replica::client_machine::{
-    ClientConfig, ClientMachine, Completion, SubmitError, Token,
-};
-use crate::config::ClusterConfig;
-use crate::kv::Op;
+use crate::replica::client_machine::{ClientConfig, ClientMachine, Completion, SubmitError, Token};
 use crate::types::NodeId;
 use std::net::SocketAddr;
 use std::sync::Arc;

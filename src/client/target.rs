@@ -108,8 +108,7 @@ impl Target for ClusterTarget {
         let ended = |completion: crate::replica::client_machine::Completion| {
             let client = completion.session_index;
             let outcome = target_outcome(completion.outcome);
-            let is_bad =
-                matches!(outcome, TargetOutcome::Error { .. } | TargetOutcome::Timeout);
+            let is_bad = matches!(outcome, TargetOutcome::Error { .. } | TargetOutcome::Timeout);
             match retries.get_mut(client).and_then(Option::as_mut) {
                 Some((op, left)) if is_bad && *left > 0 => {
                     *left -= 1;

@@ -3,7 +3,6 @@
 use crate::storage::{Recovered, StoredValue};
 use crate::types::{Record, Slot};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 use thiserror::Error;
 
 /// The log failed; a node stops then and recovers at its next start (rule 9).

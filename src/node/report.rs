@@ -75,7 +75,8 @@ impl NodeReport {
     pub fn write(&self, data_dir: &Path) -> Result<(), ReportError> {
         let path = data_dir.join(REPORT_FILE);
         let refused = |reason: String| ReportError { file: path.display().to_string(), reason };
-        let text = serde_json::to_string_pretty(self).map_err(|error| refused(error.to_string()))?;
+        let text =
+            serde_json::to_string_pretty(self).map_err(|error| refused(error.to_string()))?;
         let temporary = path.with_extension("json.tmp");
         std::fs::write(&temporary, text + "\n")
             .and_then(|()| std::fs::rename(&temporary, &path))

@@ -161,7 +161,10 @@ impl Server {
         let now = clock.now();
         let replica = Replica::new(config, recovered, now, process::random_u64())
             .map_err(|reason| data_error(&options, reason))?;
-        println!("{node} listens on {address}, data in {}, start {boot}", options.data_dir.display());
+        println!(
+            "{node} listens on {address}, data in {}, start {boot}",
+            options.data_dir.display()
+        );
         Ok(Self {
             timer: Timer::new().map_err(system)?,
             space_due: now,
@@ -242,7 +245,8 @@ impl Server {
     async fn wait(&mut self) -> Result<Wake, NodeError> {
         let node = self.options.node;
         let system = move |source| NodeError::System { node, source };
-        let timers = [self.replica.poll_timeout(), self.socket.poll_timeout(), Some(self.space_due)];
+        let timers =
+            [self.replica.poll_timeout(), self.socket.poll_timeout(), Some(self.space_due)];
         let deadline = timers.into_iter().flatten().min().map(|at| self.clock.system(at));
         let woken = tokio::select! {
             biased;

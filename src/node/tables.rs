@@ -4,8 +4,8 @@
 //! [`NetemConfig`] with a `seed` beside it; of `[storage]`, `reserve_bytes` is the node's and the rest
 //! the log's.
 
-use crate::config::ClusterConfig;
-use crate::netem::NetemConfig;
+use crate::config::{ClusterConfig, Member};
+use crate::netem::{LinkConfig, LinkOverride, NetemConfig, NodeConfig};
 use crate::transport::TransportConfig;
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -57,10 +57,74 @@ pub fn read_cluster_file(path: &Path) -> Result<ClusterConfig, ClusterFileError>
         .map_err(|source| ClusterFileError::Unreadable { file: file.clone(), source })?;
     let cluster = ClusterConfig::from_toml(&text)
         .map_err(|source| ClusterFileError::Config { file, source })?;
-    transport_config(&cluster)?;
-    netem_config(&cluster)?;
-    reserve_bytes(&cluster)?;
+    check(&cluster)?;
     Ok(cluster)
+}
+
+/// Checks the tables of a cluster.
+///
+/// # Errors
+/// [`TableError`] for the first that is wrong.
+pub fn check(cluster: &ClusterConfig) -> Result<(), TableError> {
+    transport_config(cluster)?;
+    netem_config(cluster)?;
+    reserve_bytes(cluster)?;
+    Ok(())
+}
+
+/// A network between the nodes of a cluster on one machine. What goes to clients shares the node's
+/// bandwidth and is otherwise left alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct EmulatedNetwork {
+    /// Datagrams lost, in percent, per link and direction.
+    pub loss_percent: f64,
+    /// One-way delay.
+    pub delay_ms: f64,
+    /// What each node sends at most, in Mbit/s; 0 is no limit.
+    pub rate_mbit: f64,
+    /// Largest datagram; 0 leaves the transport's own.
+    pub datagram_bytes: u32,
+    /// Of what is lost.
+    pub seed: u64,
+}
+
+impl EmulatedNetwork {
+    /// Sets the `[netem]` and `[transport]` tables of `cluster`.
+    pub fn write_to(&self, cluster: &mut ClusterConfig) {
+        if self.datagram_bytes > 0 {
+            let transport = cluster
+                .tables
+                .entry("transport")
+                .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            if let Some(table) = transport.as_table_mut() {
+                table.insert("datagram_bytes".to_owned(), i64::from(self.datagram_bytes).into());
+            }
+        }
+        let link = LinkConfig {
+            loss: self.loss_percent / 100.0,
+            delay_ms: self.delay_ms,
+            ..LinkConfig::default()
+        };
+        if link.is_clear() && self.rate_mbit == 0.0 {
+            return;
+        }
+        let to_member = |member: &Member| LinkOverride {
+            from: None,
+            to: Some(member.address),
+            link: link.clone(),
+        };
+        let config = NetemConfig {
+            links: cluster.members.iter().map(to_member).collect(),
+            card: NodeConfig { rate_mbit: self.rate_mbit, ..NodeConfig::default() },
+            ..NetemConfig::default()
+        };
+        let mut table = toml::Table::try_from(&config)
+            .expect("every field of an emulated network is plain TOML");
+        // TOML's whole numbers have 63 bits.
+        let seed = i64::try_from(self.seed >> 1).expect("63 bits fit");
+        table.insert("seed".to_owned(), seed.into());
+        cluster.tables.insert("netem".to_owned(), toml::Value::Table(table));
+    }
 }
 
 /// The transport of every node and client of `cluster`.
@@ -168,6 +232,27 @@ mod tests {
         let (netem, seed) = netem_config(&full).unwrap().unwrap();
         assert_eq!((netem.link.loss, seed), (0.1, 5));
         assert_eq!(reserve_bytes(&full).unwrap(), 9);
+    }
+
+    #[test]
+    fn an_emulated_network_survives_the_cluster_file() {
+        let mut config = cluster("");
+        let network = EmulatedNetwork {
+            loss_percent: 5.0,
+            delay_ms: 2.5,
+            rate_mbit: 200.0,
+            datagram_bytes: 1400,
+            seed: u64::MAX,
+        };
+        network.write_to(&mut config);
+        let config = ClusterConfig::from_toml(&config.to_toml()).unwrap();
+        check(&config).unwrap();
+        let (netem, _) = netem_config(&config).unwrap().unwrap();
+        let (node, client) = (config.members[0].address, "127.0.0.1:9".parse().unwrap());
+        assert_eq!(netem.link_between(client, node).loss, 0.05);
+        assert!(netem.link_between(node, client).is_clear());
+        assert_eq!(netem.card_of(node).rate_mbit, 200.0);
+        assert_eq!(transport_config(&config).unwrap().datagram_bytes, 1400);
     }
 
     #[test]

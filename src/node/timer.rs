@@ -1,13 +1,13 @@
 //! A timer of nanosecond precision: the runtime's own counts in milliseconds, which is longer than a
 //! round trip and would add itself to every emulated delay.
 
-use std::io;
-use std::time::{Duration, Instant};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
+use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 use tokio::io::unix::AsyncFd;
 
 /// One timer, set again and again.
@@ -25,7 +25,13 @@ impl Timer {
     pub fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let fd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        Ok(Self { fd: AsyncFd::with_interest(fd, tokio::io::Interest::READABLE)?, set_for: None })
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for types that lie about their fd; \
+                                       OwnedFd does not"
+        )]
+        let fd = AsyncFd::with_interest(fd, tokio::io::Interest::READABLE)?;
+        Ok(Self { fd, set_for: None })
     }
 
     /// Waits until `deadline`; for ever without one. May return early.
