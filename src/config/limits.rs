@@ -18,6 +18,8 @@ pub struct Limits {
     pub session_window: usize,
     /// Slots proposed and not yet chosen.
     pub in_flight_slots: usize,
+    /// How far above what it applied a node accepts: bounds what it must promise.
+    pub accept_ahead_slots: u64,
     /// Payload bytes proposed and not yet chosen (one value may exceed it alone).
     pub in_flight_bytes: usize,
     /// Requests that wait for a free slot before clients are told `busy`.
@@ -42,6 +44,7 @@ impl Default for Limits {
             sessions: 4096,
             session_window: 64,
             in_flight_slots: 1024,
+            accept_ahead_slots: 16_384,
             in_flight_bytes: 8 << 20,
             waiting_requests: 4096,
             waiting_bytes: 32 << 20,

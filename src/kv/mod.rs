@@ -4,10 +4,10 @@
 //! every node. A node's state machine holds keys, versions and lengths, never payloads: those rest
 //! as shards in the log. It knows nothing of ballots, quorums or sockets.
 
-//mod command;
+mod command;
 mod request;
-//mod state;
+mod state;
 
-//pub use command::{Command, CommandError, Operation};
+pub use command::{Command, CommandError, Operation};
 pub use request::{NodeStatus, Op, Outcome, PeerStatus, Refusal, Request, Response, Role, Row};
-//pub use state::{Applied, Bounds, Entry, Key, State, StateError};
+pub use state::{Applied, Bounds, Entry, Execution, State, value_digest};

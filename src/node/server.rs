@@ -14,7 +14,7 @@ use super::tables::{self, TableError};
 use super::timer::Timer;
 use crate::config::ClusterConfig;
 use crate::netem::Netem;
-use crate::replica::{Output, Replica, ReplicaConfig, Ticket};
+use crate::replica::{Output, Replica, ReplicaConfig, ReplicaError, Ticket};
 use crate::storage::Recovered;
 use crate::time::{Duration, Instant};
 use crate::types::NodeId;
@@ -67,6 +67,14 @@ pub enum NodeError {
         dir: String,
         /// Why, and what to do.
         reason: String,
+    },
+    /// The replica cannot start.
+    #[error("{node}: {source}")]
+    Replica {
+        /// The node.
+        node: NodeId,
+        /// Why, and what to do.
+        source: ReplicaError,
     },
     /// The log failed.
     #[error("{node}: {source}; it recovers what it had answered at its next start")]
@@ -160,7 +168,7 @@ impl Server {
         let boot = recovered.boot;
         let now = clock.now();
         let replica = Replica::new(config, recovered, now, process::random_u64())
-            .map_err(|reason| data_error(&options, reason))?;
+            .map_err(|source| NodeError::Replica { node, source })?;
         println!(
             "{node} listens on {address}, data in {}, start {boot}",
             options.data_dir.display()

@@ -1,1 +1,440 @@
-//! paxos: to come.
+//! Multi-Paxos over erasure-coded values, as a pure machine: acceptor, candidate, leader, learner.
+//!
+//! Values are opaque: a header that everybody gets, and a payload in shards. The machine speaks of
+//! nodes by rank (place in the sorted membership) and never of sockets or clients.
+//!
+//! Invariants: what a message says is durable before the message leaves ([`effects`], rule 9); what
+//! is chosen is decided in one place ([`choice`]); applied slots are contiguous.
+//! Source: Lamport, Paxos Made Simple; RS-Paxos (HPDC'14); CRaft (FAST'20); DESIGN section 3.
+
+mod acceptor;
+mod choice;
+mod effects;
+mod election;
+mod gather;
+mod leader;
+mod message;
+mod promise;
+#[cfg(test)]
+mod tests;
+
+pub use choice::is_chosen;
+pub use effects::Ticket;
+pub use gather::Gathered;
+pub use message::{Ack, Envelope, Message, Promise, PromiseEntry, ShardedValue, Want};
+
+use crate::coding::{Backend, Coder};
+use crate::config::{ClusterConfig, Limits, Quorums};
+use crate::rng::Rng;
+use crate::storage::{Recovered, StoredValue};
+use crate::time::Instant;
+use crate::types::{Ballot, Code, NodeId, Record, Slot, ValueMeta};
+use acceptor::Acceptor;
+use effects::Effects;
+use gather::{Gather, Serving};
+use leader::Leader;
+use promise::{Candidacy, PromiseJob};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// What the machine asks of its user.
+#[derive(Debug)]
+pub enum Output {
+    /// Make these durable, then call [`Paxos::handle_persisted`].
+    Persist {
+        /// Names the batch.
+        ticket: Ticket,
+        /// In order, never empty.
+        records: Vec<Record>,
+    },
+    /// Read a slot from the log, then call [`Paxos::handle_read`]. Reads are answered in order.
+    Read {
+        /// The slot.
+        slot: Slot,
+    },
+    /// Send this to the node of that rank.
+    Send {
+        /// Rank of the receiver.
+        to: u8,
+        /// What to say.
+        message: Message,
+    },
+    /// A line for a trace.
+    Trace(String),
+}
+
+/// What a node is doing about leadership.
+#[derive(Debug)]
+enum Role {
+    Follower,
+    PreCandidate { ballot: Ballot, granted: crate::types::NodeSet },
+    Candidate(Candidacy),
+    Leader(Box<Leader>),
+}
+
+/// A role without its state, for status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoleName {
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks for votes or promises.
+    Candidate,
+    /// Proposes.
+    Leader,
+}
+
+/// What a leader knows of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerView {
+    /// Its rank.
+    pub rank: u8,
+    /// Heard within the election timeout.
+    pub is_alive: bool,
+    /// It said that it applied up to here.
+    pub applied: Slot,
+    /// Its disk is nearly full.
+    pub is_low: bool,
+}
+
+/// What a read of the log is for.
+#[derive(Clone, Copy, Debug)]
+enum ReadPurpose {
+    Promise,
+    Gather,
+    Serve,
+}
+
+/// The machine of one node.
+#[derive(Debug)]
+pub struct Paxos {
+    config: Arc<ClusterConfig>,
+    node: NodeId,
+    rank: u8,
+    quorums: Quorums,
+    backend: Backend,
+    coders: BTreeMap<Code, Coder>,
+    rng: Rng,
+    is_traced: bool,
+    is_low: bool,
+
+    acceptor: Acceptor,
+    effects: Effects,
+    role: Role,
+    /// The leadership that this node follows, its own included.
+    leader: Option<Ballot>,
+    leader_heard: Option<Instant>,
+    election_at: Instant,
+    /// The highest round seen in refusals.
+    round_seen: u64,
+    promise_job: Option<PromiseJob>,
+
+    gathers: BTreeMap<Slot, Gather>,
+    gathered: VecDeque<Gathered>,
+    serving: VecDeque<Serving>,
+    /// Slots to ask for, by rank.
+    wants: Vec<Vec<Want>>,
+    gather_at: Instant,
+    applied_at_tick: Slot,
+    catch_up_until: Slot,
+
+    /// Reads given out and not answered, in order.
+    reads: VecDeque<(Slot, ReadPurpose)>,
+    outputs: VecDeque<Output>,
+    rebuilt_count: u64,
+    elections_won: u64,
+}
+
+impl Paxos {
+    /// The node `node` of `config` with what its log recovered.
+    ///
+    /// # Panics
+    /// When `node` is not a member: parse the configuration before.
+    #[must_use]
+    pub fn new(
+        config: Arc<ClusterConfig>,
+        node: NodeId,
+        backend: Backend,
+        recovered: Recovered,
+        now: Instant,
+        seed: u64,
+        is_traced: bool,
+    ) -> Self {
+        let rank = config.rank(node).expect("the node was found in the cluster file");
+        let quorums = config.quorums();
+        let marked = recovered.chosen;
+        let nodes = quorums.nodes as usize;
+        let accept_ahead_slots = config.limits.accept_ahead_slots;
+        let mut paxos = Self {
+            node,
+            rank,
+            quorums,
+            backend,
+            coders: BTreeMap::new(),
+            rng: Rng::new(seed),
+            is_traced,
+            is_low: false,
+            acceptor: Acceptor::new(recovered, accept_ahead_slots),
+            effects: Effects::new(marked),
+            role: Role::Follower,
+            leader: None,
+            leader_heard: None,
+            election_at: now,
+            round_seen: 0,
+            promise_job: None,
+            gathers: BTreeMap::new(),
+            gathered: VecDeque::new(),
+            serving: VecDeque::new(),
+            wants: vec![Vec::new(); nodes],
+            gather_at: now,
+            applied_at_tick: Slot::ZERO,
+            catch_up_until: Slot::ZERO,
+            reads: VecDeque::new(),
+            outputs: VecDeque::new(),
+            rebuilt_count: 0,
+            elections_won: 0,
+            config,
+        };
+        paxos.reset_election(now);
+        paxos
+    }
+
+    /// Takes in a message of the node of rank `from`.
+    pub fn handle_message(&mut self, now: Instant, from: u8, message: Message) {
+        assert!(u32::from(from) < self.quorums.nodes, "rank {from} of {}", self.quorums.nodes);
+        match message {
+            Message::PreVote { ballot } => self.handle_pre_vote(now, from, ballot),
+            Message::PreVoteReply { ballot, is_granted, promised } => {
+                self.handle_pre_vote_reply(from, ballot, is_granted, promised);
+            }
+            Message::Prepare { ballot, attempt } => {
+                self.handle_prepare(now, from, ballot, attempt);
+            }
+            Message::Promise(promise) => {
+                if matches!(self.role, Role::Candidate(_)) {
+                    self.reset_election(now);
+                }
+                self.handle_promise(now, from, promise);
+            }
+            Message::Accept { ballot, commit, entries } => {
+                self.handle_accept(now, from, ballot, commit, entries);
+            }
+            Message::Accepted { ballot, applied, acks } => {
+                self.handle_accepted(now, from, ballot, applied, &acks);
+            }
+            Message::Nack { promised } => self.handle_nack(now, promised),
+            Message::Heartbeat { ballot, sequence, commit } => {
+                self.handle_heartbeat(now, from, ballot, sequence, commit);
+            }
+            Message::HeartbeatReply { ballot, sequence, applied, is_low } => {
+                self.handle_heartbeat_reply(now, from, ballot, sequence, applied, is_low);
+            }
+            Message::Fetch { wants } => self.handle_fetch(from, wants),
+            Message::Shards { applied, missing, entries } => {
+                self.handle_shards(now, from, applied, &missing, entries);
+            }
+        }
+    }
+
+    /// Everything up to `ticket` is durable.
+    pub fn handle_persisted(&mut self, now: Instant, ticket: Ticket) {
+        self.effects.handle_persisted(ticket);
+        self.release_durable(now);
+    }
+
+    /// The answer to the oldest unanswered [`Output::Read`].
+    pub fn handle_read(&mut self, now: Instant, slot: Slot, stored: Option<StoredValue>) {
+        let Some((asked, purpose)) = self.reads.pop_front() else { return };
+        assert_eq!(asked, slot, "reads are answered in order");
+        let stored = stored.filter(|stored| stored.meta.slot() == slot);
+        match purpose {
+            ReadPurpose::Promise => self.continue_promise(now, slot, stored),
+            ReadPurpose::Gather => self.continue_gather(now, slot, stored),
+            ReadPurpose::Serve => self.continue_serving(slot, stored),
+        }
+    }
+
+    /// Handles every timer that is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.tick_leader(now);
+        self.tick_election(now);
+        self.tick_gather(now);
+    }
+
+    /// When to call [`Self::handle_timeout`].
+    #[must_use]
+    pub fn poll_timeout(&self) -> Instant {
+        let role = self.leader_timeout().unwrap_or(self.election_at);
+        let is_gathering = !self.gathers.is_empty() || self.acceptor.commit > self.acceptor.applied;
+        if is_gathering { role.min(self.gather_at) } else { role }
+    }
+
+    /// The next thing to do. Messages come before records: followers work while this node syncs.
+    pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        // Held effects without a record to wait for may go now.
+        self.release_durable(now);
+        self.flush_leader();
+        self.flush_gathers();
+        if let Some((to, message)) = self.effects.ready.pop_front() {
+            return Some(Output::Send { to, message });
+        }
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        let (ticket, records) = self.effects.take_batch(self.acceptor.applied)?;
+        Some(Output::Persist { ticket, records })
+    }
+
+    /// The next chosen value, in slot order: to be applied now.
+    pub fn poll_chosen(&mut self) -> Option<ValueMeta> {
+        self.acceptor.chosen.pop_front()
+    }
+
+    /// Makes a record durable that is not of the protocol's own (a peer's incarnation).
+    pub fn persist(&mut self, record: Record) {
+        self.effects.persist(record);
+    }
+
+    /// Free disk space is below the reserve: told to the leader.
+    pub fn handle_space(&mut self, is_low: bool) {
+        self.is_low = is_low;
+    }
+
+    /// Does a leader have too few nodes with space for new values?
+    #[must_use]
+    pub fn is_space_low(&self) -> bool {
+        match &self.role {
+            Role::Leader(leader) => {
+                let low = leader.peers.iter().filter(|peer| peer.is_low || !peer.is_alive).count();
+                let low = u32::try_from(low).unwrap_or(u32::MAX);
+                self.is_low || self.quorums.nodes.saturating_sub(low) < self.quorums.working
+            }
+            Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => self.is_low,
+        }
+    }
+
+    /// This node's role.
+    #[must_use]
+    pub fn role(&self) -> RoleName {
+        match &self.role {
+            Role::Follower => RoleName::Follower,
+            Role::PreCandidate { .. } | Role::Candidate(_) => RoleName::Candidate,
+            Role::Leader(_) => RoleName::Leader,
+        }
+    }
+
+    /// The leader that this node knows.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        self.leader.map(Ballot::owner)
+    }
+
+    /// The ballot promised.
+    #[must_use]
+    pub fn promised(&self) -> Ballot {
+        self.acceptor.promised
+    }
+
+    /// Every slot up to here is applied.
+    #[must_use]
+    pub fn applied(&self) -> Slot {
+        self.acceptor.applied
+    }
+
+    /// Every slot up to here is known to be chosen.
+    #[must_use]
+    pub fn commit(&self) -> Slot {
+        match &self.role {
+            Role::Leader(leader) => leader.commit.max(self.acceptor.commit),
+            Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => self.acceptor.commit,
+        }
+    }
+
+    /// The last slot with an accepted value.
+    #[must_use]
+    pub fn last(&self) -> Slot {
+        let last = self.acceptor.entries.last_key_value().map(|(slot, _)| *slot);
+        last.unwrap_or(self.acceptor.applied)
+    }
+
+    /// What a leader knows of the others.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerView> {
+        match &self.role {
+            Role::Leader(leader) => leader
+                .peers
+                .iter()
+                .zip(0_u8..)
+                .filter(|(_, rank)| *rank != self.rank)
+                .map(|(peer, rank)| PeerView {
+                    rank,
+                    is_alive: peer.is_alive,
+                    applied: peer.applied,
+                    is_low: peer.is_low,
+                })
+                .collect(),
+            Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => Vec::new(),
+        }
+    }
+
+    /// Values rebuilt from shards of others since the start.
+    #[must_use]
+    pub fn rebuilt_count(&self) -> u64 {
+        self.rebuilt_count
+    }
+
+    /// Elections won since the start.
+    #[must_use]
+    pub fn elections_won(&self) -> u64 {
+        self.elections_won
+    }
+
+    /// Panics when a relation between fields is broken.
+    pub fn check_invariants(&self) {
+        self.acceptor.check_invariants();
+        self.effects.check_invariants();
+        match &self.role {
+            Role::Leader(leader) => {
+                leader.check_invariants();
+                assert_eq!(leader.ballot, self.acceptor.promised, "leads below its promise");
+            }
+            Role::Candidate(candidacy) => {
+                assert_eq!(candidacy.ballot, self.acceptor.promised, "campaigns below its promise");
+            }
+            Role::Follower | Role::PreCandidate { .. } => {}
+        }
+        assert!(self.gathers.len() <= self.limits().gathers, "too many gathers");
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.config.limits
+    }
+
+    fn rank_of(&self, node: NodeId) -> Option<u8> {
+        self.config.rank(node)
+    }
+
+    /// The coder of `code`; one cluster sees few codes.
+    fn coder(&mut self, code: Code) -> &mut Coder {
+        let backend = self.backend;
+        self.coders.entry(code).or_insert_with(|| Coder::new(backend, code))
+    }
+
+    fn send(&mut self, to: u8, message: Message) {
+        assert!(to != self.rank, "a node does not send to itself");
+        self.effects.ready.push_back((to, message));
+    }
+
+    fn broadcast(&mut self, message: &Message) {
+        for to in (0_u8..).take(self.quorums.nodes as usize).filter(|to| *to != self.rank) {
+            self.effects.ready.push_back((to, message.clone()));
+        }
+    }
+
+    fn read(&mut self, slot: Slot, purpose: ReadPurpose) {
+        self.reads.push_back((slot, purpose));
+        self.outputs.push_back(Output::Read { slot });
+    }
+}

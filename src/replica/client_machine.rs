@@ -137,6 +137,10 @@ pub struct ClientMachine {
     next_sequence: u64,
     /// The member asked next: the leader, as far as known.
     guess: usize,
+    /// The member that answered last as the leader does.
+    leader: Option<usize>,
+    /// When a member was heard last, per member.
+    heard: Vec<Instant>,
     /// Until when hints to a member are not believed, per member.
     suspected: Vec<Instant>,
     stats: ClientStats,
@@ -162,6 +166,8 @@ impl ClientMachine {
             next_token: 1,
             next_sequence: 1,
             guess,
+            leader: None,
+            heard: vec![Instant::ZERO; members],
             suspected: vec![Instant::ZERO; members],
             stats: ClientStats::default(),
             config,
@@ -362,7 +368,7 @@ impl ClientMachine {
         match self.transport.send(now, to, &message) {
             Ok(message) => {
                 self.stats.attempts += 1;
-                operation.stage = Stage::Sent { member, message };
+                operation.stage = Stage::Sent { member, message, at: now };
                 let at = now + self.config.attempt_timeout;
                 self.set_timer(token, at);
             }
@@ -422,13 +428,35 @@ impl ClientMachine {
     /// The attempt in flight is given up; whether it takes effect is not known.
     fn lose_attempt(&mut self, now: Instant, token: Token) {
         let Some(operation) = self.operations.get_mut(&token) else { return };
-        let Stage::Sent { member, message } = operation.stage else { return };
+        let Stage::Sent { member, message, at } = operation.stage else { return };
         operation.stage = Stage::Waiting;
         operation.is_uncertain = true;
         self.stats.attempts_lost += 1;
         self.transport.cancel(self.config.cluster.members[member].address, message);
-        self.suspected[member] = now + self.config.attempt_timeout / 2;
-        self.move_on_from(now, member);
+        // One that answers others is slow, not gone.
+        if self.heard[member] <= at {
+            self.suspected[member] = now + self.config.attempt_timeout / 2;
+            self.move_on_from(now, member);
+        }
+    }
+
+    /// Another member answers as the leader: what earlier ones have will hardly be answered.
+    pub(super) fn follow(&mut self, now: Instant, leader: usize) {
+        self.guess = leader;
+        if self.leader.replace(leader) == Some(leader) {
+            return;
+        }
+        let is_elsewhere = |operation: &Operation| {
+            operation.fixed_member.is_none()
+                && operation.stage.member().is_some_and(|member| member != leader)
+        };
+        let elsewhere = self.operations.iter().filter(|(_, operation)| is_elsewhere(operation));
+        let elsewhere: Vec<Token> = elsewhere.map(|(token, _)| *token).collect();
+        for token in elsewhere {
+            self.lose_attempt(now, token);
+            self.guess = leader;
+            self.start_attempt(now, token);
+        }
     }
 
     fn try_again(&mut self, now: Instant, token: Token) {
@@ -460,17 +488,22 @@ impl ClientMachine {
                     Ok(response) => self.handle_response(now, from, response),
                     Err(_) => self.stats.garbage_messages += 1,
                 },
-                TransportEvent::PeerRestarted { peer } | TransportEvent::Unreachable { peer } => {
-                    self.handle_lost_peer(now, peer);
+                TransportEvent::PeerRestarted { peer } => self.handle_lost_peer(now, peer, now),
+                TransportEvent::Unreachable { peer } => {
+                    let until = now + self.config.attempt_timeout / 2;
+                    self.handle_lost_peer(now, peer, until);
                 }
             }
         }
     }
 
-    /// What was asked of this peer will not be answered: ask another.
-    fn handle_lost_peer(&mut self, now: Instant, peer: SocketAddr) {
+    /// What was asked of this peer will not be answered: ask another, and do not believe hints to it
+    /// for a while.
+    fn handle_lost_peer(&mut self, now: Instant, peer: SocketAddr, suspected_until: Instant) {
         let members = &self.config.cluster.members;
         let Some(lost) = members.iter().position(|member| member.address == peer) else { return };
+        self.suspected[lost] = suspected_until;
+        self.move_on_from(now, lost);
         let is_lost = |operation: &Operation| match operation.stage {
             Stage::Sent { member, .. } => member == lost,
             Stage::Queued | Stage::Waiting => false,

@@ -6,16 +6,31 @@
 //! syncs the log once, calls [`Replica::handle_persisted`] with the last ticket, drains again, and
 //! waits for input or [`Replica::poll_timeout`].
 
+mod cache;
 pub mod client_machine;
+mod clients;
+mod reads;
 
+pub use crate::paxos::Ticket;
+
+use crate::coding::Backend;
 use crate::config::ClusterConfig;
-use crate::kv::NodeStatus;
+use crate::kv::{Bounds, Command, CommandError, NodeStatus, PeerStatus, Request, Role, State};
+use crate::paxos::{self, Envelope, Message, Paxos, RoleName};
 use crate::storage::{Recovered, StoredValue};
 use crate::time::Instant;
-use crate::transport::{TransportConfig, TransportStats};
-use crate::types::{NodeId, Record, Slot};
+use crate::transport::{
+    Transport, TransportConfig, TransportConfigError, TransportEvent, TransportStats,
+};
+use crate::types::{Ballot, Bytes, NodeId, Record, Slot};
+use cache::Cache;
+use clients::Writes;
+use reads::Reads;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use thiserror::Error;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Who a replica is.
 #[derive(Clone, Debug)]
@@ -30,13 +45,35 @@ pub struct ReplicaConfig {
     pub is_traced: bool,
 }
 
-/// Names a batch of records; later tickets are larger.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
-
 /// Names a read of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadTicket(pub u64);
+
+/// A node that cannot be started.
+#[derive(Debug, Error)]
+pub enum ReplicaError {
+    /// The cluster file names no coding backend that exists.
+    #[error("cluster file: backend: {reason}")]
+    Backend {
+        /// What is wrong, and what there is.
+        reason: String,
+    },
+    /// The node is not in the cluster file.
+    #[error("node {node} is not in the cluster file: add a [[node]] with its id")]
+    NotMember {
+        /// The node.
+        node: NodeId,
+    },
+    /// The `[transport]` table is impossible.
+    #[error("cluster file: {error}")]
+    Transport {
+        /// What is wrong.
+        error: TransportConfigError,
+    },
+    /// A recovered command cannot be read.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+}
 
 /// What a replica asks of its driver.
 #[derive(Debug)]
@@ -66,73 +103,326 @@ pub enum Output {
 #[derive(Debug)]
 pub struct Replica {
     config: ReplicaConfig,
+    incarnation: u64,
+    boot: u64,
+    paxos: Paxos,
+    state: State,
+    transport: Transport,
+    cache: Cache,
+    writes: Writes,
+    reads: Reads,
+    /// First met incarnation per node (rule 12).
+    peers: BTreeMap<NodeId, u64>,
+    /// The ballot at which this node led when it last looked.
+    led: Option<Ballot>,
+    /// Records for the driver; held back until the messages have gone out.
+    batch: Option<(Ticket, Vec<Record>)>,
+    read_tickets: VecDeque<(ReadTicket, Slot)>,
+    next_read: u64,
+    garbage_count: u64,
+    is_low: bool,
+    traces: VecDeque<String>,
 }
 
 impl Replica {
     /// A node with what its log recovered. `seed` is for election timeouts and challenges.
     ///
     /// # Errors
-    /// A text when the recovered commands cannot be executed (a log of another version).
+    /// [`ReplicaError`] when the configuration does not fit, or a recovered command cannot be read.
     pub fn new(
         config: ReplicaConfig,
-        _recovered: Recovered,
-        _now: Instant,
-        _seed: u64,
-    ) -> Result<Self, String> {
-        Ok(Self { config })
+        recovered: Recovered,
+        now: Instant,
+        seed: u64,
+    ) -> Result<Self, ReplicaError> {
+        let cluster = Arc::clone(&config.cluster);
+        let backend: Backend = cluster
+            .backend
+            .parse()
+            .map_err(|error| ReplicaError::Backend { reason: format!("{error}") })?;
+        if cluster.rank(config.node).is_none() {
+            return Err(ReplicaError::NotMember { node: config.node });
+        }
+        for entry in &recovered.entries {
+            if !entry.meta.is_no_op() {
+                Command::decode(entry.meta.header.clone())?;
+            }
+        }
+        let mut transport = config.transport.clone();
+        transport.cluster_id = cluster.cluster;
+        transport.validate().map_err(|error| ReplicaError::Transport { error })?;
+        let (incarnation, boot) = (recovered.incarnation, recovered.boot);
+        // Never the same for two runs of one address (what the transport asks for), never 0.
+        let epoch = xxh3_64_with_seed(&boot.to_le_bytes(), incarnation).max(1);
+        let peers = recovered.peers.clone();
+        let bounds = Bounds {
+            sessions: cluster.limits.sessions,
+            session_window: cluster.limits.session_window,
+        };
+        let cache_bytes = cluster.limits.cache_bytes;
+        let (node, is_traced) = (config.node, config.is_traced);
+        let mut replica = Self {
+            config,
+            incarnation,
+            boot,
+            paxos: Paxos::new(cluster, node, backend, recovered, now, seed, is_traced),
+            state: State::new(bounds),
+            transport: Transport::new(transport, epoch, seed),
+            cache: Cache::new(cache_bytes),
+            writes: Writes::default(),
+            reads: Reads::default(),
+            peers,
+            led: None,
+            batch: None,
+            read_tickets: VecDeque::new(),
+            next_read: 0,
+            garbage_count: 0,
+            is_low: false,
+            traces: VecDeque::new(),
+        };
+        replica.advance(now);
+        Ok(replica)
     }
 
     /// Takes in one datagram; garbage is counted.
-    pub fn handle_datagram(&mut self, _now: Instant, _from: SocketAddr, _bytes: &[u8]) {}
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        self.transport.handle_datagram(now, from, bytes);
+        self.handle_events(now);
+        self.advance(now);
+    }
 
     /// Everything up to `ticket` is durable.
-    pub fn handle_persisted(&mut self, _now: Instant, _ticket: Ticket) {}
+    pub fn handle_persisted(&mut self, now: Instant, ticket: Ticket) {
+        self.paxos.handle_persisted(now, ticket);
+        self.advance(now);
+    }
 
-    /// The answer to [`Output::Read`]: `None` when the slot's record is gone or unreadable.
-    pub fn handle_read(
-        &mut self,
-        _now: Instant,
-        _ticket: ReadTicket,
-        _stored: Option<StoredValue>,
-    ) {
+    /// The answer to [`Output::Read`]: `None` when the slot's record is gone or unreadable. Reads are
+    /// answered in the order in which they were asked for.
+    pub fn handle_read(&mut self, now: Instant, ticket: ReadTicket, stored: Option<StoredValue>) {
+        let Some((expected, slot)) = self.read_tickets.pop_front() else { return };
+        assert_eq!(ticket, expected, "reads are answered in order");
+        self.paxos.handle_read(now, slot, stored);
+        self.advance(now);
     }
 
     /// Free disk space is below the reserve (or above it again).
-    pub fn handle_space(&mut self, _now: Instant, _is_low: bool) {}
+    pub fn handle_space(&mut self, _now: Instant, is_low: bool) {
+        self.is_low = is_low;
+        self.paxos.handle_space(is_low);
+    }
 
     /// Handles every timer that is due.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.transport.handle_timeout(now);
+        self.handle_events(now);
+        self.paxos.handle_timeout(now);
+        self.tick_reads(now);
+        self.advance(now);
+    }
 
-    /// The next thing to do, or `None`.
-    pub fn poll_output(&mut self, _now: Instant) -> Option<Output> {
-        None
+    /// The next thing to do, or `None`. Datagrams come before records, so that the others work while
+    /// this node syncs.
+    pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
+        if let Some(line) = self.traces.pop_front() {
+            return Some(Output::Trace(line));
+        }
+        while self.batch.is_none() {
+            match self.paxos.poll_output(now) {
+                Some(paxos::Output::Send { to, message }) => self.send(now, to, message),
+                Some(paxos::Output::Persist { ticket, records }) => {
+                    self.batch = Some((ticket, records));
+                }
+                Some(paxos::Output::Read { slot }) => {
+                    self.next_read += 1;
+                    let ticket = ReadTicket(self.next_read);
+                    self.read_tickets.push_back((ticket, slot));
+                    return Some(Output::Read { ticket, slot });
+                }
+                Some(paxos::Output::Trace(line)) => return Some(Output::Trace(line)),
+                None => break,
+            }
+            // What was sent to oneself, or released, may have chosen something.
+            self.advance(now);
+        }
+        if let Some(transmit) = self.transport.poll_transmit(now) {
+            return Some(Output::Transmit(transmit));
+        }
+        self.batch.take().map(|(ticket, records)| Output::Persist { ticket, records })
     }
 
     /// When to call [`Self::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        let mut at = self.paxos.poll_timeout();
+        for other in [self.transport.poll_timeout(), self.reads_timeout()].into_iter().flatten() {
+            at = at.min(other);
+        }
+        Some(at)
+    }
+
+    fn handle_events(&mut self, now: Instant) {
+        while let Some(event) = self.transport.poll_event() {
+            match event {
+                TransportEvent::Message { from, bytes } => self.handle_message(now, from, bytes),
+                TransportEvent::PeerRestarted { peer } => {
+                    if let Some(rank) = self.rank_at(peer) {
+                        self.paxos.handle_peer_restarted(rank);
+                    }
+                }
+                TransportEvent::Unreachable { peer } => {
+                    self.trace(|| format!("{peer} does not answer"));
+                }
+            }
+        }
+    }
+
+    fn handle_message(&mut self, now: Instant, from: SocketAddr, bytes: Bytes) {
+        let is_taken = match bytes.first() {
+            Some(&Envelope::KIND) => match Envelope::decode(bytes) {
+                Ok(envelope) => self.handle_envelope(now, from, envelope),
+                Err(_) => false,
+            },
+            Some(&Request::KIND) => match Request::decode(bytes) {
+                Ok(request) => {
+                    self.handle_request(now, from, request);
+                    true
+                }
+                Err(_) => false,
+            },
+            Some(_) | None => false,
+        };
+        if !is_taken {
+            self.garbage_count += 1;
+        }
+    }
+
+    /// False for a message that is not of a member, or not of the one first met (rule 12).
+    fn handle_envelope(&mut self, now: Instant, from: SocketAddr, envelope: Envelope) -> bool {
+        let Envelope { from: node, incarnation, message } = envelope;
+        let Some(rank) = self.rank_at(from) else { return false };
+        if self.config.cluster.rank(node) != Some(rank) || node == self.config.node {
+            return false;
+        }
+        match self.peers.get(&node) {
+            Some(known) if *known == incarnation => {}
+            Some(_) => {
+                self.trace(|| format!("refuse {node}: its data directory is another one now"));
+                return false;
+            }
+            None => {
+                self.peers.insert(node, incarnation);
+                self.paxos.persist(Record::Peer { node, incarnation });
+            }
+        }
+        self.paxos.handle_message(now, rank, message);
+        true
+    }
+
+    fn rank_at(&self, address: SocketAddr) -> Option<u8> {
+        let members = &self.config.cluster.members;
+        let rank = members.iter().position(|member| member.address == address)?;
+        u8::try_from(rank).ok()
+    }
+
+    fn send(&mut self, now: Instant, to: u8, message: Message) {
+        let member = &self.config.cluster.members[usize::from(to)];
+        let (address, from) = (member.address, self.config.node);
+        let envelope = Envelope { from, incarnation: self.incarnation, message };
+        // A full queue loses the message as a network would: everything is sent again in time.
+        if let Err(error) = self.transport.send(now, address, &envelope.encode()) {
+            self.trace(|| format!("not sent to rank {to}: {error}"));
+        }
+    }
+
+    /// Does everything that the last input has made possible.
+    fn advance(&mut self, now: Instant) {
+        self.apply_chosen(now);
+        let led = (self.paxos.role() == RoleName::Leader).then(|| self.paxos.promised());
+        if led != self.led {
+            self.led = led;
+            self.drop_writes(now);
+            self.drop_unconfirmed(now);
+        }
+        self.advance_reads(now);
+        self.propose_waiting(now);
     }
 
     /// The node's account of itself.
     #[must_use]
     pub fn status(&self, _now: Instant) -> NodeStatus {
-        unimplemented!("{}", self.config.node)
+        let members = &self.config.cluster.members;
+        NodeStatus {
+            node: self.config.node.0,
+            role: match self.paxos.role() {
+                RoleName::Follower => Role::Follower,
+                RoleName::Candidate => Role::Candidate,
+                RoleName::Leader => Role::Leader,
+            },
+            leader: self.paxos.leader().map(|node| node.0),
+            ballot: self.paxos.promised(),
+            chosen: self.paxos.commit(),
+            applied: self.state.applied(),
+            last: self.paxos.last(),
+            keys: self.state.key_count(),
+            sessions: self.state.session_count(),
+            live_bytes: self.state.live_bytes(),
+            boot: self.boot,
+            peers: self
+                .paxos
+                .peers()
+                .into_iter()
+                .map(|peer| PeerStatus {
+                    node: members[usize::from(peer.rank)].id.0,
+                    alive: peer.is_alive,
+                    applied: peer.applied,
+                })
+                .collect(),
+            rebuilt_count: self.paxos.rebuilt_count(),
+            garbage_count: self.garbage_count + self.transport.stats().garbage_datagrams,
+            disk_full: self.is_low,
+        }
     }
 
     /// Counters of the transport.
     #[must_use]
     pub fn transport_stats(&self) -> TransportStats {
-        TransportStats::default()
+        self.transport.stats()
     }
 
-    /// A digest of the applied state (keys, versions, sessions), equal on all nodes that have
-    /// applied the same slots; with the slot it stands at.
+    /// Hits and misses of the cache of decoded values.
     #[must_use]
-    pub fn state_digest(&self) -> (Slot, u64) {
-        (Slot::ZERO, 0)
+    pub const fn cache_counts(&self) -> (u64, u64) {
+        self.cache.counts()
+    }
+
+    /// Elections that this node has won since its start.
+    #[must_use]
+    pub fn elections_won(&self) -> u64 {
+        self.paxos.elections_won()
+    }
+
+    /// A digest of all that was applied (slots, commands, their results), equal on all nodes that
+    /// have applied the same slots; with the last of them.
+    #[must_use]
+    pub const fn state_digest(&self) -> (Slot, u64) {
+        (self.state.applied(), self.state.digest())
+    }
+
+    fn trace(&mut self, line: impl FnOnce() -> String) {
+        if self.config.is_traced {
+            self.traces.push_back(line());
+        }
     }
 
     /// Panics when a relation between fields is broken.
-    pub fn check_invariants(&self) {}
+    pub fn check_invariants(&self) {
+        self.paxos.check_invariants();
+        self.transport.check_invariants();
+        self.state.check_invariants();
+        self.cache.check_invariants();
+        self.writes.check_invariants();
+        self.reads.check_invariants();
+        assert_eq!(self.state.applied(), self.paxos.applied(), "applied and not executed");
+    }
 }

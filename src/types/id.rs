@@ -1,5 +1,6 @@
 //! Ids: nodes, ballots, slots, value ids and configuration epochs.
 
+use super::{DecodeError, Reader, Writer};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -26,6 +27,25 @@ impl Ballot {
     #[must_use]
     pub const fn owner(self) -> NodeId {
         NodeId(self.node)
+    }
+
+    /// Its encoding, the same on the wire and on disk.
+    pub fn write(self, to: &mut Writer) {
+        to.u64(self.round);
+        to.u8(self.node);
+    }
+
+    /// Reads what [`Self::write`] wrote.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when it is cut short or the node is 32 or more.
+    pub fn read(from: &mut Reader) -> Result<Self, DecodeError> {
+        let round = from.u64("ballot round")?;
+        let node = from.u8("ballot node")?;
+        if node >= 32 || round == u64::MAX {
+            return Err(DecodeError::Invalid { field: "ballot", value: u64::from(node) });
+        }
+        Ok(Self { round, node })
     }
 
     /// The lowest ballot of `node` above `self`.
@@ -66,6 +86,22 @@ pub struct ValueId {
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct Epoch(pub u64);
+
+impl ValueId {
+    /// Its encoding, the same on the wire and on disk.
+    pub fn write(self, to: &mut Writer) {
+        self.origin.write(to);
+        to.u64(self.slot.0);
+    }
+
+    /// Reads what [`Self::write`] wrote.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when it is cut short or cannot be.
+    pub fn read(from: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(Self { origin: Ballot::read(from)?, slot: Slot(from.u64("slot")?) })
+    }
+}
 
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

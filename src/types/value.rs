@@ -1,6 +1,6 @@
 //! A value as consensus and the log see it: a header replicated in full and a payload in shards.
 
-use super::{Ballot, Bytes, Epoch, Slot, ValueId};
+use super::{Ballot, Bytes, DecodeError, Epoch, Reader, Slot, ValueId, Writer};
 use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
@@ -117,6 +117,47 @@ impl ValueMeta {
     pub const fn slot(&self) -> Slot {
         self.id.slot
     }
+
+    /// Is it a no-op: nothing to execute?
+    #[must_use]
+    pub fn is_no_op(&self) -> bool {
+        self.header.is_empty()
+    }
+
+    /// Its encoding, the same on the wire and on disk.
+    pub fn write(&self, to: &mut Writer) {
+        self.id.write(to);
+        to.u64(self.epoch.0);
+        to.u8(self.code.k);
+        to.u8(self.code.m);
+        to.u32(self.payload_bytes);
+        to.u128(self.digest.0);
+        to.small(&self.header);
+    }
+
+    /// Reads what [`Self::write`] wrote; the header is a slice.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when it is cut short or names a code that cannot be.
+    pub fn read(from: &mut Reader) -> Result<Self, DecodeError> {
+        let id = ValueId::read(from)?;
+        let epoch = Epoch(from.u64("epoch")?);
+        let k = from.u8("k")?;
+        let m = from.u8("m")?;
+        let code = Code::new(k, m)
+            .map_err(|_| DecodeError::Invalid { field: "code", value: u64::from(k) })?;
+        Ok(Self {
+            id,
+            epoch,
+            code,
+            payload_bytes: from.u32("payload_bytes")?,
+            digest: Digest(from.u128("digest")?),
+            header: from.bytes("header")?,
+        })
+    }
+
+    /// Fewest bytes that an encoded one takes.
+    pub const ENCODED_BYTES_MIN: usize = 17 + 8 + 2 + 4 + 16 + 4;
 }
 
 /// One shard with its digest. `bytes` may be a slice of the value.
@@ -136,6 +177,28 @@ impl Shard {
     pub fn new(index: u8, bytes: Bytes) -> Self {
         Self { index, digest: xxhash_rust::xxh3::xxh3_64(&bytes), bytes }
     }
+
+    /// Its encoding, the same on the wire and on disk; long bytes are not copied.
+    pub fn write(&self, to: &mut Writer) {
+        to.u8(self.index);
+        to.u64(self.digest);
+        to.payload(&self.bytes);
+    }
+
+    /// Reads what [`Self::write`] wrote. The digest is not verified here.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when it is cut short or its index is 32 or more.
+    pub fn read(from: &mut Reader) -> Result<Self, DecodeError> {
+        let index = from.u8("shard index")?;
+        if index >= 32 {
+            return Err(DecodeError::Invalid { field: "shard index", value: u64::from(index) });
+        }
+        Ok(Self { index, digest: from.u64("shard digest")?, bytes: from.bytes("shard")? })
+    }
+
+    /// Fewest bytes that an encoded one takes.
+    pub const ENCODED_BYTES_MIN: usize = 1 + 8 + 4;
 
     /// Do the bytes still match the digest?
     #[must_use]

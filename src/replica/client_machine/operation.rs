@@ -39,7 +39,7 @@ pub(super) enum Stage {
     /// In its session's queue.
     Queued,
     /// At a member.
-    Sent { member: usize, message: MessageId },
+    Sent { member: usize, message: MessageId, at: Instant },
     /// Until its timer, before the next attempt.
     Waiting,
 }

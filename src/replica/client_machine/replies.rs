@@ -18,6 +18,7 @@ impl ClientMachine {
             return;
         };
         self.suspected[member] = Instant::ZERO;
+        self.heard[member] = now;
         let Some(operation) = self.operations.get_mut(&token) else { return };
         let is_current = operation.stage.member() == Some(member);
         match response.outcome {
@@ -52,11 +53,9 @@ impl ClientMachine {
             self.stats.garbage_messages += 1;
             return;
         }
-        if operation.op != Op::Status {
-            self.guess = member;
-        }
+        let is_leaders = operation.op != Op::Status;
         // The message in flight to another node than this one is not needed any more.
-        if let Stage::Sent { member: asked, message } = operation.stage
+        if let Stage::Sent { member: asked, message, .. } = operation.stage
             && asked != member
         {
             self.transport.cancel(self.config.cluster.members[asked].address, message);
@@ -66,9 +65,13 @@ impl ClientMachine {
             self.stats.sessions_opened += 1;
             self.sessions[index].open(session);
             self.forget(token);
-            return self.start_waiting(now, index);
+            self.start_waiting(now, index);
+        } else {
+            self.end(now, token, served_at, ClientOutcome::Done(outcome));
         }
-        self.end(now, token, served_at, ClientOutcome::Done(outcome));
+        if is_leaders {
+            self.follow(now, member);
+        }
     }
 
     fn handle_refusal(&mut self, now: Instant, token: Token, member: usize, refusal: Refusal) {

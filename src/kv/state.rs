@@ -1,0 +1,402 @@
+//! The state machine: keys with versions, and the clients' sessions.
+//!
+//! Deterministic: the same slots give the same state on every node, evictions included. Values are
+//! not here; an [`Entry`] says which slot holds one and how long it is. A repeated request is
+//! answered from its session's results and changes nothing (DESIGN 3.5).
+
+use super::{Command, CommandError, Operation};
+use crate::types::{Bytes, Slot};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+/// Maxima of a state, the same on all nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Sessions kept; the one idle longest goes first.
+    pub sessions: usize,
+    /// Results kept per session; the lowest goes first.
+    pub session_window: usize,
+}
+
+/// Where a key's value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The slot that wrote it: its version.
+    pub version: Slot,
+    /// Length of the value.
+    pub payload_bytes: u32,
+}
+
+/// What a command did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Applied {
+    /// A session with this id.
+    SessionOpened {
+        /// The id.
+        session: u64,
+    },
+    /// Written or deleted, at this slot.
+    Written {
+        /// The slot.
+        version: u64,
+    },
+    /// A delete met no key.
+    NotFound,
+    /// The compare-and-set met another version.
+    Mismatch {
+        /// That version; 0 for "absent".
+        current: u64,
+    },
+    /// No such session: evicted, or never opened. Nothing was done.
+    SessionUnknown,
+    /// Older than the results kept. Nothing was done now; whether it was done before is not known.
+    Stale,
+}
+
+/// The end of one slot's command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Execution {
+    /// What the command did.
+    pub applied: Applied,
+    /// The slot at which it did so: an earlier one for a repeated request.
+    pub slot: Slot,
+    /// The version that it replaced or removed.
+    pub superseded: Option<Slot>,
+}
+
+/// Keys, versions and sessions at one slot.
+#[derive(Debug)]
+pub struct State {
+    bounds: Bounds,
+    applied: Slot,
+    keys: BTreeMap<Box<[u8]>, Entry>,
+    sessions: BTreeMap<u64, Session>,
+    /// (last use, session): the order of eviction.
+    idle: BTreeSet<(Slot, u64)>,
+    live_bytes: u64,
+    digest: u64,
+}
+
+#[derive(Debug)]
+struct Session {
+    last_used: Slot,
+    /// Every sequence below has no result any more.
+    floor: u64,
+    results: BTreeMap<u64, (Slot, Applied)>,
+}
+
+impl State {
+    /// Before the first slot.
+    #[must_use]
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            applied: Slot::ZERO,
+            keys: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            idle: BTreeSet::new(),
+            live_bytes: 0,
+            digest: 0,
+        }
+    }
+
+    /// Executes the command of the next slot; `header` is empty for a no-op, which gives `None`.
+    ///
+    /// # Errors
+    /// [`CommandError`] for a header that is no command: the node cannot go on.
+    ///
+    /// # Panics
+    /// When `slot` is not the next one.
+    pub fn apply(
+        &mut self,
+        slot: Slot,
+        header: &Bytes,
+        payload_bytes: u32,
+    ) -> Result<Option<Execution>, CommandError> {
+        assert_eq!(slot, self.applied.next(), "slots are applied in order");
+        self.applied = slot;
+        if header.is_empty() {
+            self.mix(slot, None);
+            return Ok(None);
+        }
+        let command = Command::decode(header.clone())?;
+        let execution = match &command.operation {
+            Operation::OpenSession => Execution::of(slot, self.open_session(slot)),
+            Operation::Put { .. } | Operation::Delete { .. } | Operation::CompareAndSet { .. } => {
+                self.apply_once(slot, &command, payload_bytes)
+            }
+        };
+        self.mix(slot, Some((header, execution.applied)));
+        Ok(Some(execution))
+    }
+
+    fn open_session(&mut self, slot: Slot) -> Applied {
+        if self.sessions.len() >= self.bounds.sessions
+            && let Some((_, evicted)) = self.idle.pop_first()
+        {
+            self.sessions.remove(&evicted);
+        }
+        let session = Session { last_used: slot, floor: 0, results: BTreeMap::new() };
+        self.sessions.insert(slot.0, session);
+        self.idle.insert((slot, slot.0));
+        Applied::SessionOpened { session: slot.0 }
+    }
+
+    fn apply_once(&mut self, slot: Slot, command: &Command, payload_bytes: u32) -> Execution {
+        let id = command.session;
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return Execution::of(slot, Applied::SessionUnknown);
+        };
+        self.idle.remove(&(session.last_used, id));
+        session.last_used = slot;
+        self.idle.insert((slot, id));
+        if let Some((slot, applied)) = session.results.get(&command.sequence) {
+            return Execution::of(*slot, *applied);
+        }
+        if command.sequence < session.floor {
+            return Execution::of(slot, Applied::Stale);
+        }
+        let execution = self.execute(slot, &command.operation, payload_bytes);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.keep(command, slot, execution.applied, self.bounds.session_window);
+        }
+        execution
+    }
+
+    fn execute(&mut self, slot: Slot, operation: &Operation, payload_bytes: u32) -> Execution {
+        match operation {
+            Operation::OpenSession => Execution::of(slot, Applied::SessionUnknown),
+            Operation::Put { key } => self.write(slot, key, payload_bytes),
+            Operation::Delete { key } => match self.keys.remove(key.as_ref()) {
+                Some(entry) => {
+                    self.live_bytes -= key.len() as u64 + u64::from(entry.payload_bytes);
+                    let applied = Applied::Written { version: slot.0 };
+                    Execution { applied, slot, superseded: Some(entry.version) }
+                }
+                None => Execution::of(slot, Applied::NotFound),
+            },
+            Operation::CompareAndSet { key, expected } => {
+                let current = self.keys.get(key.as_ref()).map_or(0, |entry| entry.version.0);
+                if current == *expected {
+                    self.write(slot, key, payload_bytes)
+                } else {
+                    Execution::of(slot, Applied::Mismatch { current })
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, slot: Slot, key: &Bytes, payload_bytes: u32) -> Execution {
+        let entry = Entry { version: slot, payload_bytes };
+        let mut superseded = None;
+        if let Some(place) = self.keys.get_mut(key.as_ref()) {
+            self.live_bytes -= u64::from(place.payload_bytes);
+            superseded = Some(place.version);
+            *place = entry;
+        } else {
+            self.live_bytes += key.len() as u64;
+            // A copy: the header is a slice of a whole message and would keep all of it alive.
+            self.keys.insert(key.as_ref().into(), entry);
+        }
+        self.live_bytes += u64::from(payload_bytes);
+        Execution { applied: Applied::Written { version: slot.0 }, slot, superseded }
+    }
+
+    /// Where a request was applied before and what it did, while that is kept.
+    #[must_use]
+    pub fn result(&self, session: u64, sequence: u64) -> Option<(Slot, Applied)> {
+        self.sessions.get(&session)?.results.get(&sequence).copied()
+    }
+
+    /// One key.
+    #[must_use]
+    pub fn entry(&self, key: &[u8]) -> Option<Entry> {
+        self.keys.get(key).copied()
+    }
+
+    /// Keys from `start` on, ascending.
+    pub fn range(&self, start: &[u8]) -> impl Iterator<Item = (&[u8], Entry)> {
+        self.keys
+            .range::<[u8], _>((Bound::Included(start), Bound::Unbounded))
+            .map(|(key, entry)| (key.as_ref(), *entry))
+    }
+
+    /// The last slot applied.
+    #[must_use]
+    pub const fn applied(&self) -> Slot {
+        self.applied
+    }
+
+    /// Keys held.
+    #[must_use]
+    pub fn key_count(&self) -> u64 {
+        self.keys.len() as u64
+    }
+
+    /// Sessions held.
+    #[must_use]
+    pub fn session_count(&self) -> u64 {
+        self.sessions.len() as u64
+    }
+
+    /// Bytes of live user data: keys and values.
+    #[must_use]
+    pub const fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
+    /// A digest of every slot so far with what it did: equal on nodes that applied the same slots.
+    #[must_use]
+    pub const fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    fn mix(&mut self, slot: Slot, applied: Option<(&Bytes, Applied)>) {
+        let mut hash = Xxh3::with_seed(self.digest);
+        hash.update(&slot.0.to_le_bytes());
+        if let Some((header, applied)) = applied {
+            hash.update(header);
+            let (kind, of): (u64, u64) = match applied {
+                Applied::SessionOpened { session } => (1, session),
+                Applied::Written { version } => (2, version),
+                Applied::NotFound => (3, 0),
+                Applied::Mismatch { current } => (4, current),
+                Applied::SessionUnknown => (5, 0),
+                Applied::Stale => (6, 0),
+            };
+            hash.update(&kind.to_le_bytes());
+            hash.update(&of.to_le_bytes());
+        }
+        self.digest = hash.digest();
+    }
+
+    /// Panics when counters and contents disagree, or a bound is exceeded. Linear in the state.
+    pub fn check_invariants(&self) {
+        let live: u64 = self
+            .keys
+            .iter()
+            .map(|(key, entry)| key.len() as u64 + u64::from(entry.payload_bytes))
+            .sum();
+        assert_eq!(live, self.live_bytes, "live bytes");
+        assert!(self.sessions.len() <= self.bounds.sessions, "too many sessions");
+        assert_eq!(self.idle.len(), self.sessions.len(), "idle order");
+        for (id, session) in &self.sessions {
+            assert!(self.idle.contains(&(session.last_used, *id)), "session {id} is not in order");
+            assert!(session.results.len() <= self.bounds.session_window, "window of {id}");
+        }
+        assert!(self.keys.values().all(|entry| entry.version <= self.applied), "version ahead");
+    }
+}
+
+impl Execution {
+    const fn of(slot: Slot, applied: Applied) -> Self {
+        Self { applied, slot, superseded: None }
+    }
+}
+
+impl Session {
+    /// Keeps a result within the window; what the client has seen answered may go.
+    fn keep(&mut self, command: &Command, slot: Slot, applied: Applied, window: usize) {
+        self.results.insert(command.sequence, (slot, applied));
+        self.floor = self.floor.max(command.answered_below);
+        while self.results.len() > window
+            || self.results.first_key_value().is_some_and(|(first, _)| *first < self.floor)
+        {
+            if let Some((gone, _)) = self.results.pop_first() {
+                self.floor = self.floor.max(gone + 1);
+            }
+        }
+    }
+}
+
+/// A digest of a value's bytes, for histories.
+#[must_use]
+pub fn value_digest(value: &[u8]) -> u64 {
+    xxh3_64(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { sessions: 2, session_window: 2 };
+
+    struct Log {
+        state: State,
+        slot: u64,
+    }
+
+    impl Log {
+        fn new() -> Self {
+            Self { state: State::new(BOUNDS), slot: 0 }
+        }
+
+        fn apply(&mut self, session: u64, sequence: u64, operation: Operation) -> Applied {
+            self.slot += 1;
+            let command = Command { session, sequence, answered_below: 0, operation };
+            let applied = self.state.apply(Slot(self.slot), &command.encode(), 10);
+            self.state.check_invariants();
+            applied.unwrap().unwrap().applied
+        }
+    }
+
+    fn put(key: &'static str) -> Operation {
+        Operation::Put { key: Bytes::from_static(key.as_bytes()) }
+    }
+
+    #[test]
+    fn a_repeated_request_is_applied_once() {
+        let mut log = Log::new();
+        let opened = log.apply(0, 0, Operation::OpenSession);
+        assert_eq!(opened, Applied::SessionOpened { session: 1 });
+        assert_eq!(log.apply(1, 1, put("a")), Applied::Written { version: 2 });
+        assert_eq!(log.apply(1, 2, put("a")), Applied::Written { version: 3 });
+        assert_eq!(log.apply(1, 1, put("a")), Applied::Written { version: 2 });
+        assert_eq!(log.state.entry(b"a").unwrap().version, Slot(3));
+    }
+
+    #[test]
+    fn a_later_request_does_not_stand_for_an_earlier_one() {
+        // A no-op took the slot of sequence 1; sequence 2 was applied; 1 comes again.
+        let mut log = Log::new();
+        log.apply(0, 0, Operation::OpenSession);
+        assert_eq!(log.apply(1, 2, put("b")), Applied::Written { version: 2 });
+        assert_eq!(log.apply(1, 1, put("a")), Applied::Written { version: 3 });
+    }
+
+    #[test]
+    fn results_beyond_the_window_are_stale_not_guessed() {
+        let mut log = Log::new();
+        log.apply(0, 0, Operation::OpenSession);
+        for sequence in 1..=3 {
+            log.apply(1, sequence, put("a"));
+        }
+        assert_eq!(log.apply(1, 1, put("a")), Applied::Stale);
+        assert_eq!(log.state.entry(b"a").unwrap().version, Slot(4));
+    }
+
+    #[test]
+    fn the_session_idle_longest_goes_first_and_is_refused() {
+        let mut log = Log::new();
+        log.apply(0, 0, Operation::OpenSession);
+        log.apply(0, 0, Operation::OpenSession);
+        log.apply(1, 1, put("a"));
+        log.apply(0, 0, Operation::OpenSession);
+        assert_eq!(log.apply(2, 1, put("a")), Applied::SessionUnknown);
+        assert_eq!(log.apply(1, 2, put("a")), Applied::Written { version: 6 });
+    }
+
+    #[test]
+    fn compare_and_set_and_delete() {
+        let mut log = Log::new();
+        log.apply(0, 0, Operation::OpenSession);
+        let cas = |expected| Operation::CompareAndSet { key: Bytes::from_static(b"a"), expected };
+        assert_eq!(log.apply(1, 1, cas(0)), Applied::Written { version: 2 });
+        assert_eq!(log.apply(1, 2, cas(0)), Applied::Mismatch { current: 2 });
+        let delete = Operation::Delete { key: Bytes::from_static(b"a") };
+        assert_eq!(log.apply(1, 3, delete.clone()), Applied::Written { version: 4 });
+        assert_eq!(log.apply(1, 4, delete), Applied::NotFound);
+        assert_eq!((log.state.key_count(), log.state.live_bytes()), (0, 0));
+    }
+}

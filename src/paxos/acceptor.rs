@@ -1,0 +1,284 @@
+//! The acceptor: promises and accepted shards, and what of them is known to be chosen.
+//!
+//! In memory are only the slots above the last applied one, without their shards' bytes: those rest
+//! in the log. Invariants: no entry's ballot is above the promise; no entry is at or below `applied`.
+
+use super::effects::Effect;
+use super::message::{Ack, Message, ShardedValue};
+use super::{Output, Paxos, Role};
+use crate::storage::Recovered;
+use crate::time::Instant;
+use crate::types::{Ballot, Record, Shard, ShardSet, Slot, ValueMeta};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// What this node has accepted.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    pub(super) promised: Ballot,
+    /// Accepted, above `applied`.
+    pub(super) entries: BTreeMap<Slot, Entry>,
+    /// Accepted, faulty (rule 13), above `applied`.
+    pub(super) faulty: BTreeSet<Slot>,
+    /// Every slot above `applied` may be faulty, until the slots of that time are applied.
+    pub(super) all_faulty_until: Option<Slot>,
+    pub(super) applied: Slot,
+    /// Every slot up to here is known to be chosen, though perhaps not held.
+    pub(super) commit: Slot,
+    /// What the latest leader said of it: covers what was accepted at that ballot (rule 10).
+    pub(super) commit_mark: (Ballot, Slot),
+    /// Applied values that the replica has not taken yet.
+    pub(super) chosen: VecDeque<ValueMeta>,
+}
+
+/// One accepted slot.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// Of acceptance.
+    pub(super) ballot: Ballot,
+    pub(super) meta: ValueMeta,
+    /// Shards recorded, durable or on their way.
+    pub(super) held: ShardSet,
+    pub(super) is_chosen: bool,
+}
+
+impl Acceptor {
+    /// What the log recovered. The entries up to `recovered.chosen` are handed out again as chosen.
+    /// `accept_ahead_slots` bounds which slot a lost record can have been of.
+    pub(super) fn new(recovered: Recovered, accept_ahead_slots: u64) -> Self {
+        let mut acceptor = Self {
+            promised: recovered.promised,
+            entries: BTreeMap::new(),
+            faulty: recovered.faulty.into_iter().collect(),
+            all_faulty_until: None,
+            applied: Slot::ZERO,
+            commit: recovered.chosen,
+            commit_mark: (Ballot::ZERO, Slot::ZERO),
+            chosen: VecDeque::new(),
+        };
+        for entry in recovered.entries {
+            acceptor.promised = acceptor.promised.max(entry.ballot);
+            let slot = entry.meta.slot();
+            let entry = Entry {
+                ballot: entry.ballot,
+                meta: entry.meta,
+                held: entry.shards,
+                is_chosen: slot <= recovered.chosen,
+            };
+            acceptor.entries.insert(slot, entry);
+        }
+        // A damaged slot is chosen or not whatever its record says: it is fetched, not read.
+        for slot in &acceptor.faulty {
+            if let Some(entry) = acceptor.entries.get_mut(slot) {
+                entry.is_chosen = false;
+            }
+        }
+        // A record is missing, nobody can say which: nothing above what is chosen can be trusted
+        // to be all there was (3.6).
+        if recovered.unknown_damage {
+            let last = acceptor.entries.last_key_value().map_or(Slot::ZERO, |(slot, _)| *slot);
+            let last = last.max(recovered.chosen);
+            acceptor.all_faulty_until = Some(Slot(last.0 + 1 + accept_ahead_slots));
+        }
+        acceptor.apply_known();
+        acceptor
+    }
+
+    /// Takes in that every slot up to `commit` is chosen, by the leader of `ballot`. Covers what was
+    /// accepted at that ballot (rule 10).
+    pub(super) fn learn_commit(&mut self, ballot: Ballot, commit: Slot) {
+        if (ballot, commit) <= self.commit_mark {
+            return;
+        }
+        for (_, entry) in self.entries.range_mut(..=commit) {
+            entry.is_chosen |= entry.ballot == ballot;
+        }
+        self.commit_mark = (ballot, commit);
+        self.commit = self.commit.max(commit);
+        self.apply_known();
+    }
+
+    /// Hands out what is chosen, held and next.
+    pub(super) fn apply_known(&mut self) {
+        while let Some(entry) = self.entries.first_entry() {
+            if *entry.key() != self.applied.next() || !entry.get().is_chosen {
+                break;
+            }
+            let (slot, entry) = entry.remove_entry();
+            self.applied = slot;
+            self.faulty.remove(&slot);
+            self.chosen.push_back(entry.meta);
+        }
+        self.commit = self.commit.max(self.applied);
+        if self.all_faulty_until.is_some_and(|until| self.applied >= until) {
+            self.all_faulty_until = None;
+        }
+    }
+
+    /// Is nothing certain about `slot` (rule 13)?
+    pub(super) fn is_faulty(&self, slot: Slot) -> bool {
+        self.faulty.contains(&slot) || self.all_faulty_until.is_some()
+    }
+
+    pub(super) fn check_invariants(&self) {
+        for (slot, entry) in &self.entries {
+            assert_eq!(*slot, entry.meta.slot(), "misfiled entry");
+            assert!(*slot > self.applied, "{slot} is applied ({})", self.applied);
+            assert!(
+                entry.ballot <= self.promised,
+                "{slot} accepted at {} above the promise {}",
+                entry.ballot,
+                self.promised
+            );
+        }
+        assert!(self.applied <= self.commit, "{} > {}", self.applied, self.commit);
+    }
+}
+
+impl Paxos {
+    /// Raises the promise; durable before anything that speaks of it.
+    pub(super) fn promise(&mut self, ballot: Ballot) {
+        assert!(ballot > self.acceptor.promised, "{ballot} <= {}", self.acceptor.promised);
+        self.acceptor.promised = ballot;
+        self.effects.persist(Record::Promise { ballot });
+    }
+
+    pub(super) fn handle_accept(
+        &mut self,
+        now: Instant,
+        from: u8,
+        ballot: Ballot,
+        commit: Slot,
+        values: Vec<ShardedValue>,
+    ) {
+        if !self.follow(now, from, ballot) {
+            return;
+        }
+        let mut is_stale = false;
+        for value in values {
+            if value.meta.slot() <= self.acceptor.applied {
+                is_stale = true;
+                continue;
+            }
+            if let Some(ack) = self.accept(ballot, value) {
+                self.effects.hold(Effect::Ack { rank: from, ballot, ack });
+            }
+        }
+        self.acceptor.learn_commit(ballot, commit);
+        if is_stale {
+            // An Accept for an applied slot is answered "chosen" (rule 10): `applied` says so.
+            let applied = self.acceptor.applied;
+            self.send(from, Message::Accepted { ballot, applied, acks: Vec::new() });
+        }
+    }
+
+    /// Records a value at the promised ballot; the acknowledgement to hold, or `None` if refused.
+    pub(super) fn accept(&mut self, ballot: Ballot, value: ShardedValue) -> Option<Ack> {
+        assert_eq!(ballot, self.acceptor.promised, "accepting at another ballot");
+        let ShardedValue { meta, mut shards } = value;
+        let slot = meta.slot();
+        if slot.0 > self.acceptor.applied.0 + self.limits().accept_ahead_slots {
+            self.trace(|| format!("refuse {slot}: too far above {}", slot.0));
+            return None;
+        }
+        if !is_sound(&meta, &shards) {
+            self.trace(|| format!("refuse {}: shards that are not of its code", meta.id));
+            return None;
+        }
+        let acceptor = &mut self.acceptor;
+        let is_chosen = (ballot, slot) <= acceptor.commit_mark && ballot == acceptor.commit_mark.0;
+        let mut held = ShardSet::EMPTY;
+        if let Some(entry) = acceptor.entries.get_mut(&slot).filter(|e| e.meta.id == meta.id) {
+            if entry.meta != meta {
+                // Same id, other bytes: an id was used twice (rule 9). Never mixed, never accepted.
+                self.trace(|| format!("refuse {}: another value of the same id", meta.id));
+                return None;
+            }
+            held = entry.held;
+            shards.retain(|shard| !held.contains(shard.index));
+            if entry.ballot == ballot && shards.is_empty() {
+                return Some(Ack { id: meta.id, held });
+            }
+        }
+        // Rule 2: the union of what it had and what it gets.
+        for shard in &shards {
+            held.insert(shard.index);
+        }
+        let id = meta.id;
+        // Shards recorded again count as held anew: the record that was damaged is superseded.
+        if acceptor.faulty.contains(&slot) && held.count() >= u32::from(meta.code.k()) {
+            acceptor.faulty.remove(&slot);
+        }
+        let entry = Entry { ballot, meta: meta.clone(), held, is_chosen };
+        acceptor.entries.insert(slot, entry);
+        self.effects.persist(Record::Accept { ballot, meta, shards });
+        Some(Ack { id, held })
+    }
+
+    /// Takes the sender of a leader's message as leader, or answers that it is deposed.
+    pub(super) fn follow(&mut self, now: Instant, from: u8, ballot: Ballot) -> bool {
+        if ballot < self.acceptor.promised {
+            let promised = self.acceptor.promised;
+            self.send(from, Message::Nack { promised });
+            return false;
+        }
+        if self.rank_of(ballot.owner()) != Some(from) || from == self.rank {
+            self.trace(|| format!("refuse {ballot} from rank {from}: not its owner"));
+            return false;
+        }
+        if ballot > self.acceptor.promised {
+            self.promise(ballot);
+        }
+        if !matches!(self.role, Role::Follower) {
+            self.step_down(now, "another leads");
+        }
+        self.leader = Some(ballot);
+        self.leader_heard = Some(now);
+        self.reset_election(now);
+        true
+    }
+
+    /// What is durable is told: acknowledgements of one leader go in one message.
+    pub(super) fn release_durable(&mut self, now: Instant) {
+        let mut acks: Vec<(u8, Ballot, Vec<Ack>)> = Vec::new();
+        while let Some(effect) = self.effects.pop_durable() {
+            match effect {
+                Effect::Ack { rank, ballot, ack } => match acks.last_mut() {
+                    Some((r, b, list)) if *r == rank && *b == ballot => list.push(ack),
+                    Some(_) | None => acks.push((rank, ballot, vec![ack])),
+                },
+                Effect::AckSelf { ballot, ack } => {
+                    let rank = self.rank;
+                    self.handle_accepted(now, rank, ballot, Slot::ZERO, &[ack]);
+                }
+                Effect::Prepare { ballot } => self.start_prepare(now, ballot),
+                Effect::Promise { rank, ballot, attempt } => {
+                    self.start_promise(now, rank, ballot, attempt);
+                }
+            }
+        }
+        let applied = self.acceptor.applied;
+        for (rank, ballot, acks) in acks {
+            self.send(rank, Message::Accepted { ballot, applied, acks });
+        }
+    }
+
+    pub(super) fn trace(&mut self, line: impl FnOnce() -> String) {
+        if self.is_traced {
+            self.outputs.push_back(Output::Trace(line()));
+        }
+    }
+}
+
+/// Do the shards belong to the value: indexes, lengths, digests?
+pub(super) fn is_sound(meta: &ValueMeta, shards: &[Shard]) -> bool {
+    let shard_bytes = meta.code.shard_bytes(meta.payload_bytes as usize);
+    let mut seen = ShardSet::EMPTY;
+    shards.iter().all(|shard| {
+        let is_new = !seen.contains(shard.index);
+        seen.insert(shard.index);
+        is_new
+            && shard.index < meta.code.n()
+            && shard.bytes.len() == shard_bytes
+            && shard.is_intact()
+    })
+}

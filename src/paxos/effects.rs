@@ -1,0 +1,100 @@
+//! Durable before answered (rule 9): records on their way to disk, and what waits for them.
+//!
+//! An effect speaks of state; it is held until every record that made this state is durable. Nobody
+//! outside sees it before.
+
+use super::message::{Ack, Message};
+use crate::types::{Ballot, Record, Slot, ValueId};
+use std::collections::VecDeque;
+
+/// Names a batch of records; later tickets are larger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Something that may only happen once it is durable.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// Tell the leader of `ballot` what is held.
+    Ack { rank: u8, ballot: Ballot, ack: Ack },
+    /// The leader's own acceptance.
+    AckSelf { ballot: Ballot, ack: Ack },
+    /// Send `Prepare` to all: the candidate's ballot is stored.
+    Prepare { ballot: Ballot },
+    /// Answer a `Prepare`.
+    Promise { rank: u8, ballot: Ballot, attempt: u64 },
+}
+
+/// The records and the effects that wait for them.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// Not yet given to the driver.
+    records: Vec<Record>,
+    /// Of the last batch given to the driver.
+    issued: Ticket,
+    durable: Ticket,
+    held: VecDeque<(Ticket, Effect)>,
+    /// Messages that may go, by rank.
+    pub(super) ready: VecDeque<(u8, Message)>,
+    /// Up to where `Record::Chosen` was written.
+    marked: Slot,
+}
+
+impl Effects {
+    pub(super) fn new(marked: Slot) -> Self {
+        Self { marked, ..Self::default() }
+    }
+
+    /// Adds a record to the open batch.
+    pub(super) fn persist(&mut self, record: Record) {
+        self.records.push(record);
+    }
+
+    /// Runs `effect` when all records so far are durable.
+    pub(super) fn hold(&mut self, effect: Effect) {
+        let ticket = if self.records.is_empty() { self.issued } else { Ticket(self.issued.0 + 1) };
+        self.held.push_back((ticket, effect));
+    }
+
+    /// Closes the open batch. What is applied is noted in passing: it needs no sync of its own.
+    pub(super) fn take_batch(&mut self, applied: Slot) -> Option<(Ticket, Vec<Record>)> {
+        if self.records.is_empty() {
+            return None;
+        }
+        if applied > self.marked {
+            self.marked = applied;
+            self.records.push(Record::Chosen { slot: applied });
+        }
+        self.issued = Ticket(self.issued.0 + 1);
+        Some((self.issued, std::mem::take(&mut self.records)))
+    }
+
+    /// Everything up to `ticket` is durable.
+    pub(super) fn handle_persisted(&mut self, ticket: Ticket) {
+        assert!(ticket <= self.issued, "ticket {ticket:?} was never issued: {:?}", self.issued);
+        self.durable = self.durable.max(ticket);
+    }
+
+    /// The next effect whose records are durable.
+    pub(super) fn pop_durable(&mut self) -> Option<Effect> {
+        let (ticket, _) = self.held.front()?;
+        if *ticket > self.durable {
+            return None;
+        }
+        self.held.pop_front().map(|(_, effect)| effect)
+    }
+
+    pub(super) fn check_invariants(&self) {
+        assert!(self.durable <= self.issued, "{:?} > {:?}", self.durable, self.issued);
+        assert!(
+            self.held.iter().zip(self.held.iter().skip(1)).all(|(a, b)| a.0 <= b.0),
+            "effects out of order"
+        );
+    }
+}
+
+impl Ack {
+    pub(super) const fn slot(&self) -> Slot {
+        let ValueId { slot, .. } = self.id;
+        slot
+    }
+}

@@ -1,0 +1,147 @@
+//! Who leads: randomised timeouts, pre-vote, candidacy, stepping down (DESIGN 3.3).
+//!
+//! Nothing here decides what is chosen. A node campaigns only when as many as a leader needs to work
+//! would let it, and nobody lets it who hears a living leader: so a node that was cut off, or that
+//! alone cannot hear the leader, disturbs nobody.
+
+use super::effects::Effect;
+use super::message::Message;
+use super::promise::{Candidacy, Collected};
+use super::{Paxos, Role};
+use crate::time::Instant;
+use crate::types::{Ballot, NodeSet, Slot};
+
+impl Paxos {
+    pub(super) fn reset_election(&mut self, now: Instant) {
+        let shortest = self.config.timing.election();
+        let spread = u64::try_from(shortest.as_nanos()).unwrap_or(u64::MAX);
+        let extra = std::time::Duration::from_nanos(self.rng.below(spread.max(1)));
+        self.election_at = now + shortest + extra;
+    }
+
+    /// Back to following. What was in flight stays with the acceptors; the next leader finds it.
+    pub(super) fn step_down(&mut self, now: Instant, why: &str) {
+        let ballot = match &self.role {
+            Role::Follower => return,
+            Role::PreCandidate { ballot, .. } => *ballot,
+            Role::Candidate(candidacy) => candidacy.ballot,
+            Role::Leader(leader) => leader.ballot,
+        };
+        self.trace(|| format!("gives up {ballot}: {why}"));
+        if self.leader == Some(ballot) {
+            self.leader = None;
+        }
+        self.role = Role::Follower;
+        self.reset_election(now);
+    }
+
+    /// The election timer fired.
+    pub(super) fn tick_election(&mut self, now: Instant) {
+        if now < self.election_at || matches!(self.role, Role::Leader(_)) {
+            return;
+        }
+        self.leader = None;
+        self.reset_election(now);
+        let ballot = Ballot { round: self.round_seen.max(self.acceptor.promised.round), node: 0 }
+            .next_for(self.node);
+        self.role = Role::PreCandidate { ballot, granted: NodeSet::one(self.rank) };
+        self.trace(|| format!("asks whether it may campaign at {ballot}"));
+        self.broadcast(&Message::PreVote { ballot });
+        self.try_campaign();
+    }
+
+    pub(super) fn handle_pre_vote(&mut self, now: Instant, from: u8, ballot: Ballot) {
+        let promised = self.acceptor.promised;
+        let hears_leader = match &self.role {
+            Role::Leader(_) => true,
+            Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => self
+                .leader_heard
+                .is_some_and(|heard| now.since(heard) < self.config.timing.election()),
+        };
+        let is_granted = ballot > promised && !hears_leader;
+        self.send(from, Message::PreVoteReply { ballot, is_granted, promised });
+    }
+
+    pub(super) fn handle_pre_vote_reply(
+        &mut self,
+        from: u8,
+        asked: Ballot,
+        is_granted: bool,
+        promised: Ballot,
+    ) {
+        self.round_seen = self.round_seen.max(promised.round);
+        let Role::PreCandidate { ballot, granted } = &mut self.role else { return };
+        if *ballot == asked && is_granted {
+            granted.insert(from);
+            self.try_campaign();
+        }
+    }
+
+    fn try_campaign(&mut self) {
+        let Role::PreCandidate { ballot, granted } = &self.role else { return };
+        let ballot = *ballot;
+        // One that could win but not work would block others: max(Q1, accept quorum).
+        if granted.count() < self.quorums.working || ballot <= self.acceptor.promised {
+            return;
+        }
+        // Rule 9: the candidate's own ballot is durable before its first Prepare.
+        self.promise(ballot);
+        self.effects.hold(Effect::Prepare { ballot });
+        let promises = vec![Collected::default(); self.quorums.nodes as usize];
+        self.role = Role::Candidate(Candidacy { ballot, attempt: 1, promises });
+    }
+
+    /// The candidate's ballot is stored.
+    pub(super) fn start_prepare(&mut self, now: Instant, ballot: Ballot) {
+        let Role::Candidate(candidacy) = &self.role else { return };
+        if candidacy.ballot != ballot {
+            return;
+        }
+        let attempt = candidacy.attempt;
+        self.trace(|| format!("campaigns at {ballot}"));
+        self.broadcast(&Message::Prepare { ballot, attempt });
+        let rank = self.rank;
+        self.start_promise(now, rank, ballot, attempt);
+    }
+
+    pub(super) fn handle_nack(&mut self, now: Instant, promised: Ballot) {
+        self.round_seen = self.round_seen.max(promised.round);
+        let own = match &self.role {
+            Role::Candidate(candidacy) => candidacy.ballot,
+            Role::Leader(leader) => leader.ballot,
+            Role::Follower | Role::PreCandidate { .. } => return,
+        };
+        if promised > own {
+            self.step_down(now, "a higher ballot was promised");
+        }
+    }
+
+    pub(super) fn handle_heartbeat(
+        &mut self,
+        now: Instant,
+        from: u8,
+        ballot: Ballot,
+        sequence: u64,
+        commit: Slot,
+    ) {
+        if !self.follow(now, from, ballot) {
+            return;
+        }
+        self.acceptor.learn_commit(ballot, commit);
+        let (applied, is_low) = (self.acceptor.applied, self.is_low);
+        self.send(from, Message::HeartbeatReply { ballot, sequence, applied, is_low });
+    }
+
+    /// The peer of `rank` runs anew: what it was told, and what it half said, is gone.
+    pub fn handle_peer_restarted(&mut self, rank: u8) {
+        let message = match &mut self.role {
+            Role::Follower | Role::Leader(_) => return,
+            Role::PreCandidate { ballot, .. } => Message::PreVote { ballot: *ballot },
+            Role::Candidate(candidacy) => {
+                candidacy.attempt += 1;
+                Message::Prepare { ballot: candidacy.ballot, attempt: candidacy.attempt }
+            }
+        };
+        self.send(rank, message);
+    }
+}

@@ -1,0 +1,387 @@
+//! Gathering: k shards of a chosen value from those who have applied it.
+//!
+//! One mechanism for three needs: a node that missed slots gets its own shard (decoded and coded
+//! anew), a new leader fills what others applied, a read without the value at hand. Only applied
+//! slots are served, so what is gathered is chosen. Every shard is verified by its digest, the whole
+//! after decoding.
+
+use super::acceptor::{Entry, is_sound};
+use super::message::{Message, ShardedValue, Want};
+use super::{Paxos, ReadPurpose, Role};
+use crate::storage::StoredValue;
+use crate::time::Instant;
+use crate::types::{Bytes, Digest, NodeSet, Record, Shard, ShardSet, Slot, ValueMeta};
+use std::collections::{BTreeMap, VecDeque};
+
+/// One value on its way here.
+#[derive(Debug)]
+pub(super) struct Gather {
+    /// A read waits for its payload.
+    wants_payload: bool,
+    meta: Option<ValueMeta>,
+    shards: BTreeMap<u8, Shard>,
+    /// By rank.
+    asked: NodeSet,
+    try_again_at: Instant,
+    /// The own log is read first.
+    is_local: bool,
+}
+
+/// Slots that a peer wants.
+#[derive(Debug)]
+pub(super) struct Serving {
+    rank: u8,
+    wants: VecDeque<Want>,
+    missing: Vec<Slot>,
+    entries: Vec<ShardedValue>,
+    entries_bytes: usize,
+}
+
+/// The end of a gather for a read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gathered {
+    /// The slot.
+    pub slot: Slot,
+    /// Its payload.
+    pub payload: Bytes,
+}
+
+impl Paxos {
+    /// Starts to gather the payload of an applied slot; the end comes from [`Self::poll_gathered`].
+    /// False when too many are under way: ask again later.
+    pub fn gather_payload(&mut self, now: Instant, slot: Slot) -> bool {
+        assert!(slot <= self.acceptor.applied, "{slot} is not applied");
+        if let Some(gather) = self.gathers.get_mut(&slot) {
+            gather.wants_payload = true;
+            return true;
+        }
+        // Reads may use all places but one: catching up must go on too.
+        if self.gathers.len() >= self.limits().gathers {
+            return false;
+        }
+        self.gathers.insert(slot, Gather::new(now, true));
+        self.read(slot, ReadPurpose::Gather);
+        true
+    }
+
+    /// A read gives up on `slot`.
+    pub fn cancel_gather(&mut self, slot: Slot) {
+        if slot <= self.acceptor.applied {
+            self.gathers.remove(&slot);
+        }
+    }
+
+    /// The next payload gathered.
+    pub fn poll_gathered(&mut self) -> Option<Gathered> {
+        self.gathered.pop_front()
+    }
+
+    /// The own log has answered for a payload.
+    pub(super) fn continue_gather(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        stored: Option<StoredValue>,
+    ) {
+        let Some(gather) = self.gathers.get_mut(&slot) else { return };
+        gather.is_local = false;
+        if let Some(stored) = stored {
+            gather.meta = Some(stored.meta);
+            gather.shards = stored.shards.into_iter().map(|s| (s.index, s)).collect();
+        }
+        if !self.try_finish(slot) {
+            self.ask(now, slot, false);
+        }
+    }
+
+    /// Fills the places for catching up with the lowest slots that are chosen and not held.
+    pub(super) fn catch_up(&mut self, now: Instant) {
+        if self.acceptor.applied >= self.catch_up_until {
+            return;
+        }
+        let places = self.limits().gathers.saturating_sub(self.gathers.len());
+        let first = self.acceptor.applied.next();
+        let until = self.catch_up_until.min(Slot(first.0 + self.limits().accept_ahead_slots / 2));
+        let wanted: Vec<Slot> = (first.0..=until.0)
+            .map(Slot)
+            .filter(|slot| {
+                !self.gathers.contains_key(slot)
+                    && !self.acceptor.entries.get(slot).is_some_and(|entry| entry.is_chosen)
+            })
+            .take(places)
+            .collect();
+        for slot in wanted {
+            self.gathers.insert(slot, Gather::new(now, false));
+            self.ask(now, slot, false);
+        }
+    }
+
+    /// Has anything been chosen for a while that is not applied here? Then fetch it.
+    pub(super) fn tick_gather(&mut self, now: Instant) {
+        if now < self.gather_at {
+            return;
+        }
+        self.gather_at = now + self.config.timing.resend();
+        let applied = self.acceptor.applied;
+        if self.acceptor.commit > applied && applied == self.applied_at_tick {
+            self.catch_up_until = self.acceptor.commit;
+        }
+        self.applied_at_tick = applied;
+        // Applied in the meantime by the usual way: nobody waits for these any more.
+        self.gathers.retain(|slot, gather| gather.wants_payload || *slot > applied);
+        let overdue: Vec<Slot> = self
+            .gathers
+            .iter()
+            .filter(|(_, gather)| !gather.is_local && gather.try_again_at <= now)
+            .map(|(slot, _)| *slot)
+            .collect();
+        for slot in overdue {
+            self.ask(now, slot, true);
+        }
+        self.catch_up(now);
+    }
+
+    /// Asks peers for shards of `slot`: as many as are missing, or all of them.
+    fn ask(&mut self, now: Instant, slot: Slot, is_all: bool) {
+        let nodes = u8::try_from(self.quorums.nodes).expect("at most 32 nodes");
+        let held = self.acceptor.entries.get(&slot).map(|entry| entry.meta.id);
+        let held = held.filter(|_| !self.acceptor.is_faulty(slot));
+        let alive: Vec<bool> = match &self.role {
+            Role::Leader(leader) => leader.peers.iter().map(|peer| peer.is_alive).collect(),
+            Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => Vec::new(),
+        };
+        let k = usize::from(self.config.code.k());
+        let Some(gather) = self.gathers.get_mut(&slot) else { return };
+        let needed = gather.meta.as_ref().map_or(k, |meta| usize::from(meta.code.k()));
+        let mut missing = needed.saturating_sub(gather.shards.len()).max(1);
+        if is_all {
+            gather.asked = NodeSet::EMPTY;
+            missing = usize::from(nodes);
+        }
+        gather.try_again_at = now + self.config.timing.resend();
+        // The leader first: it has applied most. Then the ranks after the own, which spreads load.
+        let leader = self.leader.and_then(|ballot| self.config.rank(ballot.owner()));
+        let others = (1..nodes).map(|step| (self.rank + step) % nodes);
+        let order = leader.into_iter().chain(others.filter(|rank| Some(*rank) != leader));
+        let held = if gather.wants_payload { None } else { held };
+        let mut asked = Vec::new();
+        for rank in order.filter(|rank| *rank != self.rank) {
+            let is_dead = alive.get(usize::from(rank)).is_some_and(|alive| !alive);
+            if missing == 0 || gather.asked.contains(rank) || (is_dead && !is_all) {
+                continue;
+            }
+            gather.asked.insert(rank);
+            missing -= 1;
+            asked.push(rank);
+        }
+        for rank in asked {
+            self.wants[usize::from(rank)].push(Want { slot, held });
+        }
+    }
+
+    /// Requests that have gathered since the last drain, one message per peer.
+    pub(super) fn flush_gathers(&mut self) {
+        for rank in 0..self.wants.len() {
+            if !self.wants[rank].is_empty() {
+                let wants = std::mem::take(&mut self.wants[rank]);
+                let to = u8::try_from(rank).expect("at most 32 nodes");
+                self.send(to, Message::Fetch { wants });
+            }
+        }
+    }
+
+    pub(super) fn handle_shards(
+        &mut self,
+        now: Instant,
+        from: u8,
+        applied: Slot,
+        missing: &[Slot],
+        entries: Vec<ShardedValue>,
+    ) {
+        // A peer that applied more than this node has heard of: it is behind.
+        self.acceptor.commit = self.acceptor.commit.max(applied);
+        for value in entries {
+            self.take_shards(now, from, value);
+        }
+        for slot in missing {
+            if self.gathers.contains_key(slot) {
+                self.ask(now, *slot, false);
+            }
+        }
+        self.catch_up(now);
+    }
+
+    fn take_shards(&mut self, now: Instant, from: u8, value: ShardedValue) {
+        let slot = value.meta.slot();
+        let Some(gather) = self.gathers.get_mut(&slot) else { return };
+        if gather.is_local {
+            return;
+        }
+        if let Some(known) = &gather.meta {
+            // Applied on both sides, hence the same value; anything else is a broken cluster.
+            assert_eq!(known.id, value.meta.id, "two values chosen for {slot}");
+        }
+        if !is_sound(&value.meta, &value.shards) {
+            self.trace(|| format!("{slot} from rank {from}: damaged shards"));
+            self.ask(now, slot, false);
+            return;
+        }
+        let is_empty_handed = value.shards.is_empty();
+        gather.meta = Some(value.meta);
+        for shard in value.shards {
+            gather.shards.insert(shard.index, shard);
+        }
+        if !self.try_finish(slot) && is_empty_handed {
+            self.ask(now, slot, false);
+        }
+    }
+
+    /// Ends the gather of `slot` if that is possible now.
+    fn try_finish(&mut self, slot: Slot) -> bool {
+        let Some(gather) = self.gathers.get(&slot) else { return true };
+        let Some(meta) = gather.meta.clone() else { return false };
+        let is_held = self
+            .acceptor
+            .entries
+            .get(&slot)
+            .is_some_and(|entry| entry.meta.id == meta.id && !self.acceptor.is_faulty(slot));
+        let wants_payload = gather.wants_payload;
+        if is_held && !wants_payload {
+            self.gathers.remove(&slot);
+            self.mark_chosen(slot);
+            return true;
+        }
+        if gather.shards.len() < usize::from(meta.code.k()) && meta.payload_bytes > 0 {
+            return false;
+        }
+        let shards: Vec<Shard> = gather.shards.values().cloned().collect();
+        let payload = if meta.payload_bytes == 0 {
+            Ok(Bytes::new())
+        } else {
+            self.coder(meta.code).decode(meta.payload_bytes as usize, &shards)
+        };
+        let payload = payload.ok().filter(|payload| Digest::of(payload) == meta.digest);
+        let Some(payload) = payload else {
+            // Shards that match their own digests and not the whole: drop all, ask everybody.
+            if let Some(gather) = self.gathers.get_mut(&slot) {
+                gather.shards.clear();
+                gather.asked = NodeSet::EMPTY;
+            }
+            self.trace(|| format!("{slot}: decoded bytes do not match the value's digest"));
+            return false;
+        };
+        self.gathers.remove(&slot);
+        self.rebuilt_count += u64::from(!is_local_copy(&shards, meta.code.k()));
+        if slot > self.acceptor.applied {
+            self.keep(meta, &payload);
+        }
+        if wants_payload {
+            self.gathered.push_back(Gathered { slot, payload });
+        }
+        true
+    }
+
+    /// Stores the own shard of a chosen value that was missed.
+    fn keep(&mut self, meta: ValueMeta, payload: &Bytes) {
+        let home = ShardSet::one(self.rank);
+        let shards = self.coder(meta.code).encode_some(payload, home);
+        let slot = meta.slot();
+        // Chosen: no ballot can decide otherwise, so it may stand at the promised one.
+        let ballot = self.acceptor.promised;
+        let entry = Entry { ballot, meta: meta.clone(), held: home, is_chosen: true };
+        self.acceptor.entries.insert(slot, entry);
+        self.acceptor.faulty.remove(&slot);
+        self.effects.persist(Record::Accept { ballot, meta, shards });
+        self.acceptor.apply_known();
+    }
+
+    fn mark_chosen(&mut self, slot: Slot) {
+        if let Some(entry) = self.acceptor.entries.get_mut(&slot) {
+            entry.is_chosen = true;
+        }
+        self.acceptor.apply_known();
+    }
+
+    pub(super) fn handle_fetch(&mut self, from: u8, wants: Vec<Want>) {
+        if self.serving.len() >= self.limits().gathers * 2 {
+            let applied = self.acceptor.applied;
+            let missing = wants.iter().map(|want| want.slot).collect();
+            self.send(from, Message::Shards { applied, missing, entries: Vec::new() });
+            return;
+        }
+        self.serving.push_back(Serving {
+            rank: from,
+            wants: wants.into(),
+            missing: Vec::new(),
+            entries: Vec::new(),
+            entries_bytes: 0,
+        });
+        if self.serving.len() == 1 {
+            self.advance_serving();
+        }
+    }
+
+    /// Reads the next slot of the first request; sends when a page is full or all are read.
+    fn advance_serving(&mut self) {
+        while let Some(serving) = self.serving.front_mut() {
+            let applied = self.acceptor.applied;
+            let page_bytes = self.config.limits.page_bytes;
+            while serving.wants.front().is_some_and(|want| want.slot > applied) {
+                serving.missing.extend(serving.wants.pop_front().map(|want| want.slot));
+            }
+            let is_done = serving.wants.is_empty();
+            if is_done || serving.entries_bytes >= page_bytes {
+                serving.entries_bytes = 0;
+                let missing = std::mem::take(&mut serving.missing);
+                let entries = std::mem::take(&mut serving.entries);
+                let rank = serving.rank;
+                self.send(rank, Message::Shards { applied, missing, entries });
+                if is_done {
+                    self.serving.pop_front();
+                }
+                continue;
+            }
+            let slot = serving.wants[0].slot;
+            self.read(slot, ReadPurpose::Serve);
+            return;
+        }
+    }
+
+    /// The log has answered for a slot that a peer wants.
+    pub(super) fn continue_serving(&mut self, slot: Slot, stored: Option<StoredValue>) {
+        if let Some(serving) = self.serving.front_mut()
+            && let Some(want) = serving.wants.pop_front()
+        {
+            assert_eq!(want.slot, slot, "reads are answered in order");
+            match stored {
+                Some(StoredValue { meta, shards, .. }) => {
+                    let is_held = want.held == Some(meta.id);
+                    let shards = if is_held { Vec::new() } else { shards };
+                    let value = ShardedValue { meta, shards };
+                    serving.entries_bytes += value.wire_bytes();
+                    serving.entries.push(value);
+                }
+                None => serving.missing.push(slot),
+            }
+        }
+        self.advance_serving();
+    }
+}
+
+impl Gather {
+    fn new(now: Instant, wants_payload: bool) -> Self {
+        Self {
+            wants_payload,
+            meta: None,
+            shards: BTreeMap::new(),
+            asked: NodeSet::EMPTY,
+            try_again_at: now,
+            is_local: wants_payload,
+        }
+    }
+}
+
+/// With k = 1 the own shard is the value: nothing was rebuilt.
+fn is_local_copy(shards: &[Shard], k: u8) -> bool {
+    k == 1 && shards.len() == 1
+}

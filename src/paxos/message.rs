@@ -1,0 +1,515 @@
+//! What nodes say to each other, and its encoding.
+//!
+//! A message starts with [`Envelope::KIND`], the sender and its incarnation. Everything about shards
+//! names value ids, codes and digests (rule 10). Shards are slices of what was received; whoever
+//! takes one in verifies its digest.
+
+use crate::types::{
+    Ballot, Bytes, DecodeError, NodeId, Reader, Shard, ShardSet, Slot, ValueId, ValueMeta, Writer,
+};
+
+/// A message with its sender.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// The sender.
+    pub from: NodeId,
+    /// The sender's data directory (rule 12).
+    pub incarnation: u64,
+    /// What it says.
+    pub message: Message,
+}
+
+/// What one node says to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Would you promise this ballot? Changes nothing at the receiver.
+    PreVote {
+        /// The ballot that the sender would use.
+        ballot: Ballot,
+    },
+    /// The answer.
+    PreVoteReply {
+        /// The ballot asked for.
+        ballot: Ballot,
+        /// Would it?
+        is_granted: bool,
+        /// The highest ballot promised.
+        promised: Ballot,
+    },
+    /// Phase 1 for all open slots.
+    Prepare {
+        /// The candidate's ballot.
+        ballot: Ballot,
+        /// Tells the pages of repeated answers apart.
+        attempt: u64,
+    },
+    /// One page of the answer.
+    Promise(Promise),
+    /// Phase 2 for some slots.
+    Accept {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// Every slot up to here is chosen; covers what the receiver accepted at `ballot` (rule 10).
+        commit: Slot,
+        /// The values with the receiver's shards.
+        entries: Vec<ShardedValue>,
+    },
+    /// Durable shards.
+    Accepted {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// The sender has applied up to here: all of it is chosen.
+        applied: Slot,
+        /// What the sender holds.
+        acks: Vec<Ack>,
+    },
+    /// A higher ballot was promised.
+    Nack {
+        /// It.
+        promised: Ballot,
+    },
+    /// The leader lives.
+    Heartbeat {
+        /// Its ballot.
+        ballot: Ballot,
+        /// Rises with each one.
+        sequence: u64,
+        /// As in `Accept`.
+        commit: Slot,
+    },
+    /// The sender has promised nothing above `ballot`.
+    HeartbeatReply {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// Of the heartbeat.
+        sequence: u64,
+        /// The sender has applied up to here.
+        applied: Slot,
+        /// The sender's disk is nearly full.
+        is_low: bool,
+    },
+    /// Send your shards of these slots, if you have applied them.
+    Fetch {
+        /// The slots, each with the value id that the sender holds already.
+        wants: Vec<Want>,
+    },
+    /// The answer: chosen values.
+    Shards {
+        /// The sender has applied up to here.
+        applied: Slot,
+        /// Slots of the request that it cannot answer.
+        missing: Vec<Slot>,
+        /// The others; no shards where the asker holds that value already.
+        entries: Vec<ShardedValue>,
+    },
+}
+
+/// A value with some of its shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardedValue {
+    /// The value.
+    pub meta: ValueMeta,
+    /// The shards.
+    pub shards: Vec<Shard>,
+}
+
+/// One acknowledged slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// The value, slot included.
+    pub id: ValueId,
+    /// Its shards that the sender holds durably.
+    pub held: ShardSet,
+}
+
+/// One slot asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// The slot.
+    pub slot: Slot,
+    /// Shards of this value need not be sent.
+    pub held: Option<ValueId>,
+}
+
+/// One page of an acceptor's promise: all it accepted above what it applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// The ballot promised.
+    pub ballot: Ballot,
+    /// Of the `Prepare`.
+    pub attempt: u64,
+    /// 0, 1, …: a promise counts when all pages are there.
+    pub page: u32,
+    /// Is it the last page?
+    pub is_last: bool,
+    /// The sender has applied up to here: all of it is chosen (rule 5).
+    pub applied: Slot,
+    /// Values, slots ascending.
+    pub entries: Vec<PromiseEntry>,
+}
+
+/// What an acceptor says of one slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PromiseEntry {
+    /// Accepted.
+    Accepted {
+        /// The ballot of acceptance.
+        ballot: Ballot,
+        /// The shards that it answers for, whether or not their bytes follow.
+        claimed: ShardSet,
+        /// The value with the shards whose bytes are intact.
+        value: ShardedValue,
+    },
+    /// Accepted, faulty: it cannot say what (rule 13).
+    Faulty {
+        /// The slot.
+        slot: Slot,
+    },
+    /// Every slot from here on may be faulty: a damaged record whose slot cannot be read.
+    AllFaulty,
+}
+
+impl Envelope {
+    /// First byte of an encoded message between nodes.
+    pub const KIND: u8 = 3;
+
+    /// The message as parts; shards are not copied.
+    #[must_use]
+    pub fn encode(&self) -> Vec<Bytes> {
+        let mut to = Writer::new();
+        to.u8(Self::KIND);
+        to.u8(self.from.0);
+        to.u64(self.incarnation);
+        self.message.write(&mut to);
+        to.finish()
+    }
+
+    /// Reads an encoded message.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything that [`Self::encode`] does not write.
+    pub fn decode(message: Bytes) -> Result<Self, DecodeError> {
+        let mut from = Reader::new(message);
+        let kind = from.u8("kind")?;
+        if kind != Self::KIND {
+            return Err(invalid("kind", kind));
+        }
+        let sender = from.u8("sender")?;
+        if sender >= 32 {
+            return Err(invalid("sender", sender));
+        }
+        let incarnation = from.u64("incarnation")?;
+        let message = Message::read(&mut from)?;
+        from.finish()?;
+        Ok(Self { from: NodeId(sender), incarnation, message })
+    }
+}
+
+impl Message {
+    fn write(&self, to: &mut Writer) {
+        match self {
+            Self::PreVote { ballot } => {
+                to.u8(0);
+                ballot.write(to);
+            }
+            Self::PreVoteReply { ballot, is_granted, promised } => {
+                to.u8(1);
+                ballot.write(to);
+                to.u8(u8::from(*is_granted));
+                promised.write(to);
+            }
+            Self::Prepare { ballot, attempt } => {
+                to.u8(2);
+                ballot.write(to);
+                to.u64(*attempt);
+            }
+            Self::Promise(promise) => {
+                to.u8(3);
+                promise.write(to);
+            }
+            Self::Accept { ballot, commit, entries } => {
+                to.u8(4);
+                ballot.write(to);
+                to.u64(commit.0);
+                write_list(to, entries, ShardedValue::write);
+            }
+            Self::Accepted { ballot, applied, acks } => {
+                to.u8(5);
+                ballot.write(to);
+                to.u64(applied.0);
+                write_list(to, acks, |ack, to| {
+                    ack.id.write(to);
+                    to.u32(ack.held.0);
+                });
+            }
+            Self::Nack { promised } => {
+                to.u8(6);
+                promised.write(to);
+            }
+            Self::Heartbeat { ballot, sequence, commit } => {
+                to.u8(7);
+                ballot.write(to);
+                to.u64(*sequence);
+                to.u64(commit.0);
+            }
+            Self::HeartbeatReply { ballot, sequence, applied, is_low } => {
+                to.u8(8);
+                ballot.write(to);
+                to.u64(*sequence);
+                to.u64(applied.0);
+                to.u8(u8::from(*is_low));
+            }
+            Self::Fetch { wants } => {
+                to.u8(9);
+                write_list(to, wants, |want, to| {
+                    to.u64(want.slot.0);
+                    to.u8(u8::from(want.held.is_some()));
+                    if let Some(id) = want.held {
+                        id.write(to);
+                    }
+                });
+            }
+            Self::Shards { applied, missing, entries } => {
+                to.u8(10);
+                to.u64(applied.0);
+                write_list(to, missing, |slot, to| to.u64(slot.0));
+                write_list(to, entries, ShardedValue::write);
+            }
+        }
+    }
+
+    fn read(from: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(match from.u8("message")? {
+            0 => Self::PreVote { ballot: Ballot::read(from)? },
+            1 => Self::PreVoteReply {
+                ballot: Ballot::read(from)?,
+                is_granted: read_flag(from, "is_granted")?,
+                promised: Ballot::read(from)?,
+            },
+            2 => Self::Prepare { ballot: Ballot::read(from)?, attempt: from.u64("attempt")? },
+            3 => Self::Promise(Promise::read(from)?),
+            4 => Self::Accept {
+                ballot: Ballot::read(from)?,
+                commit: Slot(from.u64("commit")?),
+                entries: read_list(from, "entries", VALUE_BYTES_MIN, ShardedValue::read)?,
+            },
+            5 => Self::Accepted {
+                ballot: Ballot::read(from)?,
+                applied: Slot(from.u64("applied")?),
+                acks: read_list(from, "acks", 21, |from| {
+                    Ok(Ack { id: ValueId::read(from)?, held: ShardSet(from.u32("held")?) })
+                })?,
+            },
+            6 => Self::Nack { promised: Ballot::read(from)? },
+            7 => Self::Heartbeat {
+                ballot: Ballot::read(from)?,
+                sequence: from.u64("sequence")?,
+                commit: Slot(from.u64("commit")?),
+            },
+            8 => Self::HeartbeatReply {
+                ballot: Ballot::read(from)?,
+                sequence: from.u64("sequence")?,
+                applied: Slot(from.u64("applied")?),
+                is_low: read_flag(from, "is_low")?,
+            },
+            9 => Self::Fetch {
+                wants: read_list(from, "wants", 9, |from| {
+                    let slot = Slot(from.u64("slot")?);
+                    let held = read_flag(from, "held")?.then(|| ValueId::read(from)).transpose()?;
+                    Ok(Want { slot, held })
+                })?,
+            },
+            10 => Self::Shards {
+                applied: Slot(from.u64("applied")?),
+                missing: read_list(from, "missing", 8, |from| Ok(Slot(from.u64("slot")?)))?,
+                entries: read_list(from, "entries", VALUE_BYTES_MIN, ShardedValue::read)?,
+            },
+            other => return Err(invalid("message", other)),
+        })
+    }
+}
+
+impl ShardedValue {
+    fn write(&self, to: &mut Writer) {
+        self.meta.write(to);
+        write_list(to, &self.shards, Shard::write);
+    }
+
+    fn read(from: &mut Reader) -> Result<Self, DecodeError> {
+        let meta = ValueMeta::read(from)?;
+        let shards = read_list(from, "shards", Shard::ENCODED_BYTES_MIN, Shard::read)?;
+        Ok(Self { meta, shards })
+    }
+
+    /// About how long it is on the wire.
+    #[must_use]
+    pub fn wire_bytes(&self) -> usize {
+        let shards: usize =
+            self.shards.iter().map(|s| s.bytes.len() + Shard::ENCODED_BYTES_MIN).sum();
+        VALUE_BYTES_MIN + self.meta.header.len() + shards
+    }
+}
+
+impl Promise {
+    fn write(&self, to: &mut Writer) {
+        self.ballot.write(to);
+        to.u64(self.attempt);
+        to.u32(self.page);
+        to.u8(u8::from(self.is_last));
+        to.u64(self.applied.0);
+        write_list(to, &self.entries, |entry, to| match entry {
+            PromiseEntry::Accepted { ballot, claimed, value } => {
+                to.u8(0);
+                ballot.write(to);
+                to.u32(claimed.0);
+                value.write(to);
+            }
+            PromiseEntry::Faulty { slot } => {
+                to.u8(1);
+                to.u64(slot.0);
+            }
+            PromiseEntry::AllFaulty => to.u8(2),
+        });
+    }
+
+    fn read(from: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(Self {
+            ballot: Ballot::read(from)?,
+            attempt: from.u64("attempt")?,
+            page: from.u32("page")?,
+            is_last: read_flag(from, "is_last")?,
+            applied: Slot(from.u64("applied")?),
+            entries: read_list(from, "promise entries", 1, |from| {
+                Ok(match from.u8("promise entry")? {
+                    0 => PromiseEntry::Accepted {
+                        ballot: Ballot::read(from)?,
+                        claimed: ShardSet(from.u32("claimed")?),
+                        value: ShardedValue::read(from)?,
+                    },
+                    1 => PromiseEntry::Faulty { slot: Slot(from.u64("slot")?) },
+                    2 => PromiseEntry::AllFaulty,
+                    other => return Err(invalid("promise entry", other)),
+                })
+            })?,
+        })
+    }
+}
+
+fn write_list<T>(to: &mut Writer, items: &[T], write: impl Fn(&T, &mut Writer)) {
+    to.u32(u32::try_from(items.len()).expect("lists are bounded by windows far below 2^32"));
+    for item in items {
+        write(item, to);
+    }
+}
+
+fn read_list<T>(
+    from: &mut Reader,
+    field: &'static str,
+    item_bytes: usize,
+    read: impl Fn(&mut Reader) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    let count = from.count(field, item_bytes)?;
+    let mut items = Vec::with_capacity(count.min(LIST_RESERVED_MAX));
+    for _ in 0..count {
+        items.push(read(from)?);
+    }
+    Ok(items)
+}
+
+fn read_flag(from: &mut Reader, field: &'static str) -> Result<bool, DecodeError> {
+    match from.u8(field)? {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(invalid(field, other)),
+    }
+}
+
+fn invalid(field: &'static str, value: u8) -> DecodeError {
+    DecodeError::Invalid { field, value: u64::from(value) }
+}
+
+const VALUE_BYTES_MIN: usize = ValueMeta::ENCODED_BYTES_MIN + 4;
+
+/// A hostile count reserves no more than this many items ahead of their bytes.
+const LIST_RESERVED_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+    use crate::types::{Code, Digest, Epoch};
+
+    fn every_message() -> Vec<Message> {
+        let ballot = Ballot { round: 9, node: 3 };
+        let slot = Slot(77);
+        let id = ValueId { origin: ballot, slot };
+        let payload = vec![5_u8; 3000];
+        let meta = ValueMeta {
+            id,
+            epoch: Epoch(1),
+            code: Code::new(3, 2).unwrap(),
+            payload_bytes: 3000,
+            digest: Digest::of(&payload),
+            header: Bytes::from_static(b"put k"),
+        };
+        let shards = vec![Shard::new(2, Bytes::from(payload)), Shard::new(4, Bytes::new())];
+        let value = ShardedValue { meta, shards };
+        let held = ShardSet::one(4);
+        let entries = vec![
+            PromiseEntry::Accepted { ballot, claimed: held, value: value.clone() },
+            PromiseEntry::Faulty { slot },
+            PromiseEntry::AllFaulty,
+        ];
+        vec![
+            Message::PreVote { ballot },
+            Message::PreVoteReply { ballot, is_granted: true, promised: ballot },
+            Message::Prepare { ballot, attempt: 4 },
+            Message::Promise(Promise {
+                ballot,
+                attempt: 4,
+                page: 1,
+                is_last: false,
+                applied: slot,
+                entries,
+            }),
+            Message::Accept { ballot, commit: slot, entries: vec![value.clone(), value.clone()] },
+            Message::Accepted { ballot, applied: slot, acks: vec![Ack { id, held }] },
+            Message::Nack { promised: ballot },
+            Message::Heartbeat { ballot, sequence: 3, commit: slot },
+            Message::HeartbeatReply { ballot, sequence: 3, applied: slot, is_low: true },
+            Message::Fetch {
+                wants: vec![Want { slot, held: Some(id) }, Want { slot, held: None }],
+            },
+            Message::Shards { applied: slot, missing: vec![slot], entries: vec![value] },
+        ]
+    }
+
+    #[test]
+    fn messages_survive_the_wire_and_cut_ones_are_refused() {
+        for message in every_message() {
+            let envelope = Envelope { from: NodeId(3), incarnation: 99, message };
+            let bytes: Bytes = envelope.encode().concat().into();
+            assert_eq!(Envelope::decode(bytes.clone()), Ok(envelope));
+            for cut in (0..bytes.len()).filter(|cut| *cut < 300 || cut % 97 == 0) {
+                assert!(Envelope::decode(bytes.slice(..cut)).is_err(), "cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn garbage_never_panics_and_never_allocates_by_its_own_word() {
+        let mut rng = Rng::new(3);
+        for message in every_message() {
+            let envelope = Envelope { from: NodeId(3), incarnation: 99, message };
+            let bytes = envelope.encode().concat();
+            for _ in 0..500 {
+                let mut garbled = bytes.clone();
+                for _ in 0..=rng.below(4) {
+                    let at = usize::try_from(rng.below(garbled.len() as u64)).unwrap();
+                    garbled[at] = u8::try_from(rng.below(256)).unwrap();
+                }
+                let _ = Envelope::decode(garbled.into());
+            }
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! Phase 1, both sides: an acceptor reads back what it accepted and sends it in pages; a candidate
+//! collects whole promises and decides, per slot, what to propose (rules 1, 5, 6, 13).
+//!
+//! [`decide`] is a pure function of the promises: it is tested by itself.
+
+use super::acceptor::is_sound;
+use super::message::{Message, Promise, PromiseEntry, ShardedValue};
+use super::{Paxos, ReadPurpose, Role};
+use crate::storage::StoredValue;
+use crate::time::Instant;
+use crate::types::{Ballot, Shard, ShardSet, Slot, ValueId, ValueMeta};
+use std::collections::{BTreeMap, VecDeque};
+
+/// An acceptor's promise on its way: slots are read back one after the other.
+#[derive(Debug)]
+pub(super) struct PromiseJob {
+    pub(super) rank: u8,
+    pub(super) ballot: Ballot,
+    attempt: u64,
+    page: u32,
+    applied: Slot,
+    /// Still to be read.
+    slots: VecDeque<Slot>,
+    entries: Vec<PromiseEntry>,
+    entries_bytes: usize,
+}
+
+/// What a candidate has been promised.
+#[derive(Debug)]
+pub(super) struct Candidacy {
+    pub(super) ballot: Ballot,
+    pub(super) attempt: u64,
+    /// By rank.
+    pub(super) promises: Vec<Collected>,
+}
+
+/// The pages of one acceptor's promise.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Collected {
+    attempt: u64,
+    pages: BTreeMap<u32, Vec<PromiseEntry>>,
+    page_count: Option<u32>,
+    applied: Slot,
+}
+
+/// What a new leader does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// Not enough is known yet.
+    Wait,
+    /// Propose these, slots ascending, from the slot after `applied` on.
+    Lead {
+        /// Everything up to here is chosen.
+        applied: Slot,
+        /// What to propose for each slot after it.
+        proposals: Vec<Recovered>,
+    },
+}
+
+/// What to propose for one slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Recovered {
+    /// This value may have been chosen: at least k distinct shards of it.
+    Value {
+        /// The value.
+        meta: ValueMeta,
+        /// Its shards, indexes distinct.
+        shards: Vec<Shard>,
+    },
+    /// Nothing was chosen.
+    NoOp,
+}
+
+impl Collected {
+    fn is_complete(&self) -> bool {
+        self.page_count.is_some_and(|count| self.pages.len() == count as usize)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &PromiseEntry> {
+        self.pages.values().flatten()
+    }
+
+    /// A complete promise of `entries`.
+    #[cfg(test)]
+    pub(super) fn whole(applied: Slot, entries: Vec<PromiseEntry>) -> Self {
+        Self { attempt: 0, pages: [(0, entries)].into(), page_count: Some(1), applied }
+    }
+}
+
+/// Everything the complete promises say of one slot.
+#[derive(Default)]
+struct SlotEvidence<'a> {
+    faulty_count: u32,
+    accepted: Vec<(Ballot, ShardSet, &'a ShardedValue)>,
+}
+
+/// What the owner of a ballot proposes, given promises of which `prepare` (Q1) must be whole.
+pub(super) fn decide(promises: &[Collected], prepare: u32) -> Decision {
+    let whole: Vec<&Collected> = promises.iter().filter(|promise| promise.is_complete()).collect();
+    let whole_count = u32::try_from(whole.len()).unwrap_or(u32::MAX);
+    if whole_count < prepare {
+        return Decision::Wait;
+    }
+    // At or below the highest applied slot everything is chosen: nothing is proposed there.
+    let applied = whole.iter().map(|promise| promise.applied).max().unwrap_or_default();
+    let mut evidence: BTreeMap<Slot, SlotEvidence<'_>> = BTreeMap::new();
+    let mut all_faulty: Vec<Slot> = Vec::new();
+    for promise in &whole {
+        for entry in promise.entries() {
+            match entry {
+                PromiseEntry::Accepted { ballot, claimed, value } => {
+                    let of_slot = evidence.entry(value.meta.slot()).or_default();
+                    of_slot.accepted.push((*ballot, *claimed, value));
+                }
+                PromiseEntry::Faulty { slot } => {
+                    evidence.entry(*slot).or_default().faulty_count += 1;
+                }
+                PromiseEntry::AllFaulty => all_faulty.push(promise.applied),
+            }
+        }
+    }
+    // A promise without any trustworthy slot counts for none above what it applied.
+    let doubtful = all_faulty.iter().filter(|of| **of <= applied).count();
+    if whole_count < prepare + u32::try_from(doubtful).unwrap_or(u32::MAX) {
+        return Decision::Wait;
+    }
+    let Some(&last) = evidence.keys().next_back().filter(|last| **last > applied) else {
+        return Decision::Lead { applied, proposals: Vec::new() };
+    };
+    let mut proposals = Vec::new();
+    for slot in (applied.0 + 1..=last.0).map(Slot) {
+        let of_slot = evidence.remove(&slot).unwrap_or_default();
+        // Rule 13: a faulty promise does not count towards Q1 for that slot.
+        if whole_count < prepare + of_slot.faulty_count {
+            return Decision::Wait;
+        }
+        match decide_slot(&of_slot) {
+            Some(proposal) => proposals.push(proposal),
+            None => return Decision::Wait,
+        }
+    }
+    Decision::Lead { applied, proposals }
+}
+
+/// `None`: shards are claimed whose bytes are not here, wait for more.
+fn decide_slot(evidence: &SlotEvidence<'_>) -> Option<Recovered> {
+    let highest = evidence.accepted.iter().max_by_key(|(ballot, _, _)| *ballot);
+    let Some((ballot, _, value)) = highest else {
+        return Some(Recovered::NoOp);
+    };
+    let id: ValueId = value.meta.id;
+    let k = u32::from(value.meta.code.k());
+    let mut claimed_all = ShardSet::EMPTY;
+    let mut shards: BTreeMap<u8, Shard> = BTreeMap::new();
+    // Rule 1: shards count by value id, over all ballots.
+    for (other_ballot, claimed, other) in &evidence.accepted {
+        if other.meta.id != id {
+            assert!(
+                other_ballot != ballot,
+                "two values at one ballot (rule 6): {id} and {} at {ballot}",
+                other.meta.id
+            );
+            continue;
+        }
+        claimed_all = claimed_all.union(*claimed);
+        for shard in &other.shards {
+            shards.entry(shard.index).or_insert_with(|| shard.clone());
+        }
+    }
+    if shards.len() >= k as usize {
+        let shards = shards.into_values().collect();
+        return Some(Recovered::Value { meta: value.meta.clone(), shards });
+    }
+    (claimed_all.count() < k).then_some(Recovered::NoOp)
+}
+
+impl Paxos {
+    pub(super) fn handle_prepare(&mut self, now: Instant, from: u8, ballot: Ballot, attempt: u64) {
+        let promised = self.acceptor.promised;
+        if ballot < promised || self.rank_of(ballot.owner()) != Some(from) {
+            self.send(from, Message::Nack { promised });
+            return;
+        }
+        if ballot > promised {
+            self.promise(ballot);
+            self.step_down(now, "a higher ballot asks");
+            self.leader = None;
+            self.reset_election(now);
+        }
+        let rank = from;
+        self.effects.hold(super::effects::Effect::Promise { rank, ballot, attempt });
+    }
+
+    /// The promise is durable: read back what was accepted, then answer.
+    pub(super) fn start_promise(&mut self, now: Instant, rank: u8, ballot: Ballot, attempt: u64) {
+        if ballot != self.acceptor.promised {
+            return;
+        }
+        let mut entries = Vec::new();
+        if self.acceptor.all_faulty_until.is_some() {
+            entries.push(PromiseEntry::AllFaulty);
+        }
+        let faulty = self.acceptor.faulty.range(self.acceptor.applied.next()..);
+        entries.extend(faulty.map(|slot| PromiseEntry::Faulty { slot: *slot }));
+        let job = PromiseJob {
+            rank,
+            ballot,
+            attempt,
+            page: 0,
+            applied: self.acceptor.applied,
+            slots: self
+                .acceptor
+                .entries
+                .keys()
+                .filter(|slot| !self.acceptor.faulty.contains(slot))
+                .copied()
+                .collect(),
+            entries_bytes: entries.len() * 16,
+            entries,
+        };
+        // Only the latest promise is worth sending: jobs for lower ballots are dropped.
+        self.promise_job = None;
+        self.advance_promise(now, job);
+    }
+
+    fn advance_promise(&mut self, now: Instant, mut job: PromiseJob) {
+        match job.slots.pop_front() {
+            Some(slot) => {
+                self.promise_job = Some(job);
+                self.read(slot, ReadPurpose::Promise);
+            }
+            None => self.send_page(now, &mut job, true),
+        }
+    }
+
+    /// One slot of a promise was read.
+    pub(super) fn continue_promise(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        stored: Option<StoredValue>,
+    ) {
+        let Some(mut job) = self.promise_job.take() else { return };
+        let entry = match stored {
+            Some(stored) => {
+                let mut claimed = stored.damaged;
+                for shard in &stored.shards {
+                    claimed.insert(shard.index);
+                }
+                let value = ShardedValue { meta: stored.meta, shards: stored.shards };
+                job.entries_bytes += value.wire_bytes();
+                PromiseEntry::Accepted { ballot: stored.ballot, claimed, value }
+            }
+            None => {
+                self.acceptor.faulty.insert(slot);
+                PromiseEntry::Faulty { slot }
+            }
+        };
+        job.entries.push(entry);
+        if job.entries_bytes >= self.limits().page_bytes && !job.slots.is_empty() {
+            self.send_page(now, &mut job, false);
+        }
+        self.advance_promise(now, job);
+    }
+
+    fn send_page(&mut self, now: Instant, job: &mut PromiseJob, is_last: bool) {
+        let promise = Promise {
+            ballot: job.ballot,
+            attempt: job.attempt,
+            page: job.page,
+            is_last,
+            applied: job.applied,
+            entries: std::mem::take(&mut job.entries),
+        };
+        job.page += 1;
+        job.entries_bytes = 0;
+        if job.rank == self.rank {
+            let rank = self.rank;
+            self.handle_promise(now, rank, promise);
+        } else {
+            self.send(job.rank, Message::Promise(promise));
+        }
+    }
+
+    pub(super) fn handle_promise(&mut self, now: Instant, from: u8, promise: Promise) {
+        let limit = self.limits().accept_ahead_slots;
+        let Role::Candidate(candidacy) = &mut self.role else { return };
+        if promise.ballot != candidacy.ballot || promise.attempt > candidacy.attempt {
+            return;
+        }
+        let collected = &mut candidacy.promises[usize::from(from)];
+        if promise.attempt < collected.attempt || collected.is_complete() {
+            return;
+        }
+        if promise.attempt > collected.attempt {
+            *collected = Collected { attempt: promise.attempt, ..Collected::default() };
+        }
+        // An honest page holds at least one entry, or is the last.
+        if u64::from(promise.page) > limit {
+            return;
+        }
+        collected.applied = promise.applied;
+        if promise.is_last {
+            collected.page_count = Some(promise.page + 1);
+        }
+        let mut entries = promise.entries;
+        for entry in &mut entries {
+            if let PromiseEntry::Accepted { value: ShardedValue { meta, shards }, .. } = entry {
+                // A shard damaged on its way stays a claim: wait for it, never a no-op.
+                shards.retain(|shard| is_sound(meta, std::slice::from_ref(shard)));
+            }
+        }
+        collected.pages.insert(promise.page, entries);
+        if collected.is_complete() {
+            self.try_lead(now);
+        }
+    }
+
+    fn try_lead(&mut self, now: Instant) {
+        let Role::Candidate(candidacy) = &self.role else { return };
+        let ballot = candidacy.ballot;
+        match decide(&candidacy.promises, self.quorums.prepare) {
+            Decision::Wait => {
+                self.trace(|| format!("candidate {ballot}: promises do not decide yet"));
+            }
+            Decision::Lead { applied, proposals } => {
+                let applied_by = self.applied_by_rank();
+                self.lead(now, ballot, applied, proposals, applied_by);
+            }
+        }
+    }
+
+    fn applied_by_rank(&self) -> Vec<Slot> {
+        match &self.role {
+            Role::Candidate(candidacy) => {
+                candidacy.promises.iter().map(|promise| promise.applied).collect()
+            }
+            Role::Follower | Role::PreCandidate { .. } | Role::Leader(_) => Vec::new(),
+        }
+    }
+}

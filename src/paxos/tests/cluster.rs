@@ -1,0 +1,297 @@
+//! Several machines, their logs, and the messages between them, all in the test's hand.
+
+use super::super::{Message, Output, Paxos, RoleName, Ticket};
+use crate::coding::Backend;
+use crate::config::{ClusterConfig, Member, Policy};
+use crate::storage::{Recovered, RecoveredEntry, StoredValue};
+use crate::time::{Duration, Instant};
+use crate::types::{
+    Ballot, Bytes, Code, NodeId, Record, Shard, ShardSet, Slot, ValueId, ValueMeta,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What a node has on disk.
+#[derive(Clone, Default)]
+pub struct FakeLog {
+    pub promised: Ballot,
+    pub chosen: Slot,
+    pub values: BTreeMap<Slot, (Ballot, ValueMeta, BTreeMap<u8, Shard>)>,
+    pub faulty: Vec<Slot>,
+}
+
+impl FakeLog {
+    fn append(&mut self, record: Record) {
+        match record {
+            Record::Promise { ballot } => self.promised = self.promised.max(ballot),
+            Record::Accept { ballot, meta, shards } => {
+                let slot = meta.slot();
+                let entry = self
+                    .values
+                    .entry(slot)
+                    .or_insert_with(|| (ballot, meta.clone(), BTreeMap::new()));
+                if entry.1.id != meta.id {
+                    *entry = (ballot, meta, BTreeMap::new());
+                }
+                entry.0 = ballot;
+                entry.2.extend(shards.into_iter().map(|shard| (shard.index, shard)));
+                self.faulty.retain(|faulty| *faulty != slot);
+            }
+            Record::Chosen { slot } => self.chosen = self.chosen.max(slot),
+            Record::Peer { .. } => {}
+        }
+    }
+
+    fn recover(&self) -> Recovered {
+        Recovered {
+            boot: 1,
+            incarnation: 1,
+            promised: self.promised,
+            chosen: self.chosen,
+            entries: self
+                .values
+                .values()
+                .filter(|(_, meta, _)| !self.faulty.contains(&meta.slot()))
+                .map(|(ballot, meta, shards)| RecoveredEntry {
+                    ballot: *ballot,
+                    meta: meta.clone(),
+                    shards: shards.keys().copied().collect::<ShardSet>(),
+                })
+                .collect(),
+            faulty: self.faulty.clone(),
+            unknown_damage: false,
+            peers: BTreeMap::new(),
+        }
+    }
+
+    fn read(&self, slot: Slot) -> Option<StoredValue> {
+        let (ballot, meta, shards) = self.values.get(&slot)?;
+        Some(StoredValue {
+            ballot: *ballot,
+            meta: meta.clone(),
+            shards: shards.values().cloned().collect(),
+            damaged: ShardSet::EMPTY,
+        })
+    }
+}
+
+pub struct Node {
+    pub paxos: Option<Paxos>,
+    pub durable: FakeLog,
+    written: FakeLog,
+    unsynced: VecDeque<(Ticket, FakeLog)>,
+    pub applied: Vec<ValueMeta>,
+}
+
+/// A message on its way.
+pub struct Flight {
+    pub from: u8,
+    pub to: u8,
+    pub message: Message,
+}
+
+pub struct Cluster {
+    pub config: Arc<ClusterConfig>,
+    pub nodes: Vec<Node>,
+    pub flights: VecDeque<Flight>,
+    pub now: Instant,
+    /// The value chosen per slot, as first applied anywhere.
+    pub chosen: BTreeMap<Slot, ValueId>,
+    seed: u64,
+}
+
+impl Cluster {
+    pub fn new(policy: Policy, k: u8, nodes: u8) -> Self {
+        let members = (0..nodes)
+            .map(|id| Member {
+                id: NodeId(id),
+                address: SocketAddr::from(([127, 0, 0, 1], 9000 + u16::from(id))),
+            })
+            .collect();
+        let code = Code::new(k, nodes - k).unwrap();
+        let mut config = ClusterConfig::new(1, policy, code, members).unwrap();
+        config.limits.page_bytes = 400;
+        let mut cluster = Self {
+            config: Arc::new(config),
+            nodes: Vec::new(),
+            flights: VecDeque::new(),
+            now: Instant::ZERO,
+            chosen: BTreeMap::new(),
+            seed: 7,
+        };
+        for rank in 0..nodes {
+            cluster.nodes.push(Node {
+                paxos: None,
+                durable: FakeLog::default(),
+                written: FakeLog::default(),
+                unsynced: VecDeque::new(),
+                applied: Vec::new(),
+            });
+            cluster.start(rank);
+        }
+        cluster
+    }
+
+    pub fn start(&mut self, rank: u8) {
+        self.seed += 1;
+        let node = &mut self.nodes[usize::from(rank)];
+        node.written = node.durable.clone();
+        node.unsynced.clear();
+        node.applied.clear();
+        let recovered = node.durable.recover();
+        let paxos = Paxos::new(
+            Arc::clone(&self.config),
+            NodeId(rank),
+            Backend::default(),
+            recovered,
+            self.now,
+            self.seed,
+            false,
+        );
+        node.paxos = Some(paxos);
+        self.drain(rank);
+    }
+
+    /// The node stops; what was not synced is lost.
+    pub fn crash(&mut self, rank: u8) {
+        self.nodes[usize::from(rank)].paxos = None;
+        self.flights.retain(|flight| flight.to != rank && flight.from != rank);
+    }
+
+    /// Moves everything the node wants out of it. Records wait for [`Self::sync`].
+    pub fn drain(&mut self, rank: u8) {
+        let now = self.now;
+        let node = &mut self.nodes[usize::from(rank)];
+        let Some(paxos) = &mut node.paxos else { return };
+        while let Some(output) = paxos.poll_output(now) {
+            match output {
+                Output::Persist { ticket, records } => {
+                    for record in records {
+                        node.written.append(record);
+                    }
+                    node.unsynced.push_back((ticket, node.written.clone()));
+                }
+                Output::Read { slot } => {
+                    let stored = node.written.read(slot);
+                    paxos.handle_read(now, slot, stored);
+                }
+                Output::Send { to, message } => {
+                    self.flights.push_back(Flight { from: rank, to, message });
+                }
+                Output::Trace(_) => {}
+            }
+        }
+        while let Some(meta) = paxos.poll_chosen() {
+            let id = *self.chosen.entry(meta.slot()).or_insert(meta.id);
+            assert_eq!(id, meta.id, "two values chosen for {}", meta.slot());
+            node.applied.push(meta);
+        }
+        paxos.check_invariants();
+    }
+
+    pub fn sync(&mut self, rank: u8) {
+        let node = &mut self.nodes[usize::from(rank)];
+        let Some((ticket, log)) = node.unsynced.pop_back() else { return };
+        node.unsynced.clear();
+        node.durable = log;
+        if let Some(paxos) = &mut node.paxos {
+            paxos.handle_persisted(self.now, ticket);
+        }
+        self.drain(rank);
+    }
+
+    pub fn deliver(&mut self, flight: Flight) {
+        let bytes: Bytes = super::super::Envelope {
+            from: NodeId(flight.from),
+            incarnation: 1,
+            message: flight.message,
+        }
+        .encode()
+        .concat()
+        .into();
+        let message = super::super::Envelope::decode(bytes).unwrap().message;
+        if let Some(paxos) = &mut self.nodes[usize::from(flight.to)].paxos {
+            paxos.handle_message(self.now, flight.from, message);
+        }
+        self.drain(flight.to);
+    }
+
+    /// Delivers and syncs everything until nothing moves; messages for which `is_lost` go nowhere.
+    pub fn settle(&mut self, is_lost: impl Fn(&Flight) -> bool) {
+        loop {
+            for rank in 0..self.count() {
+                self.sync(rank);
+            }
+            let Some(flight) = self.flights.pop_front() else {
+                if self.nodes.iter().all(|node| node.unsynced.is_empty()) {
+                    return;
+                }
+                continue;
+            };
+            if !is_lost(&flight) {
+                self.deliver(flight);
+            }
+        }
+    }
+
+    pub fn tick(&mut self, span: Duration) {
+        self.now = self.now + span;
+        for rank in 0..self.count() {
+            if let Some(paxos) = &mut self.nodes[usize::from(rank)].paxos {
+                paxos.handle_timeout(self.now);
+            }
+            self.drain(rank);
+        }
+    }
+
+    /// Lets time pass in heartbeats, everything delivered but what is lost.
+    pub fn pass(&mut self, millis: u64, is_lost: impl Fn(&Flight) -> bool) {
+        for _ in 0..millis.div_ceil(25) {
+            self.tick(Duration::from_millis(25));
+            self.settle(&is_lost);
+        }
+    }
+
+    pub fn count(&self) -> u8 {
+        u8::try_from(self.nodes.len()).unwrap()
+    }
+
+    pub fn leader(&self) -> Option<u8> {
+        (0..self.count())
+            .filter_map(|rank| Some((rank, self.nodes[usize::from(rank)].paxos.as_ref()?)))
+            .filter(|(_, paxos)| paxos.role() == RoleName::Leader)
+            .max_by_key(|(_, paxos)| paxos.promised())
+            .map(|(rank, _)| rank)
+    }
+
+    /// Runs until somebody leads.
+    pub fn elect(&mut self) -> u8 {
+        for _ in 0..400 {
+            if let Some(rank) = self.leader() {
+                return rank;
+            }
+            self.pass(25, |_| false);
+        }
+        panic!("nobody was elected");
+    }
+
+    pub fn propose(&mut self, rank: u8, text: &str, payload_bytes: usize) -> ValueId {
+        let payload = Bytes::from(vec![u8::try_from(text.len()).unwrap(); payload_bytes]);
+        let header = Bytes::copy_from_slice(text.as_bytes());
+        let now = self.now;
+        let paxos = self.nodes[usize::from(rank)].paxos.as_mut().unwrap();
+        let id = paxos.propose(now, header, &payload).unwrap();
+        self.drain(rank);
+        id
+    }
+
+    pub fn texts(&self, rank: u8) -> Vec<String> {
+        self.nodes[usize::from(rank)]
+            .applied
+            .iter()
+            .filter(|meta| !meta.is_no_op())
+            .map(|meta| String::from_utf8(meta.header.to_vec()).unwrap())
+            .collect()
+    }
+}

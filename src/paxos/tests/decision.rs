@@ -1,0 +1,129 @@
+//! The new leader's decision as a function of the promises alone.
+
+use super::super::message::{PromiseEntry, ShardedValue};
+use super::super::promise::{Collected, Decision, Recovered, decide};
+use crate::types::{Ballot, Bytes, Code, Digest, Epoch, Shard, ShardSet, Slot, ValueId, ValueMeta};
+
+fn ballot(round: u64) -> Ballot {
+    Ballot { round, node: 0 }
+}
+
+fn value(origin: u64, slot: u64) -> ValueMeta {
+    ValueMeta {
+        id: ValueId { origin: ballot(origin), slot: Slot(slot) },
+        epoch: Epoch(0),
+        code: Code::new(2, 1).unwrap(),
+        payload_bytes: 4,
+        digest: Digest::of(b"abcd"),
+        header: Bytes::from_static(b"put"),
+    }
+}
+
+fn accepted(at: u64, meta: &ValueMeta, indexes: &[u8]) -> PromiseEntry {
+    let shards: Vec<Shard> =
+        indexes.iter().map(|index| Shard::new(*index, Bytes::from_static(b"ab"))).collect();
+    let claimed: ShardSet = indexes.iter().copied().collect();
+    let value = ShardedValue { meta: meta.clone(), shards };
+    PromiseEntry::Accepted { ballot: ballot(at), claimed, value }
+}
+
+fn whole(applied: u64, entries: Vec<PromiseEntry>) -> Collected {
+    Collected::whole(Slot(applied), entries)
+}
+
+fn kinds(decision: &Decision) -> Vec<Option<ValueId>> {
+    match decision {
+        Decision::Wait => panic!("waits"),
+        Decision::Lead { proposals, .. } => proposals
+            .iter()
+            .map(|proposal| match proposal {
+                Recovered::Value { meta, .. } => Some(meta.id),
+                Recovered::NoOp => None,
+            })
+            .collect(),
+    }
+}
+
+#[test]
+fn fewer_than_a_full_q1_of_whole_promises_decide_nothing() {
+    let promises = [whole(0, vec![]), Collected::default(), Collected::default()];
+    assert_eq!(decide(&promises, 2), Decision::Wait);
+}
+
+#[test]
+fn shards_count_by_value_id_over_all_ballots() {
+    // Rule 1: one shard at ballot 3, the other still at ballot 1.
+    let v = value(1, 1);
+    let promises = [whole(0, vec![accepted(3, &v, &[0])]), whole(0, vec![accepted(1, &v, &[1])])];
+    assert_eq!(kinds(&decide(&promises, 2)), vec![Some(v.id)]);
+}
+
+#[test]
+fn the_highest_ballot_of_acceptance_wins_not_the_highest_origin() {
+    // Value w was first proposed later, but v was accepted at a higher ballot.
+    let (v, w) = (value(1, 1), value(2, 1));
+    let promises =
+        [whole(0, vec![accepted(3, &v, &[0, 1])]), whole(0, vec![accepted(2, &w, &[0, 1])])];
+    assert_eq!(kinds(&decide(&promises, 2)), vec![Some(v.id)]);
+}
+
+#[test]
+fn too_few_shards_mean_that_nothing_was_chosen() {
+    let v = value(1, 1);
+    let promises = [whole(0, vec![accepted(1, &v, &[0])]), whole(0, vec![])];
+    assert_eq!(kinds(&decide(&promises, 2)), vec![None]);
+}
+
+#[test]
+fn claims_without_bytes_make_it_wait() {
+    let v = value(1, 1);
+    let mut damaged = accepted(1, &v, &[1]);
+    if let PromiseEntry::Accepted { value, .. } = &mut damaged {
+        value.shards.clear();
+    }
+    let promises = [whole(0, vec![accepted(1, &v, &[0])]), whole(0, vec![damaged])];
+    assert_eq!(decide(&promises, 2), Decision::Wait);
+}
+
+#[test]
+fn a_faulty_promise_does_not_count_for_its_slot() {
+    let v = value(1, 1);
+    let faulty = PromiseEntry::Faulty { slot: Slot(1) };
+    let two = [whole(0, vec![accepted(1, &v, &[0])]), whole(0, vec![faulty.clone()])];
+    assert_eq!(decide(&two, 2), Decision::Wait);
+    let three = [
+        whole(0, vec![accepted(1, &v, &[0])]),
+        whole(0, vec![faulty]),
+        whole(0, vec![accepted(1, &v, &[2])]),
+    ];
+    assert_eq!(kinds(&decide(&three, 2)), vec![Some(v.id)]);
+    let blind = [whole(0, vec![accepted(1, &v, &[0])]), whole(0, vec![PromiseEntry::AllFaulty])];
+    assert_eq!(decide(&blind, 2), Decision::Wait);
+}
+
+#[test]
+fn nothing_is_proposed_at_or_below_the_highest_applied_slot() {
+    let (v, w) = (value(1, 5), value(1, 6));
+    let promises = [
+        whole(5, vec![accepted(1, &w, &[0])]),
+        whole(0, vec![accepted(1, &v, &[1]), accepted(1, &w, &[1])]),
+    ];
+    let decision = decide(&promises, 2);
+    assert!(matches!(decision, Decision::Lead { applied: Slot(5), .. }), "{decision:?}");
+    assert_eq!(kinds(&decision), vec![Some(w.id)]);
+}
+
+#[test]
+fn gaps_become_no_ops() {
+    let v = value(1, 3);
+    let promises = [whole(1, vec![accepted(1, &v, &[0])]), whole(1, vec![accepted(1, &v, &[1])])];
+    assert_eq!(kinds(&decide(&promises, 2)), vec![None, Some(v.id)]);
+}
+
+#[test]
+#[should_panic(expected = "two values at one ballot")]
+fn two_values_at_one_ballot_are_a_broken_cluster() {
+    let (v, w) = (value(1, 1), value(2, 1));
+    let promises = [whole(0, vec![accepted(3, &v, &[0])]), whole(0, vec![accepted(3, &w, &[1])])];
+    decide(&promises, 2);
+}

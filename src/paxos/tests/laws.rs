@@ -1,0 +1,254 @@
+//! Scripted clusters, one law a test.
+
+use super::super::{Message, RoleName};
+use super::cluster::Cluster;
+use crate::config::Policy;
+use crate::types::{ShardSet, Slot};
+
+fn each_policy(test: impl Fn(Cluster)) {
+    test(Cluster::new(Policy::Replicate, 1, 5));
+    test(Cluster::new(Policy::RsPaxos, 3, 5));
+    test(Cluster::new(Policy::Craft, 3, 5));
+    test(Cluster::new(Policy::Craft, 2, 3));
+}
+
+#[test]
+fn a_value_is_chosen_and_everybody_applies_it() {
+    each_policy(|mut cluster| {
+        let leader = cluster.elect();
+        for text in ["a", "bb", "ccc"] {
+            cluster.propose(leader, text, 1000);
+        }
+        cluster.pass(200, |_| false);
+        for rank in 0..cluster.count() {
+            assert_eq!(cluster.texts(rank), ["a", "bb", "ccc"], "rank {rank}");
+        }
+    });
+}
+
+#[test]
+fn a_follower_keeps_its_own_shard_only() {
+    let mut cluster = Cluster::new(Policy::Craft, 3, 5);
+    let leader = cluster.elect();
+    let id = cluster.propose(leader, "a", 3000);
+    cluster.pass(100, |_| false);
+    for (rank, node) in (0_u8..).zip(&cluster.nodes) {
+        let (_, _, shards) = &node.durable.values[&id.slot];
+        let held: ShardSet = shards.keys().copied().collect();
+        assert_eq!(held, ShardSet::one(rank), "rank {rank}");
+        assert_eq!(shards[&rank].bytes.len(), 1000);
+    }
+}
+
+#[test]
+fn one_node_alone_works() {
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 1);
+    let leader = cluster.elect();
+    cluster.propose(leader, "a", 10);
+    cluster.pass(50, |_| false);
+    assert_eq!(cluster.texts(0), ["a"]);
+}
+
+#[test]
+fn nothing_is_acknowledged_before_it_is_durable() {
+    let mut cluster = Cluster::new(Policy::Craft, 3, 5);
+    let leader = cluster.elect();
+    cluster.propose(leader, "a", 100);
+    // Deliver the Accepts, but nobody syncs: no Accepted may leave.
+    while let Some(flight) = cluster.flights.pop_front() {
+        assert!(!matches!(flight.message, Message::Accepted { .. }), "acknowledged unsynced");
+        cluster.deliver(flight);
+    }
+    assert!(cluster.chosen.is_empty());
+}
+
+#[test]
+fn a_candidate_stores_its_ballot_before_it_asks() {
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
+    for _ in 0..80 {
+        cluster.tick(std::time::Duration::from_millis(25));
+        while let Some(flight) = cluster.flights.pop_front() {
+            assert!(!matches!(flight.message, Message::Prepare { .. }), "asked unsynced");
+            cluster.deliver(flight);
+        }
+    }
+}
+
+#[test]
+fn craft_falls_back_to_full_copies_when_too_few_are_alive() {
+    let mut cluster = Cluster::new(Policy::Craft, 3, 5);
+    let leader = cluster.elect();
+    let dead: Vec<u8> = (0..5).filter(|rank| *rank != leader).take(2).collect();
+    let is_dead = |rank: u8| dead.contains(&rank);
+    cluster.propose(leader, "stuck", 300);
+    let lost = |flight: &super::cluster::Flight| is_dead(flight.to) || is_dead(flight.from);
+    cluster.pass(100, lost);
+    assert!(cluster.chosen.is_empty(), "three single shards choose nothing");
+    cluster.pass(1500, lost);
+    assert_eq!(cluster.leader(), Some(leader));
+    assert_eq!(cluster.texts(leader), ["stuck"]);
+    // A new leader among the survivors and the returned rebuilds it.
+    cluster.crash(leader);
+    cluster.pass(3000, |_| false);
+    let next = cluster.elect();
+    cluster.pass(1000, |_| false);
+    assert_eq!(cluster.texts(next), ["stuck"]);
+}
+
+#[test]
+fn rs_paxos_stalls_rather_than_lose_when_too_few_are_alive() {
+    let mut cluster = Cluster::new(Policy::RsPaxos, 3, 5);
+    let leader = cluster.elect();
+    let dead: Vec<u8> = (0..5).filter(|rank| *rank != leader).take(2).collect();
+    cluster.propose(leader, "a", 300);
+    cluster.pass(3000, |flight| dead.contains(&flight.to) || dead.contains(&flight.from));
+    assert!(cluster.chosen.is_empty());
+    // It also gives up the lead: it could only block others.
+    assert_eq!(cluster.leader(), None);
+    cluster.pass(3000, |_| false);
+    let next = cluster.elect();
+    cluster.propose(next, "bb", 300);
+    cluster.pass(500, |_| false);
+    assert!(cluster.texts(next).contains(&"bb".to_owned()));
+}
+
+#[test]
+fn a_new_leader_finishes_what_was_half_accepted() {
+    each_policy(|mut cluster| {
+        let leader = cluster.elect();
+        let id = cluster.propose(leader, "half", 700);
+        // Everybody accepts, nobody hears of it.
+        cluster.settle(|flight| matches!(flight.message, Message::Accepted { .. }));
+        cluster.crash(leader);
+        cluster.flights.clear();
+        let next = cluster.elect();
+        cluster.pass(2000, |_| false);
+        assert_ne!(next, leader);
+        let survives = cluster.chosen.get(&id.slot) == Some(&id);
+        assert!(survives, "rule 3: the value id stays; got {:?}", cluster.chosen);
+        assert!(cluster.texts(next).contains(&"half".to_owned()));
+    });
+}
+
+#[test]
+fn a_promise_survives_restart() {
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
+    let leader = cluster.elect();
+    let promised = cluster.nodes[usize::from(leader)].paxos.as_ref().unwrap().promised();
+    let follower = (leader + 1) % 3;
+    cluster.crash(follower);
+    cluster.start(follower);
+    let paxos = cluster.nodes[usize::from(follower)].paxos.as_ref().unwrap();
+    assert_eq!(paxos.promised(), promised);
+}
+
+#[test]
+fn a_follower_that_missed_slots_gets_its_own_shards() {
+    each_policy(|mut cluster| {
+        let leader = cluster.elect();
+        let away = (leader + 1) % cluster.count();
+        if cluster.count() == 5 {
+            let lost = |flight: &super::cluster::Flight| flight.to == away || flight.from == away;
+            cluster.pass(1000, lost);
+            let leader = cluster.leader().unwrap();
+            for text in ["a", "bb", "ccc", "dddd"] {
+                cluster.propose(leader, text, 500);
+                cluster.pass(100, lost);
+            }
+        }
+        cluster.pass(4000, |_| false);
+        let leader = cluster.elect();
+        let expected = cluster.texts(leader);
+        assert_eq!(cluster.texts(away), expected);
+        for meta in &cluster.nodes[usize::from(away)].applied {
+            let (_, _, shards) = &cluster.nodes[usize::from(away)].durable.values[&meta.slot()];
+            assert!(shards.contains_key(&away), "{} lacks its home shard", meta.slot());
+        }
+    });
+}
+
+#[test]
+fn everybody_restarts_and_nothing_chosen_is_lost() {
+    each_policy(|mut cluster| {
+        let leader = cluster.elect();
+        for text in ["a", "bb", "ccc"] {
+            cluster.propose(leader, text, 900);
+        }
+        cluster.settle(|_| false);
+        let chosen = cluster.chosen.clone();
+        for rank in 0..cluster.count() {
+            cluster.crash(rank);
+        }
+        for rank in 0..cluster.count() {
+            cluster.start(rank);
+        }
+        let leader = cluster.elect();
+        cluster.pass(2000, |_| false);
+        assert_eq!(cluster.texts(leader), ["a", "bb", "ccc"]);
+        for (slot, id) in chosen {
+            assert_eq!(cluster.chosen[&slot], id);
+        }
+    });
+}
+
+#[test]
+fn a_damaged_slot_is_fetched_and_never_answered_as_empty() {
+    let mut cluster = Cluster::new(Policy::Craft, 3, 5);
+    let leader = cluster.elect();
+    for text in ["a", "bb", "ccc"] {
+        cluster.propose(leader, text, 900);
+    }
+    cluster.pass(500, |_| false);
+    let victim = (leader + 1) % 5;
+    cluster.crash(victim);
+    let log = &mut cluster.nodes[usize::from(victim)].durable;
+    log.faulty.push(Slot(2));
+    cluster.start(victim);
+    cluster.pass(2000, |_| false);
+    assert_eq!(cluster.texts(victim), ["a", "bb", "ccc"]);
+    assert!(cluster.nodes[usize::from(victim)].durable.faulty.is_empty(), "stored anew");
+}
+
+#[test]
+fn a_leader_that_hears_too_few_steps_down() {
+    each_policy(|mut cluster| {
+        let leader = cluster.elect();
+        cluster.pass(1000, |flight| flight.to == leader);
+        let role = cluster.nodes[usize::from(leader)].paxos.as_ref().unwrap().role();
+        assert_ne!(role, RoleName::Leader);
+        assert_eq!(cluster.nodes[usize::from(leader)].paxos.as_mut().unwrap().read_point(), None);
+    });
+}
+
+#[test]
+fn a_node_that_cannot_hear_the_leader_disturbs_nobody() {
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 5);
+    let leader = cluster.elect();
+    let deaf = (leader + 1) % 5;
+    let ballot = cluster.nodes[usize::from(leader)].paxos.as_ref().unwrap().promised();
+    cluster.pass(5000, |flight| flight.to == deaf && flight.from == leader);
+    assert_eq!(cluster.leader(), Some(leader));
+    let paxos = cluster.nodes[usize::from(leader)].paxos.as_ref().unwrap();
+    assert_eq!(paxos.promised(), ballot, "an election was forced");
+}
+
+#[test]
+fn a_read_point_is_confirmed_by_more_than_n_minus_q1() {
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 5);
+    let leader = cluster.elect();
+    cluster.pass(100, |_| false);
+    let paxos = cluster.nodes[usize::from(leader)].paxos.as_mut().unwrap();
+    let (sequence, _) = paxos.read_point().unwrap();
+    cluster.drain(leader);
+    let silent: Vec<u8> = (0..5).filter(|rank| *rank != leader).take(3).collect();
+    cluster.settle(|flight| silent.contains(&flight.from));
+    let paxos = cluster.nodes[usize::from(leader)].paxos.as_ref().unwrap();
+    assert!(paxos.confirmed_sequence() < sequence, "two of five confirm nothing");
+    let paxos = cluster.nodes[usize::from(leader)].paxos.as_mut().unwrap();
+    let (sequence, _) = paxos.read_point().unwrap();
+    cluster.drain(leader);
+    let silent = &silent[..2];
+    cluster.settle(|flight| silent.contains(&flight.from));
+    let paxos = cluster.nodes[usize::from(leader)].paxos.as_ref().unwrap();
+    assert!(paxos.confirmed_sequence() >= sequence);
+}

@@ -1,0 +1,85 @@
+//! Seeded runs of paxos alone: loss, reordering, duplication, crashes that lose what was not synced.
+//! The simulator does the same to whole nodes; this one is small enough to read a failure by eye.
+
+use super::cluster::{Cluster, Flight};
+use crate::config::Policy;
+use crate::rng::Rng;
+use std::time::Duration;
+
+fn run(seed: u64) {
+    let mut rng = Rng::new(seed);
+    let shapes = [
+        (Policy::Replicate, 1, 3),
+        (Policy::Craft, 2, 3),
+        (Policy::Craft, 2, 4),
+        (Policy::Craft, 3, 5),
+        (Policy::RsPaxos, 2, 4),
+        (Policy::RsPaxos, 3, 5),
+        (Policy::RsPaxos, 2, 5),
+    ];
+    let (policy, k, nodes) = shapes[usize::try_from(rng.below(7)).unwrap()];
+    let mut cluster = Cluster::new(policy, k, nodes);
+    let loss = rng.unit() * 0.3;
+    let mut proposed = 0_usize;
+    for _ in 0..3000 {
+        let rank = u8::try_from(rng.below(u64::from(nodes))).unwrap();
+        match rng.below(100) {
+            0..50 => {
+                if !cluster.flights.is_empty() {
+                    let at = usize::try_from(rng.below(cluster.flights.len() as u64)).unwrap();
+                    let flight = cluster.flights.remove(at).unwrap();
+                    if rng.chance(0.05) {
+                        let (from, to) = (flight.from, flight.to);
+                        let message = flight.message.clone();
+                        cluster.flights.push_back(Flight { from, to, message });
+                    }
+                    if !rng.chance(loss) {
+                        cluster.deliver(flight);
+                    }
+                }
+            }
+            50..75 => cluster.sync(rank),
+            75..90 => cluster.tick(Duration::from_millis(rng.below(60))),
+            90..97 => {
+                if let Some(leader) = cluster.leader() {
+                    proposed += 1;
+                    cluster.propose(leader, &"x".repeat(1 + proposed % 200), 90);
+                }
+            }
+            97..99 => {
+                if cluster.nodes[usize::from(rank)].paxos.is_some() {
+                    cluster.crash(rank);
+                }
+            }
+            _ => {
+                if cluster.nodes[usize::from(rank)].paxos.is_none() {
+                    cluster.start(rank);
+                }
+            }
+        }
+    }
+    // Faults end: everything chosen must reach everybody, and new values must be chosen.
+    for rank in 0..nodes {
+        if cluster.nodes[usize::from(rank)].paxos.is_none() {
+            cluster.start(rank);
+        }
+    }
+    cluster.pass(3000, |_| false);
+    let leader = cluster.elect();
+    let id = cluster.propose(leader, "last", 90);
+    cluster.pass(4000, |_| false);
+    assert_eq!(cluster.chosen.get(&id.slot), Some(&id), "seed {seed}: not live after heal");
+    let applied: Vec<_> = cluster.nodes.iter().map(|node| node.applied.len()).collect();
+    assert!(applied.iter().all(|count| *count == applied[0]), "seed {seed}: {applied:?}");
+}
+
+#[test]
+fn random_runs_agree_and_heal() {
+    for seed in 0..300 {
+        let outcome = std::panic::catch_unwind(|| run(seed));
+        if let Err(cause) = outcome {
+            eprintln!("paxos::tests::random failed with seed {seed}");
+            std::panic::resume_unwind(cause);
+        }
+    }
+}

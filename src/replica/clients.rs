@@ -1,0 +1,241 @@
+//! Requests of clients: refused, answered from results, proposed, or kept waiting for room.
+
+use super::Replica;
+use crate::kv::{Applied, Command, Execution, Op, Operation, Outcome, Refusal, Request, Response};
+use crate::paxos::RoleName;
+use crate::time::Instant;
+use crate::types::{Bytes, Slot, ValueId, ValueMeta};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+/// Who waits for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Caller {
+    pub(super) address: SocketAddr,
+    pub(super) session: u64,
+    pub(super) sequence: u64,
+}
+
+/// Writes under way on the leader.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    /// Proposed, by slot.
+    proposed: BTreeMap<Slot, Proposed>,
+    /// (session, sequence) of what is proposed or waits; the slot once there is one.
+    known: BTreeMap<(u64, u64), Option<Slot>>,
+    /// Taken, not yet proposed: the window is full.
+    waiting: VecDeque<(Caller, Request)>,
+    waiting_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Proposed {
+    id: ValueId,
+    caller: Caller,
+    payload: Bytes,
+}
+
+impl Replica {
+    pub(super) fn handle_request(&mut self, now: Instant, address: SocketAddr, request: Request) {
+        let caller = Caller { address, session: request.session, sequence: request.sequence };
+        if let Some(refusal) = self.refusal(&request) {
+            return self.refuse(now, caller, refusal);
+        }
+        match &request.op {
+            Op::Status => {
+                let outcome = Outcome::Status(Box::new(self.status(now)));
+                self.reply(now, caller, self.state.applied(), outcome);
+            }
+            Op::Get { .. } | Op::Scan { .. } => self.handle_read_request(now, caller, request.op),
+            Op::OpenSession | Op::Put { .. } | Op::Delete { .. } | Op::CompareAndSet { .. } => {
+                self.handle_write_request(now, caller, request);
+            }
+        }
+    }
+
+    /// Why a request cannot be taken, whoever leads.
+    fn refusal(&self, request: &Request) -> Option<Refusal> {
+        let limits = &self.config.cluster.limits;
+        let is_bad_key = |key: &Bytes| key.is_empty() || key.len() > limits.key_bytes;
+        match &request.op {
+            Op::OpenSession | Op::Status => None,
+            Op::Get { key } | Op::Delete { key } => is_bad_key(key).then_some(Refusal::KeyBound),
+            Op::Scan { start, .. } => (start.len() > limits.key_bytes).then_some(Refusal::KeyBound),
+            Op::Put { key, value } | Op::CompareAndSet { key, value, .. } => {
+                if is_bad_key(key) {
+                    Some(Refusal::KeyBound)
+                } else {
+                    (value.len() > limits.value_bytes).then_some(Refusal::ValueBound)
+                }
+            }
+        }
+    }
+
+    fn handle_write_request(&mut self, now: Instant, caller: Caller, request: Request) {
+        let name = (caller.session, caller.sequence);
+        if caller.session != 0
+            && let Some((slot, applied)) = self.state.result(name.0, name.1)
+        {
+            return self.reply(now, caller, slot, outcome_of(applied));
+        }
+        if self.paxos.role() != RoleName::Leader {
+            let leader = self.paxos.leader().map(|node| node.0);
+            return self.refuse(now, caller, Refusal::NotLeader { leader });
+        }
+        // A repeated request that is under way already: the answer goes to where it came from last.
+        if caller.session != 0
+            && let Some(slot) = self.writes.known.get(&name)
+        {
+            if let Some(proposed) = slot.and_then(|slot| self.writes.proposed.get_mut(&slot)) {
+                proposed.caller = caller;
+            }
+            return;
+        }
+        let takes_space = match &request.op {
+            Op::Put { .. } | Op::CompareAndSet { .. } => true,
+            Op::OpenSession | Op::Delete { .. } | Op::Get { .. } | Op::Scan { .. } | Op::Status => {
+                false
+            }
+        };
+        if takes_space && self.paxos.is_space_low() {
+            return self.refuse(now, caller, Refusal::DiskFull);
+        }
+        let value_bytes = value_bytes(&request.op);
+        if self.writes.waiting.is_empty() && self.paxos.can_propose(value_bytes) {
+            return self.propose(now, caller, request);
+        }
+        let limits = &self.config.cluster.limits;
+        let writes = &mut self.writes;
+        let is_full = writes.waiting.len() >= limits.waiting_requests
+            || writes.waiting_bytes + value_bytes > limits.waiting_bytes;
+        if is_full {
+            return self.refuse(now, caller, Refusal::Busy);
+        }
+        if caller.session != 0 {
+            writes.known.insert(name, None);
+        }
+        writes.waiting_bytes += value_bytes;
+        writes.waiting.push_back((caller, request));
+    }
+
+    fn propose(&mut self, now: Instant, caller: Caller, request: Request) {
+        let (operation, payload) = match request.op {
+            Op::OpenSession => (Operation::OpenSession, Bytes::new()),
+            Op::Put { key, value } => (Operation::Put { key }, value),
+            Op::Delete { key } => (Operation::Delete { key }, Bytes::new()),
+            Op::CompareAndSet { key, expected, value } => {
+                (Operation::CompareAndSet { key, expected }, value)
+            }
+            Op::Get { .. } | Op::Scan { .. } | Op::Status => return,
+        };
+        let command = Command {
+            session: request.session,
+            sequence: request.sequence,
+            answered_below: request.answered_below,
+            operation,
+        };
+        let Some(id) = self.paxos.propose(now, command.encode(), &payload) else { return };
+        if caller.session != 0 {
+            self.writes.known.insert((caller.session, caller.sequence), Some(id.slot));
+        }
+        self.writes.proposed.insert(id.slot, Proposed { id, caller, payload });
+    }
+
+    /// Proposes what waited, as far as there is room.
+    pub(super) fn propose_waiting(&mut self, now: Instant) {
+        while let Some((_, request)) = self.writes.waiting.front() {
+            let value_bytes = value_bytes(&request.op);
+            if !self.paxos.can_propose(value_bytes) {
+                break;
+            }
+            if let Some((caller, request)) = self.writes.waiting.pop_front() {
+                self.writes.waiting_bytes -= value_bytes;
+                self.propose(now, caller, request);
+            }
+        }
+    }
+
+    /// Executes what was chosen and answers whoever waits for it here.
+    pub(super) fn apply_chosen(&mut self, now: Instant) {
+        while let Some(meta) = self.paxos.poll_chosen() {
+            let slot = meta.slot();
+            let execution = self
+                .state
+                .apply(slot, &meta.header, meta.payload_bytes)
+                .unwrap_or_else(|error| panic!("{slot}: {error}"));
+            if let Some(superseded) = execution.and_then(|execution| execution.superseded) {
+                self.cache.remove(superseded);
+            }
+            self.answer_write(now, &meta, execution);
+        }
+    }
+
+    fn answer_write(&mut self, now: Instant, meta: &ValueMeta, execution: Option<Execution>) {
+        let Some(proposed) = self.writes.proposed.remove(&meta.slot()) else { return };
+        self.writes.known.remove(&(proposed.caller.session, proposed.caller.sequence));
+        // The slot went to another value, by another leader: the client asks again.
+        if proposed.id != meta.id {
+            return;
+        }
+        let Some(execution) = execution else { return };
+        if execution.slot == meta.slot() && meta.payload_bytes > 0 {
+            self.cache.insert(meta.slot(), proposed.payload);
+        }
+        self.reply(now, proposed.caller, execution.slot, outcome_of(execution.applied));
+    }
+
+    /// Leadership is lost. What was proposed may yet be chosen: its callers hear nothing and ask
+    /// again. What was not is refused.
+    pub(super) fn drop_writes(&mut self, now: Instant) {
+        let writes = std::mem::take(&mut self.writes);
+        let leader = self.paxos.leader().map(|node| node.0);
+        for (caller, _) in writes.waiting {
+            self.refuse(now, caller, Refusal::NotLeader { leader });
+        }
+    }
+
+    pub(super) fn refuse(&mut self, now: Instant, caller: Caller, refusal: Refusal) {
+        let applied = self.state.applied();
+        self.reply(now, caller, applied, Outcome::Refused(refusal));
+    }
+
+    pub(super) fn reply(&mut self, now: Instant, to: Caller, served_at: Slot, outcome: Outcome) {
+        let Caller { address, session, sequence } = to;
+        let response = Response { session, sequence, served_at, outcome };
+        // A client whose queue is full does not read: it asks again when it does.
+        if let Err(error) = self.transport.send(now, address, &response.encode()) {
+            self.trace(|| format!("no answer to {address}: {error}"));
+        }
+    }
+}
+
+impl Writes {
+    pub(super) fn check_invariants(&self) {
+        let bytes: usize = self.waiting.iter().map(|(_, r)| value_bytes(&r.op)).sum();
+        assert_eq!(bytes, self.waiting_bytes, "bytes of waiting requests");
+        for (slot, proposed) in &self.proposed {
+            assert_eq!(*slot, proposed.id.slot, "misfiled write");
+        }
+        for slot in self.known.values().flatten() {
+            assert!(self.proposed.contains_key(slot), "{slot} is known and not proposed");
+        }
+    }
+}
+
+fn value_bytes(op: &Op) -> usize {
+    match op {
+        Op::Put { value, .. } | Op::CompareAndSet { value, .. } => value.len(),
+        Op::OpenSession | Op::Get { .. } | Op::Delete { .. } | Op::Scan { .. } | Op::Status => 0,
+    }
+}
+
+fn outcome_of(applied: Applied) -> Outcome {
+    match applied {
+        Applied::SessionOpened { session } => Outcome::SessionOpened { session },
+        Applied::Written { version } => Outcome::Written { version },
+        Applied::NotFound => Outcome::NotFound,
+        Applied::Mismatch { current } => Outcome::Mismatch { current },
+        Applied::SessionUnknown => Outcome::Refused(Refusal::SessionUnknown),
+        Applied::Stale => Outcome::Refused(Refusal::Stale),
+    }
+}
