@@ -15,7 +15,6 @@ use super::timer::Timer;
 use crate::config::ClusterConfig;
 use crate::netem::Netem;
 use crate::replica::{Output, Replica, ReplicaConfig, ReplicaError, Ticket};
-use crate::storage::Recovered;
 use crate::time::{Duration, Instant};
 use crate::types::NodeId;
 use std::path::PathBuf;
@@ -113,7 +112,7 @@ struct Server {
     options: NodeOptions,
     clock: Clock,
     socket: NodeSocket,
-    log: Box<dyn NodeLog>,
+    log: NodeLog,
     replica: Replica,
     timer: Timer,
     signals: Signals,
@@ -157,7 +156,8 @@ impl Server {
             interrupt: signal(SignalKind::interrupt()).map_err(system)?,
             report: signal(SignalKind::user_defined1()).map_err(system)?,
         };
-        let (log, recovered) = open_log(&options)?;
+        let (log, recovered) = NodeLog::open(cluster, node, &options.data_dir)
+            .map_err(|reason| data_error(&options, reason))?;
         let clock = Clock::new();
         let config = ReplicaConfig {
             cluster: Arc::clone(cluster),
@@ -206,6 +206,7 @@ impl Server {
 
     /// Takes in what waits, and does everything that follows from it.
     fn turn(&mut self) -> Result<(), NodeError> {
+        let node = self.options.node;
         let now = self.clock.now();
         let replica = &mut self.replica;
         self.socket.recv_batch(|from, bytes| replica.handle_datagram(now, from, bytes));
@@ -217,7 +218,7 @@ impl Server {
             self.check_space(now);
         }
         while let Some(ticket) = self.drain()? {
-            self.log.sync().map_err(|source| self.log_error(source))?;
+            self.log.sync().map_err(|source| NodeError::Log { node, source })?;
             self.replica.handle_persisted(self.clock.now(), ticket);
         }
         self.socket.deliver_due(self.clock.now());
@@ -228,6 +229,8 @@ impl Server {
     /// Does what the replica asks until it asks nothing more; gives the last ticket to persist.
     fn drain(&mut self) -> Result<Option<Ticket>, NodeError> {
         let mut last = None;
+        let node = self.options.node;
+        let failed = move |source| NodeError::Log { node, source };
         loop {
             let now = self.clock.now();
             let Some(output) = self.replica.poll_output(now) else { return Ok(last) };
@@ -235,11 +238,11 @@ impl Server {
                 Output::Transmit(transmit) => self.socket.send(now, transmit),
                 Output::Persist { ticket, records } => {
                     self.appended_bytes += records.iter().map(record_bytes).sum::<usize>();
-                    self.log.append(&records).map_err(|source| self.log_error(source))?;
+                    self.log.append(&records).map_err(failed)?;
                     last = Some(ticket);
                 }
                 Output::Read { ticket, slot } => {
-                    let stored = self.log.read(slot);
+                    let stored = self.log.read(slot).map_err(failed)?;
                     self.replica.handle_read(now, ticket, stored);
                 }
                 Output::Trace(text) => {
@@ -303,18 +306,6 @@ impl Server {
         report.set_transport(&self.replica.transport_stats());
         Ok(report.write(&self.options.data_dir)?)
     }
-
-    fn log_error(&self, source: LogFailure) -> NodeError {
-        NodeError::Log { node: self.options.node, source }
-    }
-}
-
-fn open_log(options: &NodeOptions) -> Result<(Box<dyn NodeLog>, Recovered), NodeError> {
-    std::fs::create_dir_all(&options.data_dir)
-        .map_err(|error| data_error(options, error.to_string()))?;
-    let (log, recovered) =
-        super::log::open(options).map_err(|reason| data_error(options, reason))?;
-    Ok((Box::new(log), recovered))
 }
 
 fn data_error(options: &NodeOptions, reason: String) -> NodeError {

@@ -69,6 +69,7 @@ pub fn check(cluster: &ClusterConfig) -> Result<(), TableError> {
     transport_config(cluster)?;
     netem_config(cluster)?;
     reserve_bytes(cluster)?;
+    super::log::log_options(cluster, cluster.members[0].id)?;
     Ok(())
 }
 
