@@ -2,18 +2,21 @@
 
 use crate::bench::{
     BenchError, BenchReport, History, HistoryError, MemoryTarget, Phase, PhaseConfig, Progress,
-    Target, Workload, WorkloadError, run_phase,
+    Target, TargetCompletion, TargetError, TargetOp, Workload, WorkloadError, run_phase,
 };
+use crate::client::{Client, ClusterTarget};
+use crate::node::tables::{ClusterFileError, read_cluster_file};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 
 /// Measures a cluster with a YCSB workload.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BenchArgs {
-    /// Cluster file (TOML) that names the nodes
-    #[arg(long, value_name = "FILE", required_unless_present = "dry_run")]
+    /// Cluster file (TOML) that names the nodes [default: distkv-cluster/cluster.toml]
+    #[arg(long, value_name = "FILE")]
     pub cluster: Option<PathBuf>,
     /// Workload: a YCSB property file
     #[arg(long, short = 'P', value_name = "FILE")]
@@ -82,6 +85,15 @@ pub enum BenchCommandError {
         /// Why, and what to do.
         reason: String,
     },
+    /// The cluster file is wrong.
+    #[error(transparent)]
+    ClusterFile(#[from] ClusterFileError),
+    /// Some operations failed.
+    #[error("{failed} operations failed; the errors are listed by kind above")]
+    Failures {
+        /// How many.
+        failed: u64,
+    },
     /// The result cannot be written.
     #[error("result {file}: {reason}; check the path and the space left on its disk")]
     Result {
@@ -103,6 +115,7 @@ pub fn run(args: &BenchArgs) -> Result<(), BenchCommandError> {
     }
     let config = phase_config(args, &workload);
     let mut target = open_target(args, config.clients)?;
+    let is_history_wanted = args.history.is_some();
     let mut history = args.history.as_deref().map(History::create).transpose()?;
     let phases: &[Phase] = match args.phase {
         PhaseChoice::Load => &[Phase::Load],
@@ -120,8 +133,11 @@ pub fn run(args: &BenchArgs) -> Result<(), BenchCommandError> {
         phases: Vec::new(),
     };
     for phase in phases {
+        // A record that is missing spoils the run. In a history every attempt would be a line.
+        let is_retried = *phase == Phase::Load && !is_history_wanted;
+        target.set_put_attempts(if is_retried { LOAD_ATTEMPTS } else { 1 });
         report.phases.push(run_phase(
-            target.as_mut(),
+            &mut target,
             &report.workload,
             *phase,
             &config,
@@ -136,17 +152,64 @@ pub fn run(args: &BenchArgs) -> Result<(), BenchCommandError> {
         write_hlogs(args, &report)?;
     }
     print!("{report}");
-    Ok(())
+    let failed = report.phases.iter().map(|phase| phase.failures).sum();
+    if failed > 0 { Err(BenchCommandError::Failures { failed }) } else { Ok(()) }
 }
 
-/// THE SEAM: opens what the bench drives, with `clients` sessions numbered from 0.
-fn open_target(args: &BenchArgs, clients: usize) -> Result<Box<dyn Target>, BenchCommandError> {
-    if args.dry_run {
-        return Ok(Box::new(MemoryTarget::new()));
+/// What the bench drives.
+enum BenchTarget {
+    Memory(MemoryTarget),
+    Cluster(Box<ClusterTarget>),
+}
+
+impl BenchTarget {
+    fn set_put_attempts(&mut self, attempts: u32) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Cluster(target) => target.set_put_attempts(attempts),
+        }
     }
-    let cluster = args.cluster.as_ref().map_or_else(String::new, |path| path.display().to_string());
-    let reason = format!("no client driver for {clients} sessions in this build; use --dry-run");
-    Err(BenchCommandError::Cluster { cluster, reason })
+}
+
+impl Target for BenchTarget {
+    fn submit(&mut self, client: usize, op: TargetOp) {
+        match self {
+            Self::Memory(target) => target.submit(client, op),
+            Self::Cluster(target) => target.submit(client, op),
+        }
+    }
+
+    fn wait(
+        &mut self,
+        completions: &mut Vec<TargetCompletion>,
+        deadline: Instant,
+    ) -> Result<(), TargetError> {
+        match self {
+            Self::Memory(target) => target.wait(completions, deadline),
+            Self::Cluster(target) => target.wait(completions, deadline),
+        }
+    }
+}
+
+/// Opens what the bench drives, with `clients` sessions numbered from 0.
+fn open_target(args: &BenchArgs, clients: usize) -> Result<BenchTarget, BenchCommandError> {
+    if args.dry_run {
+        return Ok(BenchTarget::Memory(MemoryTarget::new()));
+    }
+    let file = super::cluster_file(args.cluster.as_ref());
+    let cluster = Arc::new(read_cluster_file(&file)?);
+    let refused =
+        |reason: String| BenchCommandError::Cluster { cluster: file.display().to_string(), reason };
+    // Said now, and not by every operation's timeout.
+    let mut probe =
+        Client::new(&cluster, PROBE_TIMEOUT).map_err(|error| refused(error.to_string()))?;
+    let statuses = probe.statuses().map_err(|error| refused(error.to_string()))?;
+    if statuses.iter().all(|(_, status)| status.is_none()) {
+        return Err(refused("no node answers; start them with 'distkv cluster'".to_owned()));
+    }
+    let target = ClusterTarget::new(&cluster, clients, OPERATION_TIMEOUT)
+        .map_err(|error| refused(error.to_string()))?;
+    Ok(BenchTarget::Cluster(Box::new(target)))
 }
 
 fn phase_config(args: &BenchArgs, workload: &Workload) -> PhaseConfig {
@@ -225,6 +288,9 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("'{text}': write seconds as 30, 2.5, 500ms, 30s or 2m"))
 }
 
+const LOAD_ATTEMPTS: u32 = 3;
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 const EXAMPLES: &str = "\
 Examples:
   Load and run YCSB A with 64 sessions for 30 s after 5 s of warm-up:

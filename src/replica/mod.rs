@@ -7,6 +7,7 @@
 //! waits for input or [`Replica::poll_timeout`].
 
 mod cache;
+pub mod client_machine;
 mod clients;
 mod reads;
 

@@ -1,5 +1,36 @@
-//! The durable log: the acceptor's memory and the values' shards.
+//! The durable log: the acceptor's memory and the values' shards (DESIGN 5).
+//!
+//! One log per node over a small [`Disk`]: real files, or a simulated disk that can lose its power.
+//! Segments of checksummed records, one sync for all that waits, and a start-up that tells a torn
+//! tail from damage. It does not know what the records mean to a protocol, and it does not reclaim
+//! superseded slots yet beyond deleting segments in which nothing lives.
 
+mod disk;
+mod error;
+#[cfg(feature = "edge")]
+mod file_disk;
+mod identity;
+mod index;
+mod log;
+mod memory;
+mod options;
+mod record;
+mod recovery;
+mod scan;
+mod segments;
+mod sim_disk;
 mod stored;
+#[cfg(feature = "edge")]
+mod system;
+#[cfg(test)]
+mod tests;
 
+pub use disk::{Disk, DiskError, FileInfo};
+pub use error::{LogError, OpenError};
+#[cfg(feature = "edge")]
+pub use file_disk::FileDisk;
+pub use identity::Identity;
+pub use log::{Log, LogUsage};
+pub use options::LogOptions;
+pub use sim_disk::{DiskStats, SimDisk};
 pub use stored::{Durability, Recovered, RecoveredEntry, StoredValue};

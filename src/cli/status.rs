@@ -1,0 +1,188 @@
+//! `distkv status`: a line per node.
+
+use crate::client::{Client, ClientError};
+use crate::kv::{NodeStatus, Role};
+use crate::node::tables::{ClusterFileError, read_cluster_file};
+use crate::types::NodeId;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Shows role, ballot, slots and lag of every node.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct StatusArgs {
+    /// Cluster file [default: distkv-cluster/cluster.toml]
+    #[arg(long, value_name = "FILE")]
+    pub cluster: Option<PathBuf>,
+    /// Milliseconds to wait for each node
+    #[arg(long, value_name = "MS", default_value_t = 1000,
+        value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub timeout: u64,
+    /// Print the nodes' whole accounts as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// No status.
+#[derive(Debug, Error)]
+pub enum StatusError {
+    /// The cluster file is wrong.
+    #[error(transparent)]
+    ClusterFile(#[from] ClusterFileError),
+    /// The client cannot work.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The JSON cannot be made.
+    #[error("status as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Nobody answers.
+    #[error("no node of {0} answers; start them with 'distkv cluster' or 'distkv node'")]
+    Silent(String),
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`StatusError`] when no node answers.
+pub fn run(args: &StatusArgs) -> Result<(), StatusError> {
+    let file = super::cluster_file(args.cluster.as_ref());
+    let cluster = Arc::new(read_cluster_file(&file)?);
+    let mut client = Client::new(&cluster, Duration::from_millis(args.timeout))?;
+    let statuses = client.statuses()?;
+    if statuses.iter().all(|(_, status)| status.is_none()) {
+        return Err(StatusError::Silent(file.display().to_string()));
+    }
+    if args.json {
+        let known: Vec<_> = statuses.iter().filter_map(|(_, status)| status.as_ref()).collect();
+        println!("{}", serde_json::to_string_pretty(&known)?);
+    } else {
+        print!("{}", table(&statuses));
+    }
+    Ok(())
+}
+
+/// One line per node, columns aligned. `lag` counts slots behind the last one known to be chosen.
+fn table(statuses: &[(NodeId, Option<NodeStatus>)]) -> String {
+    let known = || statuses.iter().filter_map(|(_, status)| status.as_ref());
+    let chosen = known().map(|status| status.chosen.0.max(status.applied.0)).max().unwrap_or(0);
+    let leader = known().find(|status| status.role == Role::Leader);
+    let header = [
+        "node",
+        "role",
+        "leader",
+        "ballot",
+        "chosen",
+        "applied",
+        "lag",
+        "keys",
+        "live bytes",
+        "start",
+        "alive",
+    ];
+    let mut rows = vec![header.map(str::to_owned)];
+    for (node, status) in statuses {
+        let heard = leader.and_then(|leader| {
+            if leader.node == node.0 {
+                return Some(true);
+            }
+            leader.peers.iter().find(|peer| peer.node == node.0).map(|peer| peer.alive)
+        });
+        let alive = match (status.is_some(), heard) {
+            (true, Some(true) | None) => "yes",
+            (true, Some(false)) => "not heard by the leader",
+            (false, Some(true)) => "only heard by the leader",
+            (false, Some(false) | None) => "no",
+        };
+        let cells = status
+            .as_ref()
+            .map_or_else(|| std::array::from_fn(|_| "-".to_owned()), |status| row(status, chosen));
+        let [role, leads, ballot, chosen, applied, lag, keys, live, boot] = cells;
+        let alive = alive.to_owned();
+        let node = node.to_string();
+        rows.push([node, role, leads, ballot, chosen, applied, lag, keys, live, boot, alive]);
+    }
+    let mut widths = [0; 11];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.len());
+        }
+    }
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (width, cell) in widths.iter().zip(row) {
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
+fn row(status: &NodeStatus, chosen: u64) -> [String; 9] {
+    let role = match (status.role, status.disk_full) {
+        (Role::Follower, false) => "follower",
+        (Role::Candidate, false) => "candidate",
+        (Role::Leader, false) => "leader",
+        (Role::Follower, true) => "follower, disk full",
+        (Role::Candidate, true) => "candidate, disk full",
+        (Role::Leader, true) => "leader, disk full",
+    };
+    [
+        role.to_owned(),
+        status.leader.map_or_else(|| "-".to_owned(), |leader| NodeId(leader).to_string()),
+        status.ballot.to_string(),
+        status.chosen.0.to_string(),
+        status.applied.0.to_string(),
+        chosen.saturating_sub(status.applied.0).to_string(),
+        status.keys.to_string(),
+        status.live_bytes.to_string(),
+        status.boot.to_string(),
+    ]
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  distkv status
+  distkv status --cluster cluster.toml --json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::PeerStatus;
+    use crate::types::{Ballot, Slot};
+
+    #[test]
+    fn the_table_shows_lag_and_the_silent() {
+        let peer = |node, alive| PeerStatus { node, alive, applied: Slot(1) };
+        let status = |node, role, applied| NodeStatus {
+            node,
+            role,
+            leader: Some(0),
+            ballot: Ballot { round: 3, node: 0 },
+            chosen: Slot(applied),
+            applied: Slot(applied),
+            last: Slot(applied),
+            keys: 2,
+            sessions: 1,
+            live_bytes: 40,
+            boot: 1,
+            peers: vec![peer(1, true), peer(2, false)],
+            rebuilt_count: 0,
+            garbage_count: 0,
+            disk_full: false,
+        };
+        let text = table(&[
+            (NodeId(0), Some(status(0, Role::Leader, 9))),
+            (NodeId(1), Some(status(1, Role::Follower, 7))),
+            (NodeId(2), None),
+        ]);
+        let lines: Vec<Vec<&str>> =
+            text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[1][..7], ["n0", "leader", "n0", "3.n0", "9", "9", "0"]);
+        assert_eq!(lines[2][..7], ["n1", "follower", "n0", "3.n0", "7", "7", "2"]);
+        assert_eq!(lines[3].last(), Some(&"no"));
+    }
+}

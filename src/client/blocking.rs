@@ -1,0 +1,207 @@
+//! A blocking session, for commands.
+
+use super::driver::{ClientDriver, DriverError};
+use crate::config::ClusterConfig;
+use crate::kv::{NodeStatus, Op, Outcome, Refusal, Row};
+use crate::replica::client_machine::{ClientOutcome, Completion, SubmitError};
+use crate::types::{Bytes, NodeId};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// An operation that was not done.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// The client cannot work at all.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// The operation was not taken.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// A read got no answer.
+    #[error(
+        "no answer from {nodes} within {seconds} s; check that a majority of the cluster's nodes run"
+    )]
+    NoAnswer {
+        /// Who was asked.
+        nodes: String,
+        /// How long was waited.
+        seconds: f64,
+    },
+    /// A write got no answer.
+    #[error(
+        "no answer from {nodes} within {seconds} s: it is not known whether the write was done; read \
+         the key to find out"
+    )]
+    Unknown {
+        /// Who was asked.
+        nodes: String,
+        /// How long was waited.
+        seconds: f64,
+    },
+    /// The cluster refuses.
+    #[error("{}", refusal_text(*.0))]
+    Refused(Refusal),
+    /// An answer to something else.
+    #[error("the cluster answered something else than was asked: are its nodes of this version?")]
+    WrongAnswer,
+}
+
+/// What a refusal means, and what to do about it.
+fn refusal_text(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::NotLeader { .. } => {
+            "no node leads the cluster: check that a majority of its nodes run ('distkv status')"
+        }
+        Refusal::Busy => "the cluster is busy: try again later",
+        Refusal::SessionUnknown => "the cluster has forgotten this client's session: try again",
+        Refusal::Stale => "the request is too old: it is not known whether it was done",
+        Refusal::DiskFull => {
+            "a disk is nearly full, so that puts are refused: delete keys, or make space on the \
+             nodes' disks"
+        }
+        Refusal::KeyBound => {
+            "the key is empty, or longer than limits.key_bytes of the cluster file"
+        }
+        Refusal::ValueBound => "the value is longer than limits.value_bytes of the cluster file",
+        Refusal::Unavailable => {
+            "too few shards of the value can be reached: start more of the cluster's nodes"
+        }
+    }
+}
+
+/// One session that waits for each answer.
+#[derive(Debug)]
+pub struct Client {
+    driver: ClientDriver,
+    cluster: Arc<ClusterConfig>,
+    timeout: Duration,
+}
+
+impl Client {
+    /// A client of `cluster` whose operations end after `timeout`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`ClientError::Driver`] when there is no socket to be had.
+    pub fn new(cluster: &Arc<ClusterConfig>, timeout: Duration) -> Result<Self, ClientError> {
+        let driver = ClientDriver::new(cluster, 1, timeout)?;
+        Ok(Self { driver, cluster: Arc::clone(cluster), timeout })
+    }
+
+    /// The value of `key` with its version; None when there is none.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn get(&mut self, key: &[u8]) -> Result<Option<(u64, Bytes)>, ClientError> {
+        match self.call(Op::Get { key: Bytes::copy_from_slice(key) }, false)? {
+            Outcome::Value { version, value } => Ok(Some((version, value))),
+            Outcome::NotFound => Ok(None),
+            other => wrong(&other),
+        }
+    }
+
+    /// Writes `key`; gives the version written.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn put(&mut self, key: &[u8], value: Bytes) -> Result<u64, ClientError> {
+        match self.call(Op::Put { key: Bytes::copy_from_slice(key), value }, true)? {
+            Outcome::Written { version } => Ok(version),
+            other => wrong(&other),
+        }
+    }
+
+    /// Removes `key`; None when there was none.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn delete(&mut self, key: &[u8]) -> Result<Option<u64>, ClientError> {
+        match self.call(Op::Delete { key: Bytes::copy_from_slice(key) }, true)? {
+            Outcome::Written { version } => Ok(Some(version)),
+            Outcome::NotFound => Ok(None),
+            other => wrong(&other),
+        }
+    }
+
+    /// Writes `key` if its version is `expected` (0: absent). `Ok(Err(current))` on another version.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn compare_and_set(
+        &mut self,
+        key: &[u8],
+        expected: u64,
+        value: Bytes,
+    ) -> Result<Result<u64, u64>, ClientError> {
+        let op = Op::CompareAndSet { key: Bytes::copy_from_slice(key), expected, value };
+        match self.call(op, true)? {
+            Outcome::Written { version } => Ok(Ok(version)),
+            Outcome::Mismatch { current } => Ok(Err(current)),
+            other => wrong(&other),
+        }
+    }
+
+    /// Up to `limit` rows from `start` on, keys ascending.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn scan(&mut self, start: &[u8], limit: u32) -> Result<Vec<Row>, ClientError> {
+        match self.call(Op::Scan { start: Bytes::copy_from_slice(start), limit }, false)? {
+            Outcome::Rows(rows) => Ok(rows),
+            other => wrong(&other),
+        }
+    }
+
+    /// The status of every node, in the cluster file's order; None for those that do not answer.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the client itself fails.
+    pub fn statuses(&mut self) -> Result<Vec<(NodeId, Option<NodeStatus>)>, ClientError> {
+        let mut asked = Vec::new();
+        for member in &self.cluster.members {
+            asked.push((self.driver.submit_status(0, member.id)?, member.id));
+        }
+        let mut statuses: Vec<(NodeId, Option<NodeStatus>)> =
+            asked.iter().map(|(_, node)| (*node, None)).collect();
+        let mut left = asked.len();
+        while left > 0 {
+            self.driver.wait(Instant::now() + self.timeout, |completion| {
+                left -= 1;
+                let index = asked.iter().position(|(token, _)| *token == completion.token);
+                if let (Some(index), ClientOutcome::Done(Outcome::Status(status))) =
+                    (index, completion.outcome)
+                {
+                    statuses[index].1 = Some(*status);
+                }
+            })?;
+        }
+        Ok(statuses)
+    }
+
+    fn call(&mut self, op: Op, is_write: bool) -> Result<Outcome, ClientError> {
+        let token = self.driver.submit(0, op)?;
+        let mut ended: Option<Completion> = None;
+        while ended.is_none() {
+            self.driver.wait(Instant::now() + self.timeout, |completion| {
+                if completion.token == token {
+                    ended = Some(completion);
+                }
+            })?;
+        }
+        let outcome = ended.map_or(ClientOutcome::Unknown, |completion| completion.outcome);
+        let addresses = self.cluster.members.iter().map(|member| member.address.to_string());
+        let nodes = addresses.collect::<Vec<_>>().join(", ");
+        let seconds = self.timeout.as_secs_f64();
+        match outcome {
+            ClientOutcome::Done(outcome) => Ok(outcome),
+            ClientOutcome::Failed(refusal) => Err(ClientError::Refused(refusal)),
+            ClientOutcome::Unknown if is_write => Err(ClientError::Unknown { nodes, seconds }),
+            ClientOutcome::Unknown => Err(ClientError::NoAnswer { nodes, seconds }),
+        }
+    }
+}
+
+/// The machine lets through only answers to what was asked, so this is not reached.
+fn wrong<T>(_outcome: &Outcome) -> Result<T, ClientError> {
+    Err(ClientError::WrongAnswer)
+}

@@ -1,0 +1,157 @@
+//! The client machine on a socket and a clock, on the caller's thread.
+
+use crate::config::ClusterConfig;
+use crate::kv::Op;
+use crate::node::clock::Clock;
+use crate::node::process::random_u64;
+use crate::node::socket::{NodeSocket, SocketConfig, SocketError};
+use crate::node::tables::{TableError, transport_config};
+use crate::node::timer::Timer;
+use crate::replica::client_machine::{ClientConfig, ClientMachine, Completion, SubmitError, Token};
+use crate::types::NodeId;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// A client that cannot start or go on.
+#[derive(Debug, Error)]
+pub enum DriverError {
+    /// A table of the cluster file is wrong.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// No socket.
+    #[error("client: {0}")]
+    Socket(#[from] SocketError),
+    /// The runtime or the timer fails.
+    #[error("client: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Drives one [`ClientMachine`]; all of its sessions live on the caller's thread.
+#[derive(Debug)]
+pub struct ClientDriver {
+    runtime: tokio::runtime::Runtime,
+    io: Io,
+}
+
+#[derive(Debug)]
+struct Io {
+    socket: NodeSocket,
+    timer: Timer,
+    clock: Clock,
+    machine: ClientMachine,
+}
+
+impl ClientDriver {
+    /// `sessions` sessions with `cluster`; operations end after `operation_timeout`.
+    ///
+    /// # Errors
+    /// [`DriverError`] when there is no socket to be had, or the cluster file is wrong.
+    pub fn new(
+        cluster: &Arc<ClusterConfig>,
+        sessions: usize,
+        operation_timeout: Duration,
+    ) -> Result<Self, DriverError> {
+        let transport = transport_config(cluster)?;
+        let mut config = ClientConfig::new(Arc::clone(cluster), transport, sessions);
+        config.operation_timeout = operation_timeout;
+        config.attempt_timeout = config.attempt_timeout.min(operation_timeout);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let first = cluster.members.first().map(|member| member.address);
+        let any = SocketAddr::from(match first {
+            Some(address) if address.ip().is_loopback() => (address.ip(), 0),
+            Some(SocketAddr::V6(_)) => (std::net::Ipv6Addr::UNSPECIFIED.into(), 0),
+            Some(SocketAddr::V4(_)) | None => (std::net::Ipv4Addr::UNSPECIFIED.into(), 0),
+        });
+        let (socket, timer) = {
+            let _guard = runtime.enter();
+            (NodeSocket::bind(any, SocketConfig::default(), None)?, Timer::new()?)
+        };
+        let machine = ClientMachine::new(config, random_u64(), random_u64());
+        let io = Io { socket, timer, clock: Clock::new(), machine };
+        Ok(Self { runtime, io })
+    }
+
+    /// Starts an operation; it is sent by the next [`Self::wait`].
+    ///
+    /// # Errors
+    /// [`SubmitError`] when the session has its window full.
+    pub fn submit(&mut self, session_index: usize, op: Op) -> Result<Token, SubmitError> {
+        self.io.machine.submit(self.io.clock.now(), session_index, op)
+    }
+
+    /// Asks one node for its status.
+    ///
+    /// # Errors
+    /// [`SubmitError`] when the session has its window full, or there is no such node.
+    pub fn submit_status(
+        &mut self,
+        session_index: usize,
+        node: NodeId,
+    ) -> Result<Token, SubmitError> {
+        self.io.machine.submit_status(self.io.clock.now(), session_index, node)
+    }
+
+    /// Sends and receives until at least one operation has ended, or `deadline`; gives each
+    /// completion to `handle`.
+    ///
+    /// # Errors
+    /// [`DriverError::System`] when the runtime fails.
+    pub fn wait(
+        &mut self,
+        deadline: Instant,
+        handle: impl FnMut(Completion),
+    ) -> Result<(), DriverError> {
+        Ok(self.runtime.block_on(self.io.wait(deadline, handle))?)
+    }
+
+    /// The machine, to look at.
+    #[must_use]
+    pub const fn machine(&self) -> &ClientMachine {
+        &self.io.machine
+    }
+}
+
+impl Io {
+    async fn wait(
+        &mut self,
+        deadline: Instant,
+        mut handle: impl FnMut(Completion),
+    ) -> std::io::Result<()> {
+        let deadline = self.clock.instant(deadline);
+        loop {
+            self.turn();
+            let mut is_any = false;
+            while let Some(completion) = self.machine.poll_completion() {
+                handle(completion);
+                is_any = true;
+            }
+            if is_any || self.clock.now() >= deadline {
+                return Ok(());
+            }
+            let due = self.machine.poll_timeout().map_or(deadline, |due| due.min(deadline));
+            let due = self.clock.system(due);
+            tokio::select! {
+                biased;
+                woken = self.socket.readable() => woken?,
+                woken = self.socket.writable() => woken?,
+                woken = self.timer.wait(Some(due)) => woken?,
+            }
+        }
+    }
+
+    fn turn(&mut self) {
+        let now = self.clock.now();
+        let machine = &mut self.machine;
+        self.socket.recv_batch(|from, bytes| machine.handle_datagram(now, from, bytes));
+        let now = self.clock.now();
+        if self.machine.poll_timeout().is_some_and(|due| due <= now) {
+            self.machine.handle_timeout(now);
+        }
+        while let Some(transmit) = self.machine.poll_transmit(now) {
+            self.socket.send(now, transmit);
+        }
+        self.socket.flush();
+    }
+}

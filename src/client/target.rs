@@ -1,0 +1,172 @@
+//! A cluster as the load generator sees it: sessions of one driver, on the generator's thread.
+
+use super::driver::{ClientDriver, DriverError};
+use crate::bench::{Target, TargetCompletion, TargetError, TargetOp, TargetOutcome};
+use crate::config::ClusterConfig;
+use crate::kv::{Op, Outcome, Refusal};
+use crate::replica::client_machine::{ClientOutcome, SubmitError};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A cluster under load.
+#[derive(Debug)]
+pub struct ClusterTarget {
+    driver: ClientDriver,
+    scan_rows: u32,
+    /// Attempts of a put before its failure counts; 1 for every phase but loading.
+    put_attempts: u32,
+    /// Per session: the put that may be tried again, and the attempts left.
+    retries: Vec<Option<(Op, u32)>>,
+    refused: Vec<TargetCompletion>,
+    is_cancelled: Option<crate::experiment::CancelFlag>,
+}
+
+impl ClusterTarget {
+    /// `clients` sessions with `cluster`; an operation ends after `timeout`.
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    pub fn new(
+        cluster: &Arc<ClusterConfig>,
+        clients: usize,
+        timeout: Duration,
+    ) -> Result<Self, DriverError> {
+        Ok(Self {
+            driver: ClientDriver::new(cluster, clients, timeout)?,
+            scan_rows: cluster.limits.scan_rows,
+            put_attempts: 1,
+            retries: vec![None; clients],
+            refused: Vec::new(),
+            is_cancelled: None,
+        })
+    }
+
+    /// Tries every put up to `attempts` times before it counts as failed: for loading, where a
+    /// record that is missing spoils all that follows.
+    pub fn set_put_attempts(&mut self, attempts: u32) {
+        self.put_attempts = attempts.max(1);
+    }
+
+    /// Breaks the phase off with an error once `cancel` is set.
+    pub fn set_cancel(&mut self, cancel: crate::experiment::CancelFlag) {
+        self.is_cancelled = Some(cancel);
+    }
+
+    /// The driver, to look at.
+    #[must_use]
+    pub const fn driver(&self) -> &ClientDriver {
+        &self.driver
+    }
+
+    fn start(&mut self, client: usize, op: Op) {
+        let Err(error) = self.driver.submit(client, op) else { return };
+        let kind = match error {
+            SubmitError::WindowFull { .. } => "window-full",
+            SubmitError::NoSession { .. } => "no-session",
+            SubmitError::NoNode { .. } => "no-node",
+        };
+        let outcome = TargetOutcome::Error { kind: Cow::Borrowed(kind), is_ambiguous: false };
+        self.refused.push(TargetCompletion { client, outcome, completed_at: Instant::now() });
+    }
+}
+
+impl Target for ClusterTarget {
+    fn submit(&mut self, client: usize, op: TargetOp) {
+        let op = match op {
+            TargetOp::Read { key } => Op::Get { key },
+            TargetOp::Put { key, value } => Op::Put { key, value },
+            TargetOp::Delete { key } => Op::Delete { key },
+            TargetOp::Scan { start, limit } => {
+                let limit = u32::try_from(limit).unwrap_or(u32::MAX).min(self.scan_rows);
+                Op::Scan { start, limit }
+            }
+        };
+        if self.put_attempts > 1
+            && let Some(retry) = self.retries.get_mut(client)
+        {
+            let is_put = matches!(op, Op::Put { .. });
+            *retry = is_put.then(|| (op.clone(), self.put_attempts - 1));
+        }
+        self.start(client, op);
+    }
+
+    fn wait(
+        &mut self,
+        completions: &mut Vec<TargetCompletion>,
+        deadline: Instant,
+    ) -> Result<(), TargetError> {
+        if self.is_cancelled.as_ref().is_some_and(crate::experiment::CancelFlag::is_cancelled) {
+            return Err(TargetError { reason: "stopped on request".to_owned() });
+        }
+        completions.append(&mut self.refused);
+        if !completions.is_empty() {
+            return Ok(());
+        }
+        let mut again = Vec::new();
+        let retries = &mut self.retries;
+        let ended = |completion: crate::replica::client_machine::Completion| {
+            let client = completion.session_index;
+            let outcome = target_outcome(completion.outcome);
+            let is_bad = matches!(outcome, TargetOutcome::Error { .. } | TargetOutcome::Timeout);
+            match retries.get_mut(client).and_then(Option::as_mut) {
+                Some((op, left)) if is_bad && *left > 0 => {
+                    *left -= 1;
+                    again.push((client, op.clone()));
+                }
+                Some(_) | None => {
+                    let completed_at = Instant::now();
+                    completions.push(TargetCompletion { client, outcome, completed_at });
+                }
+            }
+        };
+        self.driver
+            .wait(deadline, ended)
+            .map_err(|error| TargetError { reason: error.to_string() })?;
+        for (client, op) in again {
+            self.start(client, op);
+        }
+        Ok(())
+    }
+}
+
+fn target_outcome(outcome: ClientOutcome) -> TargetOutcome {
+    match outcome {
+        ClientOutcome::Unknown => TargetOutcome::Timeout,
+        ClientOutcome::Failed(refusal) => {
+            let kind = Cow::Borrowed(refusal_kind(refusal));
+            TargetOutcome::Error { kind, is_ambiguous: false }
+        }
+        ClientOutcome::Done(outcome) => match outcome {
+            Outcome::Value { version, value } => {
+                TargetOutcome::Value { value: Some(value), version: Some(version) }
+            }
+            Outcome::NotFound => TargetOutcome::Value { value: None, version: None },
+            Outcome::Written { version } => TargetOutcome::Done { version: Some(version) },
+            Outcome::Rows(rows) => TargetOutcome::Rows {
+                row_count: rows.len(),
+                value_bytes: rows.iter().map(|row| row.value.len() as u64).sum(),
+            },
+            Outcome::Mismatch { .. }
+            | Outcome::SessionOpened { .. }
+            | Outcome::Status(_)
+            | Outcome::Refused(_) => {
+                TargetOutcome::Error { kind: Cow::Borrowed("wrong-answer"), is_ambiguous: true }
+            }
+        },
+    }
+}
+
+/// A stable name to count refusals under.
+const fn refusal_kind(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::NotLeader { .. } => "no-leader",
+        Refusal::Busy => "busy",
+        Refusal::SessionUnknown => "session-unknown",
+        Refusal::Stale => "stale",
+        Refusal::DiskFull => "disk-full",
+        Refusal::KeyBound => "key-bound",
+        Refusal::ValueBound => "value-bound",
+        Refusal::Unavailable => "unavailable",
+    }
+}

@@ -1,0 +1,354 @@
+//! Trials over real processes: a fresh cluster on loopback for each, loaded, warmed up, measured,
+//! stopped.
+//!
+//! Nodes run this program's own executable; load and measurement come from this process, by the
+//! bench engine over the client driver. The emulated network is between the nodes; clients are
+//! beside the leader. Resources are differences of what the nodes report at a phase's two ends. No
+//! process is left behind, whatever happens: the cluster is killed when it goes out of scope.
+
+use super::trial::{CancelFlag, TrialConfig, TrialError, TrialKind, TrialLauncher, TrialOutcome};
+use crate::bench::{
+    BenchError, Phase, PhaseConfig, PhaseReport, Properties, Workload, decode_histogram, run_phase,
+};
+use crate::client::ClusterTarget;
+use crate::config::ClusterConfig;
+use crate::kv::Role;
+use crate::node::NodeReport;
+use crate::node::launcher::{LaunchError, LocalCluster, loopback_members};
+use crate::node::tables::{self, EmulatedNetwork};
+use crate::report::result::{LatencySummary, NodeResources, PhaseResult};
+use crate::types::NodeId;
+use hdrhistogram::Histogram;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use thiserror::Error;
+
+/// The launcher cannot work.
+#[derive(Debug, Error)]
+pub enum LauncherError {
+    /// This program's own path is not known.
+    #[error("cannot find this program's own file, which the nodes are to run: {0}")]
+    Executable(std::io::Error),
+}
+
+/// Runs trials as clusters of processes of one executable.
+#[derive(Clone, Debug)]
+pub struct ProcessLauncher {
+    executable: PathBuf,
+}
+
+impl ProcessLauncher {
+    /// Nodes run this very program.
+    ///
+    /// # Errors
+    /// [`LauncherError`] when its file is not known.
+    pub fn of_this_program() -> Result<Self, LauncherError> {
+        let executable = std::env::current_exe().map_err(LauncherError::Executable)?;
+        Ok(Self { executable })
+    }
+
+    /// Nodes run `executable`, a `distkv` program.
+    #[must_use]
+    pub const fn new(executable: PathBuf) -> Self {
+        Self { executable }
+    }
+}
+
+impl TrialLauncher for ProcessLauncher {
+    fn run(
+        &mut self,
+        trial: &TrialConfig,
+        dir: &Path,
+        cancel: &CancelFlag,
+    ) -> Result<TrialOutcome, TrialError> {
+        if let Some(fault) = trial.fault() {
+            return Err(TrialError::Failed(fault));
+        }
+        match trial.kind {
+            TrialKind::Codec => measure_codec(trial, cancel),
+            TrialKind::Cluster => {
+                let mut running = Running::start(&self.executable, trial, dir, cancel)?;
+                running.measure()
+            }
+        }
+    }
+}
+
+fn measure_codec(trial: &TrialConfig, _cancel: &CancelFlag) -> Result<TrialOutcome, TrialError> {
+    Err(TrialError::Failed(format!("no coding backend {} in this build", trial.backend)))
+}
+
+/// A trial's cluster under way.
+struct Running<'a> {
+    trial: &'a TrialConfig,
+    cancel: &'a CancelFlag,
+    cluster: LocalCluster,
+    target: ClusterTarget,
+    invalid: Vec<String>,
+}
+
+type Reports = BTreeMap<NodeId, NodeReport>;
+
+impl<'a> Running<'a> {
+    fn start(
+        executable: &Path,
+        trial: &'a TrialConfig,
+        dir: &Path,
+        cancel: &'a CancelFlag,
+    ) -> Result<Self, TrialError> {
+        let config = cluster_config(trial)?;
+        let mut cluster = LocalCluster::start(executable, config, dir).map_err(failed)?;
+        cluster.wait_for_leader(START_TIMEOUT).map_err(failed)?;
+        let clients = usize::try_from(trial.clients.max(1)).map_err(failed)?;
+        let mut target =
+            ClusterTarget::new(cluster.cluster(), clients, OPERATION_TIMEOUT).map_err(failed)?;
+        target.set_cancel(cancel.clone());
+        Ok(Self { trial, cancel, cluster, target, invalid: Vec::new() })
+    }
+
+    fn measure(&mut self) -> Result<TrialOutcome, TrialError> {
+        let mut phases = Vec::new();
+        self.target.set_put_attempts(LOAD_ATTEMPTS);
+        phases.push(self.measured("load", Phase::Load, &self.config(Duration::ZERO))?);
+        self.target.set_put_attempts(1);
+        if self.trial.overwrite_rounds > 0 {
+            let operations = self.trial.records * u64::from(self.trial.overwrite_rounds);
+            let config =
+                PhaseConfig { operations: Some(operations), ..self.config(Duration::ZERO) };
+            phases.push(self.measured("run", Phase::Run, &config)?);
+        } else if self.trial.duration_ms > 0 {
+            // Apart from the measured phase, so that what the nodes used while warming up is too.
+            let warmup = Duration::from_millis(self.trial.warmup_ms);
+            if !warmup.is_zero() {
+                let config = PhaseConfig { seed: !self.trial.seed, ..self.config(warmup) };
+                self.phase(Phase::Run, &config)?;
+            }
+            let config = self.config(Duration::from_millis(self.trial.duration_ms));
+            phases.push(self.measured("run", Phase::Run, &config)?);
+        }
+        self.check_phases(&phases);
+        for node in self.cluster.stop() {
+            self.invalid.push(format!("{node} did not stop by itself"));
+        }
+        Ok(TrialOutcome { phases, codec: None, invalid: std::mem::take(&mut self.invalid) })
+    }
+
+    fn config(&self, duration: Duration) -> PhaseConfig {
+        PhaseConfig {
+            clients: usize::try_from(self.trial.clients.max(1)).unwrap_or(1),
+            seed: self.trial.seed,
+            duration: Some(duration).filter(|duration| !duration.is_zero()),
+            ..PhaseConfig::default()
+        }
+    }
+
+    /// Runs a phase, and what the nodes used for it.
+    fn measured(
+        &mut self,
+        name: &str,
+        phase: Phase,
+        config: &PhaseConfig,
+    ) -> Result<PhaseResult, TrialError> {
+        let before = self.cluster.reports().map_err(failed)?;
+        let report = self.phase(phase, config)?;
+        let after = self.cluster.reports().map_err(failed)?;
+        let mut result = phase_result(name, self.trial, &report)?;
+        result.nodes = after.values().map(|after| resources(&before, after)).collect();
+        Ok(result)
+    }
+
+    fn phase(&mut self, phase: Phase, config: &PhaseConfig) -> Result<PhaseReport, TrialError> {
+        if self.cancel.is_cancelled() {
+            return Err(TrialError::Cancelled);
+        }
+        let workload = workload(self.trial)?;
+        let run = run_phase(&mut self.target, &workload, phase, config, None, &mut |_| {});
+        run.map_err(|error| self.explain(&error))
+    }
+
+    /// Why a phase broke off: on request, or because of a node that ended.
+    fn explain(&mut self, error: &BenchError) -> TrialError {
+        if self.cancel.is_cancelled() {
+            return TrialError::Cancelled;
+        }
+        match self.cluster.check() {
+            Err(ended) => failed(ended),
+            Ok(()) => failed(error),
+        }
+    }
+
+    /// What makes the trial not count.
+    fn check_phases(&mut self, phases: &[PhaseResult]) {
+        for phase in phases {
+            let bad = phase.errors + phase.timeouts;
+            if phase.name == "load" && bad > 0 {
+                self.invalid.push(format!("{bad} of the records were not loaded"));
+            }
+            if phase.operations == 0 {
+                self.invalid.push(format!("phase {} completed no operation", phase.name));
+            }
+        }
+        if let Err(error) = self.cluster.check() {
+            self.invalid.push(error.to_string());
+        }
+    }
+}
+
+fn failed(reason: impl std::fmt::Display) -> TrialError {
+    TrialError::Failed(reason.to_string())
+}
+
+impl From<LaunchError> for TrialError {
+    fn from(error: LaunchError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// The cluster that a trial asks for, at free ports.
+fn cluster_config(trial: &TrialConfig) -> Result<ClusterConfig, TrialError> {
+    let policy = trial.policy.parse().map_err(failed)?;
+    let code = trial.parsed_code().map_err(failed)?;
+    let members = loopback_members(trial.nodes, None)?;
+    let name = crate::node::process::random_u64() >> 16;
+    let mut config = ClusterConfig::new(name, policy, code, members).map_err(failed)?;
+    config.backend.clone_from(&trial.backend);
+    config.durability.clone_from(&trial.durability);
+    let network = EmulatedNetwork {
+        loss_percent: trial.loss_percent,
+        delay_ms: trial.delay_ms,
+        rate_mbit: trial.rate_mbit,
+        datagram_bytes: trial.datagram_bytes,
+        seed: trial.seed,
+    };
+    network.write_to(&mut config);
+    tables::check(&config).map_err(failed)?;
+    Ok(config)
+}
+
+/// Raw values of the trial's size; keys uniform, or in order when every one is to be overwritten.
+fn workload(trial: &TrialConfig) -> Result<Workload, TrialError> {
+    let choice = if trial.overwrite_rounds > 0 { "sequential" } else { "uniform" };
+    let text = format!(
+        "recordcount={}\nfieldcount=1\nfieldlength={}\nreadproportion={}\nupdateproportion={}\n\
+         requestdistribution={choice}\ndistkv.update=put\ndistkv.record=raw\n",
+        trial.records.max(1),
+        trial.value_bytes,
+        trial.read_share,
+        1.0 - trial.read_share,
+    );
+    let properties = Properties::parse("trial", &text).map_err(failed)?;
+    Ok(Workload::from_properties(&properties).map_err(failed)?.0)
+}
+
+fn phase_result(
+    name: &str,
+    trial: &TrialConfig,
+    report: &PhaseReport,
+) -> Result<PhaseResult, TrialError> {
+    let mut latency = BTreeMap::new();
+    let mut puts = 0;
+    for metric in &report.metrics {
+        let (Some(text), false) = (&metric.histogram, metric.metric.is_part()) else { continue };
+        let kind = match metric.metric {
+            crate::bench::Metric::Read => "get",
+            crate::bench::Metric::Scan => "scan",
+            crate::bench::Metric::Update
+            | crate::bench::Metric::Insert
+            | crate::bench::Metric::ReadModifyWrite
+            | crate::bench::Metric::UpdateRead
+            | crate::bench::Metric::UpdatePut
+            | crate::bench::Metric::ReadModifyWriteRead
+            | crate::bench::Metric::ReadModifyWritePut => "put",
+        };
+        let nanos = decode_histogram(text).map_err(failed)?;
+        if kind == "put" {
+            puts += nanos.len();
+        }
+        let summary = LatencySummary::of(&in_micros(&nanos)?).map_err(failed)?;
+        latency.insert(kind.to_owned(), summary);
+    }
+    let count = |is_wanted: &dyn Fn(&str) -> bool| -> u64 {
+        let wanted = report.errors.iter().filter(|error| is_wanted(&error.kind));
+        wanted.map(|error| error.count).sum()
+    };
+    let is_timeout = |kind: &str| matches!(kind, "timeout" | "lost");
+    let live = if name == "load" { report.operations } else { trial.records };
+    Ok(PhaseResult {
+        name: name.to_owned(),
+        seconds: report.wall_seconds,
+        operations: report.operations,
+        throughput_ops_per_s: report.throughput,
+        user_bytes_written: puts * trial.value_bytes,
+        live_user_bytes: live * trial.value_bytes,
+        errors: count(&|kind| !is_timeout(kind)),
+        timeouts: count(&is_timeout),
+        latency,
+        nodes: Vec::new(),
+    })
+}
+
+/// The same histogram in microseconds.
+fn in_micros(nanos: &Histogram<u64>) -> Result<Histogram<u64>, TrialError> {
+    let mut micros = Histogram::new(3).map_err(failed)?;
+    for value in nanos.iter_recorded() {
+        let middle = nanos.median_equivalent(value.value_iterated_to());
+        micros.record_n((middle + 500) / 1000, value.count_at_value()).map_err(failed)?;
+    }
+    Ok(micros)
+}
+
+/// What a node used between two reports; storage as of the second.
+fn resources(before: &Reports, after: &NodeReport) -> NodeResources {
+    let node = NodeId(after.status.node);
+    let first = before.get(&node).filter(|before| before.pid == after.pid);
+    let since = |of: fn(&NodeReport) -> u64| of(after).saturating_sub(first.map_or(0, of));
+    NodeResources {
+        node: u32::from(node.0),
+        leader: after.status.role == Role::Leader,
+        cpu_seconds: after.cpu_seconds - first.map_or(0.0, |first| first.cpu_seconds),
+        peak_rss_bytes: after.peak_rss_bytes,
+        bytes_sent: since(|report| report.bytes_sent),
+        bytes_received: since(|report| report.bytes_received),
+        bytes_retransmitted: since(|report| report.bytes_retransmitted),
+        bytes_written: since(|report| report.log.bytes_written),
+        syncs: since(|report| report.log.syncs),
+        payload_bytes: after.log.payload_bytes,
+        record_bytes: after.log.record_bytes,
+        allocated_bytes: after.log.allocated_bytes,
+    }
+}
+
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
+const LOAD_ATTEMPTS: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_trial_of_every_experiment_makes_a_cluster_and_a_workload() {
+        for experiment in crate::experiment::Experiment::built_in().unwrap() {
+            for trial in experiment.trials(1).unwrap() {
+                if trial.config.kind == TrialKind::Cluster {
+                    cluster_config(&trial.config).unwrap();
+                    let workload = workload(&trial.config).unwrap();
+                    assert_eq!(workload.field_length, trial.config.value_bytes);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn histograms_change_their_unit() {
+        let mut nanos = Histogram::<u64>::new(3).unwrap();
+        for micros in 1..=1000_u64 {
+            nanos.record(micros * 1000).unwrap();
+        }
+        let micros = in_micros(&nanos).unwrap();
+        assert_eq!(micros.len(), 1000);
+        let p50 = micros.value_at_quantile(0.5);
+        assert!((498..=502).contains(&p50), "{p50}");
+    }
+}

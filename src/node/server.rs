@@ -1,0 +1,325 @@
+//! One node process: a single thread that feeds the replica and does what it asks.
+//!
+//! A turn takes in every waiting datagram and due timer, sends what the replica has to send,
+//! appends what it has to persist, syncs once for all of that, and waits. Messages that speak of
+//! unsynced state are inside the replica until then, so nothing here can send them early. A failed
+//! write or sync ends the process (rule 9).
+
+use super::clock::Clock;
+use super::log::{LogFailure, NodeLog};
+use super::process;
+use super::report::{NodeReport, ReportError};
+use super::socket::{NodeSocket, SocketConfig, SocketError};
+use super::tables::{self, TableError};
+use super::timer::Timer;
+use crate::config::ClusterConfig;
+use crate::netem::Netem;
+use crate::replica::{Output, Replica, ReplicaConfig, ReplicaError, Ticket};
+use crate::time::{Duration, Instant};
+use crate::types::NodeId;
+use std::path::PathBuf;
+use std::sync::Arc;
+use thiserror::Error;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Which node to run, and where.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// The cluster.
+    pub cluster: Arc<ClusterConfig>,
+    /// Which member.
+    pub node: NodeId,
+    /// Its data directory; made when it does not exist.
+    pub data_dir: PathBuf,
+    /// Print a line per event to standard error.
+    pub is_traced: bool,
+}
+
+/// Why a node did not start, or stopped.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    /// Not of this cluster.
+    #[error("node {node} is not in the cluster file, which has {known}")]
+    NoSuchNode {
+        /// The id given.
+        node: u8,
+        /// The ids there are.
+        known: String,
+    },
+    /// A table of the cluster file is wrong.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The socket cannot be had.
+    #[error("{node}: {source}")]
+    Socket {
+        /// The node.
+        node: NodeId,
+        /// Why.
+        source: SocketError,
+    },
+    /// The data directory cannot be used.
+    #[error("{node}: data directory {dir}: {reason}")]
+    Data {
+        /// The node.
+        node: NodeId,
+        /// The directory.
+        dir: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The replica cannot start.
+    #[error("{node}: {source}")]
+    Replica {
+        /// The node.
+        node: NodeId,
+        /// Why, and what to do.
+        source: ReplicaError,
+    },
+    /// The log failed.
+    #[error("{node}: {source}; it recovers what it had answered at its next start")]
+    Log {
+        /// The node.
+        node: NodeId,
+        /// What failed.
+        source: LogFailure,
+    },
+    /// The system refuses a timer, a signal handler or the socket's readiness.
+    #[error("{node}: {source}")]
+    System {
+        /// The node.
+        node: NodeId,
+        /// What it says.
+        source: std::io::Error,
+    },
+    /// The report cannot be written.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+}
+
+/// Runs a node until it gets SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`NodeError`] when it cannot start, or its log fails.
+pub fn run(options: NodeOptions) -> Result<(), NodeError> {
+    let node = options.node;
+    let system = move |source| NodeError::System { node, source };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(system)?;
+    runtime.block_on(async { Server::start(options)?.serve().await })
+}
+
+struct Server {
+    options: NodeOptions,
+    clock: Clock,
+    socket: NodeSocket,
+    log: NodeLog,
+    replica: Replica,
+    timer: Timer,
+    signals: Signals,
+    reserve_bytes: u64,
+    space_due: Instant,
+    appended_bytes: usize,
+    reports_written: u64,
+}
+
+/// The signals that a node listens to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    report: Signal,
+}
+
+/// Why a wait ended.
+enum Wake {
+    Input,
+    Stop,
+    Report,
+}
+
+impl Server {
+    fn start(options: NodeOptions) -> Result<Self, NodeError> {
+        let (cluster, node) = (&options.cluster, options.node);
+        let system = move |source| NodeError::System { node, source };
+        let Some(address) = cluster.address(node) else {
+            let ids: Vec<String> = cluster.members.iter().map(|m| m.id.0.to_string()).collect();
+            return Err(NodeError::NoSuchNode { node: node.0, known: ids.join(", ") });
+        };
+        let transport = tables::transport_config(cluster)?;
+        let reserve_bytes = tables::reserve_bytes(cluster)?;
+        let netem = tables::netem_config(cluster)?
+            .map(|(config, seed)| Netem::new(config, seed ^ (u64::from(node.0) << 32)));
+        // The address first: a second process for this node must not touch its data.
+        let socket = NodeSocket::bind(address, SocketConfig::default(), netem)
+            .map_err(|source| NodeError::Socket { node, source })?;
+        let signals = Signals {
+            terminate: signal(SignalKind::terminate()).map_err(system)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(system)?,
+            report: signal(SignalKind::user_defined1()).map_err(system)?,
+        };
+        let (log, recovered) = NodeLog::open(cluster, node, &options.data_dir)
+            .map_err(|reason| data_error(&options, reason))?;
+        let clock = Clock::new();
+        let config = ReplicaConfig {
+            cluster: Arc::clone(cluster),
+            node,
+            transport,
+            is_traced: options.is_traced,
+        };
+        let boot = recovered.boot;
+        let now = clock.now();
+        let replica = Replica::new(config, recovered, now, process::random_u64())
+            .map_err(|source| NodeError::Replica { node, source })?;
+        println!(
+            "{node} listens on {address}, data in {}, start {boot}",
+            options.data_dir.display()
+        );
+        Ok(Self {
+            timer: Timer::new().map_err(system)?,
+            space_due: now,
+            options,
+            clock,
+            socket,
+            log,
+            replica,
+            signals,
+            reserve_bytes,
+            appended_bytes: 0,
+            reports_written: 0,
+        })
+    }
+
+    async fn serve(mut self) -> Result<(), NodeError> {
+        loop {
+            self.turn()?;
+            match self.wait().await? {
+                Wake::Input => {}
+                Wake::Report => self.write_report()?,
+                Wake::Stop => {
+                    self.turn()?;
+                    self.write_report()?;
+                    println!("{} stops", self.options.node);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Takes in what waits, and does everything that follows from it.
+    fn turn(&mut self) -> Result<(), NodeError> {
+        let node = self.options.node;
+        let now = self.clock.now();
+        let replica = &mut self.replica;
+        self.socket.recv_batch(|from, bytes| replica.handle_datagram(now, from, bytes));
+        let now = self.clock.now();
+        if self.replica.poll_timeout().is_some_and(|due| due <= now) {
+            self.replica.handle_timeout(now);
+        }
+        if now >= self.space_due || self.appended_bytes >= SPACE_CHECK_BYTES {
+            self.check_space(now);
+        }
+        while let Some(ticket) = self.drain()? {
+            self.log.sync().map_err(|source| NodeError::Log { node, source })?;
+            self.replica.handle_persisted(self.clock.now(), ticket);
+        }
+        self.socket.deliver_due(self.clock.now());
+        self.socket.flush();
+        Ok(())
+    }
+
+    /// Does what the replica asks until it asks nothing more; gives the last ticket to persist.
+    fn drain(&mut self) -> Result<Option<Ticket>, NodeError> {
+        let mut last = None;
+        let node = self.options.node;
+        let failed = move |source| NodeError::Log { node, source };
+        loop {
+            let now = self.clock.now();
+            let Some(output) = self.replica.poll_output(now) else { return Ok(last) };
+            match output {
+                Output::Transmit(transmit) => self.socket.send(now, transmit),
+                Output::Persist { ticket, records } => {
+                    self.appended_bytes += records.iter().map(record_bytes).sum::<usize>();
+                    self.log.append(&records).map_err(failed)?;
+                    last = Some(ticket);
+                }
+                Output::Read { ticket, slot } => {
+                    let stored = self.log.read(slot).map_err(failed)?;
+                    self.replica.handle_read(now, ticket, stored);
+                }
+                Output::Trace(text) => {
+                    let millis = now.as_nanos() as f64 / 1e6;
+                    eprintln!("{millis:.3} {} {text}", self.options.node);
+                }
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Result<Wake, NodeError> {
+        let node = self.options.node;
+        let system = move |source| NodeError::System { node, source };
+        let timers =
+            [self.replica.poll_timeout(), self.socket.poll_timeout(), Some(self.space_due)];
+        let deadline = timers.into_iter().flatten().min().map(|at| self.clock.system(at));
+        let woken = tokio::select! {
+            biased;
+            _ = self.signals.terminate.recv() => return Ok(Wake::Stop),
+            _ = self.signals.interrupt.recv() => return Ok(Wake::Stop),
+            _ = self.signals.report.recv() => return Ok(Wake::Report),
+            woken = self.socket.readable() => woken,
+            woken = self.socket.writable() => woken,
+            woken = self.timer.wait(deadline) => woken,
+        };
+        woken.map_err(system)?;
+        Ok(Wake::Input)
+    }
+
+    /// Tells the replica whether free space is below the reserve.
+    fn check_space(&mut self, now: Instant) {
+        self.space_due = now + SPACE_CHECK_INTERVAL;
+        self.appended_bytes = 0;
+        if let Some(free_bytes) = self.log.free_bytes() {
+            self.replica.handle_space(now, free_bytes < self.reserve_bytes);
+        }
+    }
+
+    fn write_report(&mut self) -> Result<(), NodeError> {
+        self.reports_written += 1;
+        let now = self.clock.now();
+        let usage = process::usage(None);
+        let (digest_slot, digest) = self.replica.state_digest();
+        let mut report = NodeReport {
+            reports_written: self.reports_written,
+            pid: std::process::id(),
+            uptime_seconds: now.since(Instant::ZERO).as_secs_f64(),
+            cpu_seconds: usage.cpu_seconds,
+            peak_rss_bytes: usage.peak_rss_bytes,
+            datagrams_sent: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
+            bytes_retransmitted: 0,
+            garbage_datagrams: 0,
+            datagrams_dropped: self.socket.stats().datagrams_dropped,
+            log: self.log.report(),
+            digest_slot: digest_slot.0,
+            state_digest: format!("{digest:016x}"),
+            status: self.replica.status(now),
+        };
+        report.set_transport(&self.replica.transport_stats());
+        Ok(report.write(&self.options.data_dir)?)
+    }
+}
+
+fn data_error(options: &NodeOptions, reason: String) -> NodeError {
+    NodeError::Data { node: options.node, dir: options.data_dir.display().to_string(), reason }
+}
+
+fn record_bytes(record: &crate::types::Record) -> usize {
+    use crate::types::Record;
+    match record {
+        Record::Accept { shards, .. } => shards.iter().map(|shard| shard.bytes.len()).sum(),
+        Record::Promise { .. } | Record::Chosen { .. } | Record::Peer { .. } => 0,
+    }
+}
+
+const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Free space is looked at after so many bytes of shards, too.
+const SPACE_CHECK_BYTES: usize = 8 << 20;

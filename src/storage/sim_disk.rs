@@ -1,0 +1,319 @@
+//! A disk in memory that can crash: what was written and what is durable are two things.
+//!
+//! A handle: clones share the disk, so that a simulator can cut its power while a log uses it.
+//! It keeps the bytes as a reader sees them plus, for every write since the last sync, the bytes
+//! that it covered; a power cut puts those back and then lets each write survive, vanish or tear at
+//! 512-byte sectors. Reserved zeroes take no memory.
+
+use super::disk::{Disk, DiskError, FileInfo};
+use crate::rng::Rng;
+use crate::types::Bytes;
+use std::cell::{RefCell, RefMut};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// A simulated disk; clones are handles to the same one.
+#[derive(Clone, Debug, Default)]
+pub struct SimDisk(Rc<RefCell<State>>);
+
+/// What a simulated disk has done since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskStats {
+    /// Bytes written, replaced files included.
+    pub bytes_written: u64,
+    /// Write calls.
+    pub writes: u64,
+    /// Syncs, creations and replacements included.
+    pub syncs: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: BTreeMap<String, File>,
+    free_bytes: Option<u64>,
+    machine_boot: u64,
+    operations_left: Option<u64>,
+    stats: DiskStats,
+}
+
+#[derive(Debug, Default)]
+struct File {
+    /// Length; bytes beyond `contents` are zero.
+    bytes: u64,
+    contents: Vec<u8>,
+    unsynced: Vec<Unsynced>,
+}
+
+#[derive(Debug)]
+struct Unsynced {
+    offset: usize,
+    covered: Vec<u8>,
+}
+
+impl SimDisk {
+    /// An empty disk without a bound on its space.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The process dies: what it wrote stays with the operating system. Faults set by
+    /// [`Self::fail_after`] end.
+    pub fn crash(&mut self, _rng: &mut Rng) {
+        self.0.borrow_mut().operations_left = None;
+    }
+
+    /// The power goes: every unsynced write survives, is lost, or is torn at sectors, each on its
+    /// own. Faults set by [`Self::fail_after`] end.
+    pub fn power_cut(&mut self, rng: &mut Rng) {
+        let mut state = self.0.borrow_mut();
+        state.operations_left = None;
+        state.machine_boot += 1;
+        for file in state.files.values_mut() {
+            file.power_cut(rng);
+        }
+    }
+
+    /// Flips one bit of durable data in one file whose name starts with `prefix`. False when there
+    /// is none. Returns after writing behind the log's back: no counter moves.
+    pub fn corrupt(&mut self, prefix: &str, rng: &mut Rng) -> bool {
+        let mut state = self.0.borrow_mut();
+        let mut files: Vec<&mut File> = state
+            .files
+            .iter_mut()
+            .filter(|(name, file)| name.starts_with(prefix) && !file.contents.is_empty())
+            .map(|(_, file)| file)
+            .collect();
+        if files.is_empty() {
+            return false;
+        }
+        let chosen = index(rng.below(files.len() as u64));
+        let contents = &mut files[chosen].contents;
+        let at = index(rng.below(contents.len() as u64));
+        contents[at] ^= 1 << rng.below(8);
+        true
+    }
+
+    /// Flips the bits of `mask` in one byte of a file. False beyond its written bytes.
+    pub fn corrupt_at(&mut self, name: &str, offset: u64, mask: u8) -> bool {
+        let mut state = self.0.borrow_mut();
+        let byte = state.files.get_mut(name).and_then(|f| f.contents.get_mut(index(offset)));
+        byte.map(|byte| *byte ^= mask).is_some()
+    }
+
+    /// Copies `bytes` of `name` from one place to another, as a misdirected write would.
+    pub fn misdirect(&mut self, name: &str, from: u64, to: u64, bytes: usize) {
+        let mut state = self.0.borrow_mut();
+        if let Some(file) = state.files.get_mut(name) {
+            let copied = file.read(index(from), bytes);
+            file.write(index(to), &copied);
+        }
+    }
+
+    /// Every operation after the next `operations` fails, until a crash or a power cut.
+    pub fn fail_after(&mut self, operations: u64) {
+        self.0.borrow_mut().operations_left = Some(operations);
+    }
+
+    /// Bounds the space that can still be reserved.
+    pub fn set_free_bytes(&mut self, bytes: Option<u64>) {
+        self.0.borrow_mut().free_bytes = bytes;
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn stats(&self) -> DiskStats {
+        self.0.borrow().stats
+    }
+
+    /// Bytes of memory that the files' contents take.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let state = self.0.borrow();
+        let unsynced = |file: &File| file.unsynced.iter().map(|u| u.covered.len()).sum::<usize>();
+        state.files.values().map(|file| file.contents.capacity() + unsynced(file)).sum()
+    }
+
+    fn begin(&self, file: &str, operation: &'static str) -> Result<RefMut<'_, State>, DiskError> {
+        let mut state = self.0.borrow_mut();
+        match &mut state.operations_left {
+            Some(0) => {
+                let reason = "simulated fault".to_owned();
+                return Err(DiskError::Failed { file: file.to_owned(), operation, reason });
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        Ok(state)
+    }
+}
+
+impl State {
+    fn file(&mut self, name: &str) -> Result<&mut File, DiskError> {
+        self.files.get_mut(name).ok_or_else(|| DiskError::Missing { file: name.to_owned() })
+    }
+
+    fn reserve(&mut self, name: &str, bytes: u64) -> Result<(), DiskError> {
+        if let Some(free) = &mut self.free_bytes {
+            *free = free
+                .checked_sub(bytes)
+                .ok_or_else(|| DiskError::NoSpace { file: name.to_owned() })?;
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, bytes: u64) {
+        if let Some(free) = &mut self.free_bytes {
+            *free = free.saturating_add(bytes);
+        }
+    }
+}
+
+impl File {
+    fn read(&self, offset: usize, bytes: usize) -> Vec<u8> {
+        let end = offset.saturating_add(bytes).min(index(self.bytes));
+        let mut read = vec![0; end.saturating_sub(offset)];
+        if let Some(held) = self.contents.get(offset..self.contents.len().min(end)) {
+            read[..held.len()].copy_from_slice(held);
+        }
+        read
+    }
+
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        let end = offset + bytes.len();
+        if self.contents.len() < end {
+            self.contents.resize(end, 0);
+        }
+        self.contents[offset..end].copy_from_slice(bytes);
+        self.bytes = self.bytes.max(end as u64);
+    }
+
+    fn power_cut(&mut self, rng: &mut Rng) {
+        let mut written = Vec::with_capacity(self.unsynced.len());
+        while let Some(Unsynced { offset, covered }) = self.unsynced.pop() {
+            let end = offset + covered.len();
+            written.push((offset, self.contents[offset..end].to_vec()));
+            self.contents[offset..end].copy_from_slice(&covered);
+        }
+        for (offset, bytes) in written.into_iter().rev() {
+            match rng.below(3) {
+                0 => {}
+                1 => self.write(offset, &bytes),
+                _ => self.tear(offset, &bytes, rng),
+            }
+        }
+    }
+
+    fn tear(&mut self, offset: usize, bytes: &[u8], rng: &mut Rng) {
+        let mut at = offset;
+        while at < offset + bytes.len() {
+            let end = ((at / SECTOR_BYTES + 1) * SECTOR_BYTES).min(offset + bytes.len());
+            if rng.below(2) == 0 {
+                self.write(at, &bytes[at - offset..end - offset]);
+            }
+            at = end;
+        }
+    }
+}
+
+impl Disk for SimDisk {
+    fn create(&mut self, name: &str, bytes: u64) -> Result<(), DiskError> {
+        let mut state = self.begin(name, "create")?;
+        if state.files.contains_key(name) {
+            return Err(DiskError::Exists { file: name.to_owned() });
+        }
+        state.reserve(name, bytes)?;
+        state.stats.syncs += 1;
+        state.files.insert(name.to_owned(), File { bytes, ..File::default() });
+        Ok(())
+    }
+
+    fn write_at(&mut self, name: &str, offset: u64, parts: &[Bytes]) -> Result<(), DiskError> {
+        let mut state = self.begin(name, "write")?;
+        let total: usize = parts.iter().map(Bytes::len).sum();
+        let old_bytes = state.file(name)?.bytes;
+        let grown = (offset + total as u64).saturating_sub(old_bytes);
+        state.reserve(name, grown)?;
+        state.stats.bytes_written += total as u64;
+        state.stats.writes += 1;
+        let file = state.file(name)?;
+        let start = index(offset);
+        file.bytes += grown;
+        let covered = file.read(start, total);
+        let mut at = start;
+        for part in parts {
+            file.write(at, part);
+            at += part.len();
+        }
+        file.unsynced.push(Unsynced { offset: start, covered });
+        Ok(())
+    }
+
+    fn read_at(&mut self, name: &str, offset: u64, bytes: usize) -> Result<Bytes, DiskError> {
+        let mut state = self.begin(name, "read")?;
+        Ok(Bytes::from(state.file(name)?.read(index(offset), bytes)))
+    }
+
+    fn sync(&mut self, name: &str) -> Result<(), DiskError> {
+        let mut state = self.begin(name, "fdatasync")?;
+        state.stats.syncs += 1;
+        state.file(name)?.unsynced.clear();
+        Ok(())
+    }
+
+    fn truncate(&mut self, name: &str, bytes: u64) -> Result<(), DiskError> {
+        let mut state = self.begin(name, "truncate")?;
+        let file = state.file(name)?;
+        let released = file.bytes.saturating_sub(bytes);
+        file.bytes = bytes;
+        file.contents.truncate(index(bytes));
+        file.contents.shrink_to_fit();
+        file.unsynced.retain(|u| u.offset + u.covered.len() <= index(bytes));
+        state.release(released);
+        Ok(())
+    }
+
+    fn delete(&mut self, name: &str) -> Result<(), DiskError> {
+        let mut state = self.begin(name, "delete")?;
+        if let Some(file) = state.files.remove(name) {
+            state.release(file.bytes);
+        }
+        Ok(())
+    }
+
+    fn list(&mut self) -> Result<Vec<FileInfo>, DiskError> {
+        let state = self.begin("the directory", "list")?;
+        let info =
+            |(name, file): (&String, &File)| FileInfo { name: name.clone(), bytes: file.bytes };
+        Ok(state.files.iter().map(info).collect())
+    }
+
+    fn replace(&mut self, name: &str, contents: &[u8]) -> Result<(), DiskError> {
+        let mut state = self.begin(name, "replace")?;
+        state.reserve(name, contents.len() as u64)?;
+        if let Some(old) = state.files.remove(name) {
+            state.release(old.bytes);
+        }
+        state.stats.bytes_written += contents.len() as u64;
+        state.stats.syncs += 1;
+        let mut file = File::default();
+        file.write(0, contents);
+        state.files.insert(name.to_owned(), file);
+        Ok(())
+    }
+
+    fn free_bytes(&mut self) -> Result<Option<u64>, DiskError> {
+        Ok(self.0.borrow().free_bytes)
+    }
+
+    fn machine_boot(&mut self) -> Option<u64> {
+        Some(self.0.borrow().machine_boot)
+    }
+}
+
+fn index(offset: u64) -> usize {
+    usize::try_from(offset).expect("simulated files are far smaller than the address space")
+}
+
+/// What a disk writes whole or not at all.
+const SECTOR_BYTES: usize = 512;
