@@ -58,11 +58,12 @@ impl Code {
         self.k + self.m
     }
 
-    /// Bytes of one shard of a payload of `payload_bytes` (before any padding that a backend
-    /// needs inside): ceil(payload / k).
+    /// Bytes of one shard of a payload of `payload_bytes`: its k-th part, rounded up, and to an even
+    /// number (which one backend needs) unless the shard is the whole payload.
     #[must_use]
     pub const fn shard_bytes(self, payload_bytes: usize) -> usize {
-        payload_bytes.div_ceil(self.k as usize)
+        let part = payload_bytes.div_ceil(self.k as usize);
+        if self.k == 1 { part } else { part + (part & 1) }
     }
 }
 
