@@ -105,7 +105,7 @@ fn benchmark(criterion: &mut Criterion) {
             let batch = vec![7; batch_bytes];
             bencher.iter(|| raw.write(&batch));
         });
-        for (name, zero_ahead_bytes) in [("log", 1 << 20), ("log without zeroes", 0)] {
+        for (name, zero_ahead_bytes) in [("log", 4 << 20), ("log without zeroes", 0)] {
             group.bench_function(BenchmarkId::new(name, &parameter), |bencher| {
                 let mut appender = Appender::new(bytes, zero_ahead_bytes);
                 bencher.iter(|| appender.write(count));
