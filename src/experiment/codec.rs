@@ -4,6 +4,7 @@
 //! the payload back before anything is timed; a trial whose code does not is invalid.
 
 use super::trial::{CancelFlag, TrialConfig, TrialError, TrialOutcome};
+use crate::coding::Coder;
 use crate::report::result::CodecResult;
 use crate::rng::Rng;
 use crate::types::{Bytes, Code, Shard};
@@ -20,6 +21,16 @@ pub trait Codec {
     /// # Errors
     /// Why it cannot.
     fn decode(&mut self, payload_bytes: usize, shards: &[Shard]) -> Result<Bytes, String>;
+}
+
+impl Codec for Coder {
+    fn encode(&mut self, payload: &Bytes) -> Vec<Shard> {
+        Self::encode(self, payload)
+    }
+
+    fn decode(&mut self, payload_bytes: usize, shards: &[Shard]) -> Result<Bytes, String> {
+        Self::decode(self, payload_bytes, shards).map_err(|error| error.to_string())
+    }
 }
 
 /// Times `codec` for a trial of kind `codec`: half its time is each of encoding and decoding, after

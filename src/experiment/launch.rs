@@ -6,11 +6,13 @@
 //! beside the leader. Resources are differences of what the nodes report at a phase's two ends. No
 //! process is left behind, whatever happens: the cluster is killed when it goes out of scope.
 
+use super::codec;
 use super::trial::{CancelFlag, TrialConfig, TrialError, TrialKind, TrialLauncher, TrialOutcome};
 use crate::bench::{
     BenchError, Phase, PhaseConfig, PhaseReport, Properties, Workload, decode_histogram, run_phase,
 };
 use crate::client::ClusterTarget;
+use crate::coding::{Backend, Coder};
 use crate::config::ClusterConfig;
 use crate::kv::Role;
 use crate::node::NodeReport;
@@ -75,8 +77,10 @@ impl TrialLauncher for ProcessLauncher {
     }
 }
 
-fn measure_codec(trial: &TrialConfig, _cancel: &CancelFlag) -> Result<TrialOutcome, TrialError> {
-    Err(TrialError::Failed(format!("no coding backend {} in this build", trial.backend)))
+fn measure_codec(trial: &TrialConfig, cancel: &CancelFlag) -> Result<TrialOutcome, TrialError> {
+    let backend: Backend = trial.backend.parse().map_err(failed)?;
+    let code = trial.parsed_code().map_err(failed)?;
+    codec::measure(&mut Coder::new(backend, code), trial, cancel)
 }
 
 /// A trial's cluster under way.
@@ -222,6 +226,9 @@ fn cluster_config(trial: &TrialConfig) -> Result<ClusterConfig, TrialError> {
         seed: trial.seed,
     };
     network.write_to(&mut config);
+    let segment_bytes = toml::Value::Integer(i64::from(trial.segment_bytes));
+    let storage = toml::Table::from_iter([("segment_bytes".to_owned(), segment_bytes)]);
+    config.tables.insert("storage".to_owned(), toml::Value::Table(storage));
     tables::check(&config).map_err(failed)?;
     Ok(config)
 }

@@ -57,6 +57,8 @@ pub struct TrialConfig {
     pub rate_mbit: f64,
     /// Largest datagram in bytes.
     pub datagram_bytes: u32,
+    /// Length of a log segment, which is preallocated, in bytes.
+    pub segment_bytes: u32,
     /// Warm-up before measuring, in milliseconds.
     pub warmup_ms: u64,
     /// Measured time, in milliseconds.
@@ -72,7 +74,7 @@ impl Default for TrialConfig {
             nodes: 5,
             code: "3+2".to_owned(),
             policy: "craft".to_owned(),
-            backend: "reed-solomon-simd".to_owned(),
+            backend: crate::coding::Backend::default().to_string(),
             durability: "sync".to_owned(),
             value_bytes: 4096,
             records: 100,
@@ -83,6 +85,7 @@ impl Default for TrialConfig {
             delay_ms: 0.0,
             rate_mbit: 0.0,
             datagram_bytes: 1400,
+            segment_bytes: 64 << 20,
             warmup_ms: 300,
             duration_ms: 1500,
             seed: 0,

@@ -270,7 +270,7 @@ const MACHINE_BOOT_FILE: &str = "/proc/sys/kernel/random/boot_id";
 const OPEN_FILES_MAX: usize = 256;
 /// Slices that one system call takes.
 const SLICES_MAX: usize = 1024;
-const ZERO_AHEAD_BYTES: u64 = 1 << 20;
+const ZERO_AHEAD_BYTES: u64 = 4 << 20;
 /// Batches above this gain nothing from zeroes.
-const SMALL_BATCH_BYTES: u64 = 64 << 10;
+const SMALL_BATCH_BYTES: u64 = 512 << 10;
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];

@@ -147,5 +147,7 @@ pub(super) const fn is_spare(kind: Kind) -> bool {
     }
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "a small constant")]
 const PREFIX: u32 = PREFIX_BYTES as u32;
+#[expect(clippy::cast_possible_truncation, reason = "a small constant")]
 const ALIGN: u32 = ALIGN_BYTES as u32;

@@ -182,9 +182,6 @@ impl<D: Disk> SegmentLog<D> {
     /// Starts the next segment with room for a record of `record_bytes`; deletes segments that
     /// nobody needs. What the segment before holds must be durable.
     pub(super) fn open_segment(&mut self, record_bytes: u64) -> Result<(), LogError> {
-        if let Some(segment) = self.segments.get_mut(&self.current) {
-            segment.end = self.cursor;
-        }
         let is_dead = |segment: &Segment| segment.records == 0 && !segment.is_damaged;
         let dead: Vec<u32> =
             self.segments.iter().filter(|(_, s)| is_dead(s)).map(|(number, _)| *number).collect();
@@ -320,6 +317,9 @@ impl<D: Disk> SegmentLog<D> {
         if u64::from(self.cursor) + bytes > u64::from(self.capacity) {
             self.flush()?;
             self.sync_file()?;
+            if let Some(segment) = self.segments.get_mut(&self.current) {
+                segment.end = self.cursor;
+            }
             self.open_segment(bytes)?;
         }
         let place = self.put(laid);

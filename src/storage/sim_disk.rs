@@ -27,7 +27,7 @@ pub struct DiskStats {
     pub syncs: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct State {
     files: BTreeMap<String, File>,
     free_bytes: Option<u64>,
@@ -36,7 +36,7 @@ struct State {
     stats: DiskStats,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct File {
     /// Length; bytes beyond `contents` are zero.
     bytes: u64,
@@ -44,7 +44,7 @@ struct File {
     unsynced: Vec<Unsynced>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Unsynced {
     offset: usize,
     covered: Vec<u8>,
@@ -55,6 +55,12 @@ impl SimDisk {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A second disk that holds the same.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self(Rc::new(RefCell::new(self.0.borrow().clone())))
     }
 
     /// The process dies: what it wrote stays with the operating system. Faults set by

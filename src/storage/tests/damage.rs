@@ -208,7 +208,7 @@ fn damage_before_a_replacement_does_not_bring_the_older_value_back() {
     let wanted = b"header of 1\x01";
     let last = file.windows(wanted.len()).rposition(|bytes| bytes == wanted).unwrap() as u64;
     for at in [last, last - 70] {
-        let mut disk = SimDisk::clone(&disk);
+        let mut disk = disk.duplicate();
         assert!(disk.corrupt_at(FIRST, at, 1));
         let (mut log, recovered) = open(&disk);
         assert!(recovered.faulty.contains(&Slot(1)), "{recovered:?}");
