@@ -9,6 +9,7 @@ pub mod kv;
 pub mod node;
 pub mod plot;
 pub mod reproduce;
+pub mod sim;
 pub mod status;
 
 use crate::experiment::CancelFlag;
@@ -34,6 +35,7 @@ enum Command {
     Kv(kv::KvArgs),
     Status(status::StatusArgs),
     Bench(Box<bench::BenchArgs>),
+    Sim(sim::SimArgs),
     Reproduce(reproduce::ReproduceArgs),
     Plot(plot::PlotArgs),
 }
@@ -51,6 +53,8 @@ enum CommandError {
     Status(#[from] status::StatusError),
     #[error(transparent)]
     Bench(#[from] bench::BenchCommandError),
+    #[error(transparent)]
+    Sim(#[from] sim::SimError),
     #[error(transparent)]
     Reproduce(#[from] reproduce::ReproduceError),
     #[error(transparent)]
@@ -82,6 +86,7 @@ fn run(command: Command) -> Result<(), CommandError> {
         Command::Kv(args) => kv::run(&args)?,
         Command::Status(args) => status::run(&args)?,
         Command::Bench(args) => bench::run(&args)?,
+        Command::Sim(args) => sim::run(&args, &cancel_on_signal()?)?,
         Command::Reproduce(args) => {
             let cancel = cancel_on_signal()?;
             reproduce::run(args, &mut ProcessLauncher::of_this_program()?, &cancel)?;

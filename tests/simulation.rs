@@ -1,0 +1,42 @@
+//! Seeds of the simulator that must pass, and a planted bug that must be found.
+
+use distkv::sim::{Plant, Totals, run};
+
+/// Seeds run with every test run; `distkv sim` runs as many as are wanted.
+const SEEDS: u64 = 60;
+
+/// Seeds that once failed, each with what it found.
+const FOUND: &[u64] = &[];
+
+fn pass(seed: u64) -> Totals {
+    run(seed, Plant::None, None).unwrap_or_else(|failure| {
+        panic!("{}\nreplay: distkv sim --seed {seed} --trace", failure.what)
+    })
+}
+
+#[test]
+fn seeds_pass_with_every_checker_on() {
+    let mut totals = Totals::default();
+    for seed in (0..SEEDS).chain(FOUND.iter().copied()) {
+        let of_seed = pass(seed);
+        assert!(of_seed.operations.values().sum::<u64>() >= 200, "seed {seed} did too little");
+        assert!(of_seed.faults.values().sum::<u64>() >= 5, "seed {seed} met too few faults");
+        totals.add(&of_seed);
+    }
+    let served = totals.outcomes.get("served").copied().unwrap_or(0);
+    let operations: u64 = totals.operations.values().sum();
+    assert!(served * 2 > operations, "hardly anything was served: {totals:?}");
+    for kind in ["crash", "power cut", "power cut of all", "pause", "partition"] {
+        assert!(totals.faults.get(kind).is_some_and(|count| *count > 0), "no {kind} was tried");
+    }
+    assert!(totals.rebuilt > 0, "no value was rebuilt from shards");
+}
+
+#[test]
+fn an_acknowledgement_before_the_sync_is_found() {
+    let is_found = |seed| {
+        let outcome = std::panic::catch_unwind(|| run(seed, Plant::AckBeforeSync, None));
+        outcome.map_or(true, |outcome| outcome.is_err())
+    };
+    assert!((0..200).any(is_found), "200 seeds did not find it");
+}
