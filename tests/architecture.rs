@@ -31,13 +31,27 @@ const FORBIDDEN: &[(&str, &str)] =
 
 const FILE_LINES_MAX: usize = 550;
 const FUNCTION_LINES_MAX: usize = 90;
+/// Of code; rustfmt leaves comments alone, and they get the width of their marker on top.
 const LINE_CHARS_MAX: usize = 100;
+const COMMENT_CHARS_MAX: usize = 104;
 const MODULE_DOC_LINES_MAX: usize = 24;
 
 /// (file, reason)
 const LONG_FILES: &[(&str, &str)] = &[];
 /// (file, function, reason)
 const LONG_FUNCTIONS: &[(&str, &str, &str)] = &[];
+
+/// (file, reason)
+const WIDE_FILES: &[(&str, &str)] = &[
+    ("src/bench/choices.rs", "a macro's arm that rustfmt cannot break"),
+    ("src/bench/workload.rs", "a message in a string"),
+    ("src/cli/cluster.rs", "help text"),
+    ("src/client/blocking.rs", "messages in strings"),
+    ("src/report/figure.rs", "a line of LaTeX"),
+    ("src/storage/disk.rs", "a message in a string"),
+    ("src/transport/wire.rs", "the datagram format as a table"),
+    ("src/types/sets.rs", "a macro's arm that rustfmt cannot break"),
+];
 
 const BAD_NAMES: &[&str] =
     &["util", "utils", "common", "helper", "helpers", "manager", "misc", "shared"];
@@ -210,12 +224,14 @@ fn has_bad_name(path: &str) -> bool {
     path.split('/').any(|part| BAD_NAMES.contains(&part.strip_suffix(".rs").unwrap_or(part)))
 }
 
+fn is_wide(line: &str) -> bool {
+    let is_comment = line.trim_start().starts_with("//");
+    line.chars().count() > if is_comment { COMMENT_CHARS_MAX } else { LINE_CHARS_MAX }
+}
+
 fn wide_lines(text: &str) -> Vec<usize> {
     let numbered = text.lines().enumerate();
-    numbered
-        .filter(|(_, line)| line.chars().count() > LINE_CHARS_MAX)
-        .map(|(at, _)| at + 1)
-        .collect()
+    numbered.filter(|(_, line)| is_wide(line)).map(|(at, _)| at + 1).collect()
 }
 
 fn report(problems: &[String]) {
@@ -260,6 +276,9 @@ fn files_functions_and_lines_keep_their_size() {
             if lines > FUNCTION_LINES_MAX && !excepted {
                 problems.push(format!("{path}: fn {name} has {lines} lines"));
             }
+        }
+        if WIDE_FILES.iter().any(|(file, _)| *file == path) {
+            continue;
         }
         for line in wide_lines(&text) {
             problems.push(format!("{path}:{line}: more than {LINE_CHARS_MAX} columns"));
@@ -346,5 +365,7 @@ mod checkers {
         assert!(has_bad_name("src/kv/util.rs") && has_bad_name("src/common/mod.rs"));
         assert!(!has_bad_name("src/kv/state.rs"));
         assert_eq!(wide_lines(&format!("a\n{}\n{}", "ä".repeat(101), "ä".repeat(100))), [2]);
+        assert!(is_wide(&format!("//{}", "a".repeat(103))));
+        assert!(!is_wide(&format!("//{}", "a".repeat(102))));
     }
 }
