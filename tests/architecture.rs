@@ -359,9 +359,10 @@ mod checkers {
 
     #[test]
     fn functions_are_measured() {
-        let text = "impl A {\n    pub(super) const fn f(\n        a: u8,\n    ) {\n        g();\n    }\n\
-            }\nfn short() {}\nasync fn h() {\n}\nlet fn_like = 1;";
-        assert_eq!(functions(text), [("f".to_owned(), 5), ("h".to_owned(), 2)]);
+        let method = "    pub(super) const fn f(\n        a: u8,\n    ) {\n        g();\n    }\n";
+        let text =
+            format!("impl A {{\n{method}}}\nfn s() {{}}\nasync fn h() {{\n}}\nlet fn_x = 1;");
+        assert_eq!(functions(&text), [("f".to_owned(), 5), ("h".to_owned(), 2)]);
     }
 
     #[test]
