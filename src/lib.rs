@@ -5,7 +5,15 @@
 //! an environment variable: time and randomness are arguments, effects are outputs. Layers, lowest
 //! first: [`types`], [`time`], [`rng`], [`config`]; [`coding`]; [`paxos`], [`transport`], [`kv`],
 //! [`storage`], [`netem`]; [`replica`]; [`sim`]; and the edge. Imports point downward only.
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::cast_possible_truncation))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::cast_possible_truncation,
+        clippy::disallowed_methods,
+        clippy::disallowed_types
+    )
+)]
 
 pub mod coding;
 pub mod config;
@@ -21,14 +29,20 @@ pub mod transport;
 pub mod types;
 
 #[cfg(feature = "edge")]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod bench;
 #[cfg(feature = "edge")]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod cli;
 #[cfg(feature = "edge")]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod client;
 #[cfg(feature = "edge")]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod experiment;
 #[cfg(feature = "edge")]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod node;
 #[cfg(feature = "edge")]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod report;

@@ -1,5 +1,5 @@
 //! Real processes on loopback: commands, crashes, restarts, and what must be refused at start.
-
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 #![allow(clippy::unwrap_used)]
 
 use distkv::client::{Client, ClientDriver};
