@@ -164,6 +164,8 @@ impl Paxos {
             }
         }
         self.acceptor.learn_commit(ballot, commit);
+        // An Accept may come after the commit that covers it: nothing else would apply it then.
+        self.acceptor.apply_known();
         if is_stale {
             // An Accept for an applied slot is answered "chosen" (rule 10): `applied` says so.
             let applied = self.acceptor.applied;

@@ -66,6 +66,8 @@ pub enum Fault {
     PowerCutAll {
         /// Time until they start again.
         down: Duration,
+        /// Not now, but when the next write is acknowledged to its client: when it would hurt.
+        is_aimed: bool,
     },
     /// The process stands still; its messages wait.
     Pause {
@@ -188,7 +190,7 @@ fn draw_faults(rng: &mut Rng, nodes: u64, heal_at: Duration) -> Vec<(Duration, F
             let fault = match rng.below(10) {
                 0 | 1 => Fault::Crash { node, down: span },
                 2 | 3 => Fault::PowerCut { node, down: span },
-                4 | 5 => Fault::PowerCutAll { down: span / 4 },
+                4 | 5 => Fault::PowerCutAll { down: span / 4, is_aimed: rng.chance(0.6) },
                 6 => Fault::Pause { node, span },
                 _ => draw_partition(rng, nodes, span),
             };

@@ -124,6 +124,8 @@ struct World {
     faults: Vec<(Instant, Fault)>,
     mends: Vec<(Instant, Mend)>,
     is_healed: bool,
+    /// The power goes when the next write is acknowledged, for so long.
+    aimed: Option<Duration>,
     /// Cuts under way, per directed pair of ranks.
     cuts: BTreeMap<(usize, usize), u32>,
     history: History,
@@ -195,6 +197,7 @@ impl World {
             faults: faults.rev().map(|(at, f)| (Instant::ZERO + *at, f.clone())).collect(),
             mends: Vec::new(),
             is_healed: false,
+            aimed: None,
             cuts: BTreeMap::new(),
             history: History::default(),
             digests: BTreeMap::new(),
@@ -474,6 +477,11 @@ impl World {
         if is_final && version.is_none() && operation.request == Request::Get {
             client.final_reads.push(operation.key);
         }
+        if let (Outcome::Written { .. }, Some(down)) = (&operation.outcome, self.aimed) {
+            self.aimed = None;
+            self.say(|| "fault: all machines lose power".to_owned());
+            self.cut_power(down);
+        }
         self.note(operation.slot);
         let line = operation.to_string();
         self.say(|| line);
@@ -490,6 +498,7 @@ impl World {
         }
         if !self.is_healed && self.now >= heal_at {
             self.is_healed = true;
+            self.aimed = None;
             self.say(|| "all faults end".to_owned());
             for (at, _) in &mut self.mends {
                 *at = self.now;
@@ -513,11 +522,8 @@ impl World {
         match fault {
             Fault::Crash { node, down } => self.stop(*node, false, *down),
             Fault::PowerCut { node, down } => self.stop(*node, true, *down),
-            Fault::PowerCutAll { down } => {
-                for rank in 0..self.nodes.len() {
-                    self.stop(rank, true, *down);
-                }
-            }
+            Fault::PowerCutAll { down, is_aimed: true } => self.aimed = Some(*down),
+            Fault::PowerCutAll { down, is_aimed: false } => self.cut_power(*down),
             Fault::Pause { node, span } => {
                 self.nodes[*node].paused_until = Some(self.now + *span);
             }
@@ -557,6 +563,12 @@ impl World {
                 }
                 Ok(())
             }
+        }
+    }
+
+    fn cut_power(&mut self, down: Duration) {
+        for rank in 0..self.nodes.len() {
+            self.stop(rank, true, down);
         }
     }
 
