@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::{Member, Policy};
-use crate::kv::Row;
+use crate::kv::{Outcome, Row};
 use crate::netem::{LinkConfig, Netem, NetemConfig};
 use crate::types::{Bytes, Code};
 
