@@ -1,5 +1,7 @@
 //! A client machine against a scripted cluster, over an emulated network in virtual time.
 
+#![allow(clippy::wildcard_enum_match_arm)]
+
 use super::*;
 use crate::config::{Member, Policy};
 use crate::kv::{Outcome, Row};
