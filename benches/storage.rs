@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use distkv::storage::{FileDisk, Log, LogOptions};
-use distkv::types::{Ballot, Code, Digest, Epoch, NodeId, Record, Shard, Slot, ValueId, ValueMeta};
+use distkv::types::{Ballot, Code, Digest, Epoch, Record, Shard, Slot, ValueId, ValueMeta};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;

@@ -272,5 +272,5 @@ const OPEN_FILES_MAX: usize = 256;
 const SLICES_MAX: usize = 1024;
 const ZERO_AHEAD_BYTES: u64 = 4 << 20;
 /// Batches above this gain nothing from zeroes.
-const SMALL_BATCH_BYTES: u64 = 512 << 10;
+const SMALL_BATCH_BYTES: u64 = 128 << 10;
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
