@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::config::{Member, Policy};
-use crate::kv::{Outcome, Row};
+use crate::kv::{Outcome, Refusal, Request, Row};
 use crate::netem::{LinkConfig, Netem, NetemConfig};
 use crate::types::{Bytes, Code};
 
