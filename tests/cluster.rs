@@ -1,6 +1,13 @@
 //! Real processes on loopback: commands, crashes, restarts, and what must be refused at start.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
-#![allow(clippy::unwrap_used)]
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    missing_docs
+)]
 
 use distkv::client::{Client, ClientDriver};
 use distkv::config::{ClusterConfig, Policy};

@@ -11,7 +11,7 @@ use super::trial::{CancelFlag, TrialConfig, TrialError, TrialKind, TrialLauncher
 use crate::bench::{
     BenchError, Phase, PhaseConfig, PhaseReport, Properties, Workload, decode_histogram, run_phase,
 };
-use crate::client::ClusterTarget;
+use crate::client::{Client, ClusterTarget};
 use crate::coding::{Backend, Coder};
 use crate::config::ClusterConfig;
 use crate::kv::Role;
@@ -23,7 +23,7 @@ use crate::types::NodeId;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 
 /// The launcher cannot work.
@@ -156,10 +156,43 @@ impl<'a> Running<'a> {
     ) -> Result<PhaseResult, TrialError> {
         let before = self.cluster.reports().map_err(failed)?;
         let report = self.phase(phase, config)?;
+        self.settle()?;
         let after = self.cluster.reports().map_err(failed)?;
+        let lag_bound_us = report
+            .metrics
+            .iter()
+            .filter_map(|metric| metric.latency.as_ref())
+            .fold(LAG_BOUND_US, |bound, latency| bound.max(latency.p50_us / 10.0));
+        if name == "run" && report.lag.p99_us > lag_bound_us {
+            self.invalid.push(format!(
+                "the generator was late: p99 {:.0} us, more than {lag_bound_us:.0} us",
+                report.lag.p99_us
+            ));
+        }
         let mut result = phase_result(name, self.trial, &report)?;
         result.nodes = after.values().map(|after| resources(&before, after)).collect();
         Ok(result)
+    }
+
+    /// Waits until every node has applied what was chosen: what is at rest is all of it then.
+    fn settle(&mut self) -> Result<(), TrialError> {
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
+        let mut client = Client::new(self.cluster.cluster(), STATUS_TIMEOUT).map_err(failed)?;
+        while !self.cancel.is_cancelled() {
+            let statuses = client.statuses().map_err(failed)?;
+            let mut applied = statuses.iter().map(|(_, s)| s.as_ref().map(|s| s.applied));
+            let first = applied.next().flatten();
+            if first.is_some() && applied.all(|other| other == first) {
+                break;
+            }
+            if Instant::now() >= deadline {
+                let text = format!("nodes were apart {} s after a phase", SETTLE_TIMEOUT.as_secs());
+                self.invalid.push(text);
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     fn phase(&mut self, phase: Phase, config: &PhaseConfig) -> Result<PhaseReport, TrialError> {
@@ -329,6 +362,10 @@ fn resources(before: &Reports, after: &NodeReport) -> NodeResources {
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 const LOAD_ATTEMPTS: u32 = 3;
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+/// How late the generator may start an operation (p99), when a tenth of the median latency is less.
+const LAG_BOUND_US: f64 = 1000.0;
 
 #[cfg(test)]
 mod tests {

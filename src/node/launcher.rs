@@ -113,9 +113,12 @@ pub fn loopback_members(count: u8, base_port: Option<u16>) -> Result<Vec<Member>
     for id in 0..count {
         let port = base_port.map_or(0, |base| base.saturating_add(u16::from(id)));
         let bound = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], port)));
-        let socket = bound.map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => LaunchError::PortInUse { port },
-            _ => LaunchError::NoPort(source),
+        let socket = bound.map_err(|source| {
+            if source.kind() == io::ErrorKind::AddrInUse {
+                LaunchError::PortInUse { port }
+            } else {
+                LaunchError::NoPort(source)
+            }
         })?;
         let address = socket.local_addr().map_err(LaunchError::NoPort)?;
         held.push(socket);

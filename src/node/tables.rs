@@ -4,6 +4,7 @@
 //! [`NetemConfig`] with a `seed` beside it; of `[storage]`, `reserve_bytes` is the node's and the rest
 //! the log's.
 
+use crate::coding::Backend;
 use crate::config::{ClusterConfig, Member};
 use crate::netem::{LinkConfig, LinkOverride, NetemConfig, NodeConfig};
 use crate::transport::TransportConfig;
@@ -70,6 +71,9 @@ pub fn check(cluster: &ClusterConfig) -> Result<(), TableError> {
     netem_config(cluster)?;
     reserve_bytes(cluster)?;
     super::log::log_options(cluster, cluster.members[0].id)?;
+    if let Err(error) = cluster.backend.parse::<Backend>() {
+        return Err(TableError { table: "cluster", problem: format!("backend: {error}") });
+    }
     Ok(())
 }
 

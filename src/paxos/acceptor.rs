@@ -87,7 +87,8 @@ impl Acceptor {
     /// accepted at that ballot (rule 10).
     pub(super) fn learn_commit(&mut self, ballot: Ballot, commit: Slot) {
         if (ballot, commit) <= self.commit_mark {
-            return;
+            // An Accept that came after its commit has nothing else to wait for.
+            return self.apply_known();
         }
         for (_, entry) in self.entries.range_mut(..=commit) {
             entry.is_chosen |= entry.ballot == ballot;

@@ -1,8 +1,10 @@
 //! A client machine against a scripted cluster, over an emulated network in virtual time.
 
+#![allow(clippy::wildcard_enum_match_arm)]
+
 use super::*;
 use crate::config::{Member, Policy};
-use crate::kv::{Outcome, Row};
+use crate::kv::{Outcome, Refusal, Request, Row};
 use crate::netem::{LinkConfig, Netem, NetemConfig};
 use crate::types::{Bytes, Code};
 

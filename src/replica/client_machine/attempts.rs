@@ -1,0 +1,165 @@
+//! Attempts of a client machine's operations: sent, given up, waited for, moved to another node.
+
+use super::ClientMachine;
+use super::operation::{ClientOutcome, Operation, Stage, Token};
+use crate::kv::{Refusal, Request};
+use crate::time::{Duration, Instant};
+use crate::transport::SendError;
+use crate::types::Slot;
+use std::net::SocketAddr;
+
+impl ClientMachine {
+    pub(super) fn start_attempt(&mut self, now: Instant, token: Token) {
+        let Some(operation) = self.operations.get_mut(&token) else { return };
+        let request = *operation.request.get_or_insert_with(|| {
+            let request = (0, self.next_sequence);
+            self.next_sequence += 1;
+            self.by_request.insert(request, token);
+            request
+        });
+        let member = operation.fixed_member.unwrap_or(self.guess);
+        let to = self.config.cluster.members[member].address;
+        let answered_below = self.sessions[operation.session].answered_below(request);
+        let (session, sequence) = request;
+        let op = operation.op.clone();
+        let message = Request { session, sequence, answered_below, op }.encode();
+        match self.transport.send(now, to, &message) {
+            Ok(message) => {
+                self.stats.attempts += 1;
+                operation.stage = Stage::Sent { member, message, at: now };
+                let at = now + self.config.attempt_timeout;
+                self.set_timer(token, at);
+            }
+            Err(SendError::TooLarge { .. }) => {
+                self.end(now, token, Slot::ZERO, ClientOutcome::Failed(Refusal::ValueBound));
+            }
+            Err(SendError::QueueFull { .. } | SendError::TooManyPeers { .. }) => {
+                self.back_off(now, token);
+            }
+        }
+    }
+
+    /// Another attempt after a wait that doubles each time, up to its maximum, with jitter.
+    pub(super) fn back_off(&mut self, now: Instant, token: Token) {
+        let Some(operation) = self.operations.get_mut(&token) else { return };
+        let doublings = operation.refusals.min(16);
+        operation.refusals += 1;
+        operation.stage = Stage::Waiting;
+        let longest = self.config.backoff_max.max(self.config.backoff_min);
+        let wait = (self.config.backoff_min * (1 << doublings)).min(longest);
+        let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX).max(1000);
+        let jittered = nanos / 2 + self.rng.below(nanos / 2 + 1);
+        self.set_timer(token, now + Duration::from_nanos(jittered));
+    }
+
+    /// The operation's one timer: at `at`, but never after its deadline.
+    pub(super) fn set_timer(&mut self, token: Token, at: Instant) {
+        let Some(operation) = self.operations.get_mut(&token) else { return };
+        let at = operation.deadline().map_or(at, |deadline| at.min(deadline));
+        if let Some(old) = operation.timer.replace(at) {
+            self.timers.remove(&(old, token));
+        }
+        self.timers.insert((at, token));
+    }
+
+    pub(super) fn handle_timer(&mut self, now: Instant, token: Token) {
+        let Some(operation) = self.operations.get_mut(&token) else { return };
+        operation.timer = None;
+        if operation.deadline().is_some_and(|deadline| deadline <= now) {
+            if matches!(operation.stage, Stage::Sent { .. }) {
+                self.lose_attempt(now, token);
+            }
+            let Some(operation) = self.operations.get(&token) else { return };
+            let outcome = operation.outcome_without_answer();
+            return self.end(now, token, Slot::ZERO, outcome);
+        }
+        match operation.stage {
+            Stage::Queued => {}
+            Stage::Sent { .. } => {
+                self.lose_attempt(now, token);
+                self.try_again(now, token);
+            }
+            Stage::Waiting => self.try_again(now, token),
+        }
+    }
+
+    /// The attempt in flight is given up; whether it takes effect is not known.
+    pub(super) fn lose_attempt(&mut self, now: Instant, token: Token) {
+        let Some(operation) = self.operations.get_mut(&token) else { return };
+        let Stage::Sent { member, message, at } = operation.stage else { return };
+        operation.stage = Stage::Waiting;
+        operation.is_uncertain = true;
+        self.stats.attempts_lost += 1;
+        self.transport.cancel(self.config.cluster.members[member].address, message);
+        // One that answers others is slow, not gone.
+        if self.heard[member] <= at {
+            self.suspected[member] = now + self.config.attempt_timeout / 2;
+            self.move_on_from(now, member);
+        }
+    }
+
+    /// Another member answers as the leader: what earlier ones have will hardly be answered.
+    pub(super) fn follow(&mut self, now: Instant, leader: usize) {
+        self.guess = leader;
+        if self.leader.replace(leader) == Some(leader) {
+            return;
+        }
+        let is_elsewhere = |operation: &Operation| {
+            operation.fixed_member.is_none()
+                && operation.stage.member().is_some_and(|member| member != leader)
+        };
+        let elsewhere = self.operations.iter().filter(|(_, operation)| is_elsewhere(operation));
+        let elsewhere: Vec<Token> = elsewhere.map(|(token, _)| *token).collect();
+        for token in elsewhere {
+            self.lose_attempt(now, token);
+            self.guess = leader;
+            self.start_attempt(now, token);
+        }
+    }
+
+    pub(super) fn try_again(&mut self, now: Instant, token: Token) {
+        let Some(operation) = self.operations.get(&token) else { return };
+        // A session is opened only as long as something waits for it.
+        if operation.is_open() && self.sessions[operation.session].waiting.is_empty() {
+            self.sessions[operation.session].opening = None;
+            self.forget(token);
+            return;
+        }
+        self.start_attempt(now, token);
+    }
+
+    /// The member asked next is another one than `member`, and one that answers if there is any.
+    pub(super) fn move_on_from(&mut self, now: Instant, member: usize) {
+        if self.guess != member {
+            return;
+        }
+        let members = self.suspected.len();
+        let others = (1..members).map(|step| (member + step) % members);
+        let next = (member + 1) % members;
+        self.guess = others.clone().find(|other| self.suspected[*other] <= now).unwrap_or(next);
+    }
+
+    /// What was asked of this peer will not be answered: ask another, and do not believe hints to it
+    /// for a while.
+    pub(super) fn handle_lost_peer(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+        suspected_until: Instant,
+    ) {
+        let members = &self.config.cluster.members;
+        let Some(lost) = members.iter().position(|member| member.address == peer) else { return };
+        self.suspected[lost] = suspected_until;
+        self.move_on_from(now, lost);
+        let is_lost = |operation: &Operation| match operation.stage {
+            Stage::Sent { member, .. } => member == lost,
+            Stage::Queued | Stage::Waiting => false,
+        };
+        let affected = self.operations.iter().filter(|(_, operation)| is_lost(operation));
+        let affected: Vec<Token> = affected.map(|(token, _)| *token).collect();
+        for token in affected {
+            self.lose_attempt(now, token);
+            self.back_off(now, token);
+        }
+    }
+}
