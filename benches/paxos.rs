@@ -1,6 +1,8 @@
 //! What consensus itself costs, without network and disk: the choice rule, and one `Accept` handled
 //! by a follower and acknowledged to the leader. Values are empty, so that coding costs nothing.
 
+#![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
+
 use criterion::{Criterion, criterion_group, criterion_main};
 use distkv::coding::Backend;
 use distkv::config::{ClusterConfig, Member, Policy};
