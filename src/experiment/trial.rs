@@ -84,7 +84,7 @@ impl Default for TrialConfig {
             loss_percent: 0.0,
             delay_ms: 0.0,
             rate_mbit: 0.0,
-            datagram_bytes: 1400,
+            datagram_bytes: 8160,
             segment_bytes: 64 << 20,
             warmup_ms: 300,
             duration_ms: 1500,
