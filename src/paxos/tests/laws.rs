@@ -252,3 +252,28 @@ fn a_read_point_is_confirmed_by_more_than_n_minus_q1() {
     let paxos = cluster.nodes[usize::from(leader)].paxos.as_ref().unwrap();
     assert!(paxos.confirmed_sequence() >= sequence);
 }
+
+#[test]
+fn an_accept_that_comes_after_its_commit_is_applied() {
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
+    let leader = cluster.elect();
+    cluster.pass(200, |_| false);
+    let late = (leader + 1) % 3;
+    cluster.propose(leader, "a", 10);
+    // The Accept to one follower is held up until the commit that covers it has arrived there.
+    let is_held = |flight: &super::cluster::Flight| {
+        flight.to == late && matches!(flight.message, Message::Accept { .. })
+    };
+    let held: Vec<_> = {
+        let (held, others) = cluster.flights.drain(..).partition(|flight| is_held(flight));
+        cluster.flights = others;
+        held
+    };
+    cluster.pass(100, |_| false);
+    assert!(cluster.texts(late).is_empty());
+    for flight in held {
+        cluster.deliver(flight);
+    }
+    cluster.settle(|_| false);
+    assert_eq!(cluster.texts(late), ["a"], "nothing else would apply it");
+}
