@@ -26,7 +26,7 @@ fn seeds_pass_with_every_checker_on() {
     let served = totals.outcomes.get("served").copied().unwrap_or(0);
     let operations: u64 = totals.operations.values().sum();
     assert!(served * 2 > operations, "hardly anything was served: {totals:?}");
-    for kind in ["crash", "power cut", "power cut of all", "pause", "partition"] {
+    for kind in ["crash", "power cut", "power cut of all", "pause", "disk low", "partition"] {
         assert!(totals.faults.get(kind).is_some_and(|count| *count > 0), "no {kind} was tried");
     }
     assert!(totals.rebuilt > 0, "no value was rebuilt from shards");

@@ -68,6 +68,9 @@ enum CommandError {
 /// Where `distkv cluster` writes the cluster file, and where the others look for it.
 pub const DEFAULT_CLUSTER_DIR: &str = "distkv-cluster";
 
+/// Where the experiment files are, from the checkout's root.
+pub const EXPERIMENTS_DIR: &str = "experiments";
+
 /// Runs the binary.
 pub fn main() -> ExitCode {
     match run(Cli::parse().command) {

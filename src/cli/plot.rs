@@ -1,5 +1,6 @@
 //! `distkv plot`: draws all figures from result files alone.
 
+use super::EXPERIMENTS_DIR;
 use crate::experiment::spec::{Experiment, SpecError};
 use crate::report::figure::{self, FigureError};
 use crate::report::result::{ResultError, TrialResult, write_atomically};
@@ -61,7 +62,7 @@ pub(crate) fn draw(
     if results.is_empty() {
         return Err(PlotError::Empty(dir.to_owned()));
     }
-    let experiments = Experiment::built_in()?;
+    let experiments = Experiment::all_in(Path::new(EXPERIMENTS_DIR))?;
     let figures = figure::draw_all(&experiments, &results, &dir.join("figures"))?;
     let text = summary::markdown(&experiments, &figures, &results);
     write_atomically(&dir.join("summary.md"), text.as_bytes())?;

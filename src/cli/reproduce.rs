@@ -1,5 +1,6 @@
 //! `distkv reproduce`: runs the experiments and draws their figures.
 
+use super::EXPERIMENTS_DIR;
 use super::plot::{self, PlotError};
 use crate::experiment::runner::{self, RunError};
 use crate::experiment::spec::{Experiment, SpecError};
@@ -22,6 +23,9 @@ pub struct ReproduceArgs {
     /// Where results, figures and the summary go [default: results/PROFILE]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Where the experiment files are; without that directory, those built in are run
+    #[arg(long, value_name = "DIR", default_value = EXPERIMENTS_DIR)]
+    pub experiments: PathBuf,
     /// Only these experiments, by id; E7 means E7 and its parts
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     pub only: Vec<String>,
@@ -128,7 +132,7 @@ pub fn run(
 }
 
 fn selected(args: &ReproduceArgs) -> Result<Vec<Experiment>, ReproduceError> {
-    let all = Experiment::built_in()?;
+    let all = Experiment::all_in(&args.experiments)?;
     for name in &args.only {
         if !all.iter().any(|experiment| experiment.is_named(name)) {
             let known = all.iter().map(|experiment| experiment.id.clone()).collect::<Vec<_>>();

@@ -8,6 +8,7 @@ use crate::report::metric::Metric;
 use crate::rng::Rng;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// The files that come with the program.
@@ -180,6 +181,31 @@ impl Experiment {
     /// As [`Experiment::parse`].
     pub fn built_in() -> Result<Vec<Self>, SpecError> {
         BUILT_IN.iter().map(|(file, text)| Self::parse(file, text)).collect()
+    }
+
+    /// The experiments in `dir` (every `*.toml`, by name), or the built-in ones when there is no such
+    /// directory: so that a file can be changed, or added, and run without a build.
+    ///
+    /// # Errors
+    /// As [`Experiment::parse`], and when a file cannot be read.
+    pub fn all_in(dir: &Path) -> Result<Vec<Self>, SpecError> {
+        let Ok(entries) = std::fs::read_dir(dir) else { return Self::built_in() };
+        let mut files: Vec<PathBuf> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+            .collect();
+        files.sort();
+        files
+            .iter()
+            .map(|path| {
+                let file = path.display().to_string();
+                let text = std::fs::read_to_string(path).map_err(|error| SpecError::Syntax {
+                    file: file.clone(),
+                    reason: error.to_string(),
+                })?;
+                Self::parse(&file, &text)
+            })
+            .collect()
     }
 
     /// Does `--only name` mean this one? `E7` means `E7` and its parts.

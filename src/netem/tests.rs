@@ -1,3 +1,5 @@
+//! Laws of the emulated network: what is lost, delayed, doubled, held back, and the same per seed.
+
 use super::*;
 
 fn address(port: u16) -> SocketAddr {

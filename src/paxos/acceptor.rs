@@ -140,6 +140,8 @@ impl Paxos {
     pub(super) fn promise(&mut self, ballot: Ballot) {
         assert!(ballot > self.acceptor.promised, "{ballot} <= {}", self.acceptor.promised);
         self.acceptor.promised = ballot;
+        // A promise still on its way to a lower candidate would mix in what is accepted from now on.
+        self.promise_job = None;
         self.effects.persist(Record::Promise { ballot });
     }
 

@@ -133,9 +133,10 @@ impl Paxos {
     }
 
     /// The peer of `rank` runs anew: what it was told, and what it half said, is gone.
-    pub fn handle_peer_restarted(&mut self, rank: u8) {
+    pub fn handle_peer_restarted(&mut self, now: Instant, rank: u8) {
         let message = match &mut self.role {
-            Role::Follower | Role::Leader(_) => return,
+            Role::Follower => return,
+            Role::Leader(_) => return self.send_again_to(now, rank),
             Role::PreCandidate { ballot, .. } => Message::PreVote { ballot: *ballot },
             Role::Candidate(candidacy) => {
                 candidacy.attempt += 1;

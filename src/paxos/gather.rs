@@ -23,6 +23,8 @@ pub(super) struct Gather {
     /// By rank.
     asked: NodeSet,
     try_again_at: Instant,
+    /// Everybody was asked so often: each time waits longer, for a slow link would only get slower.
+    tries: u32,
     /// The own log is read first.
     is_local: bool,
 }
@@ -157,8 +159,9 @@ impl Paxos {
         if is_all {
             gather.asked = NodeSet::EMPTY;
             missing = usize::from(nodes);
+            gather.tries = (gather.tries + 1).min(DOUBLINGS_MAX);
         }
-        gather.try_again_at = now + self.config.timing.resend();
+        gather.try_again_at = now + self.config.timing.resend() * (1 << gather.tries);
         // The leader first: it has applied most. Then the ranks after the own, which spreads load.
         let leader = self.leader.and_then(|ballot| self.config.rank(ballot.owner()));
         let others = (1..nodes).map(|step| (self.rank + step) % nodes);
@@ -376,6 +379,7 @@ impl Gather {
             shards: BTreeMap::new(),
             asked: NodeSet::EMPTY,
             try_again_at: now,
+            tries: 0,
             is_local: wants_payload,
         }
     }
@@ -385,3 +389,6 @@ impl Gather {
 fn is_local_copy(shards: &[Shard], k: u8) -> bool {
     k == 1 && shards.len() == 1
 }
+
+/// A gather asks everybody again after a resend time, then after twice that, …
+const DOUBLINGS_MAX: u32 = 5;

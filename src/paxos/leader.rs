@@ -11,7 +11,9 @@ use super::promise::Recovered;
 use super::{Paxos, Role};
 use crate::config::Policy;
 use crate::time::Instant;
-use crate::types::{Ballot, Bytes, Code, Digest, Epoch, Shard, ShardSet, Slot, ValueId, ValueMeta};
+use crate::types::{
+    Ballot, Bytes, Code, Digest, Epoch, NodeSet, Shard, ShardSet, Slot, ValueId, ValueMeta,
+};
 use std::collections::BTreeMap;
 
 /// A leadership.
@@ -54,8 +56,22 @@ struct Proposal {
     shards: Vec<Shard>,
     /// By rank: durable shards.
     acks: Vec<ShardSet>,
-    sent_at: Instant,
+    /// When it is sent again to whoever has not acknowledged it.
+    send_again_at: Instant,
+    /// How often that has happened.
+    tries: u32,
     is_chosen: bool,
+}
+
+/// What is sent again, and to whom.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// What is overdue, to all.
+    Overdue,
+    /// Everything, to all: the assignment has changed.
+    Everything,
+    /// Everything, to these ranks: they were dead, or run anew.
+    To(NodeSet),
 }
 
 impl Leader {
@@ -194,6 +210,7 @@ impl Paxos {
     fn start(&mut self, now: Instant, meta: ValueMeta, shards: Vec<Shard>) {
         let nodes = self.quorums.nodes as usize;
         let rank = self.rank;
+        let patience = self.config.timing.resend() * PATIENCE_RESENDS;
         let Role::Leader(leader) = &mut self.role else { return };
         let slot = meta.slot();
         assert_eq!(slot, leader.next_slot, "slots are proposed in order");
@@ -212,7 +229,8 @@ impl Paxos {
             meta: meta.clone(),
             shards,
             acks: vec![ShardSet::EMPTY; nodes],
-            sent_at: now,
+            send_again_at: now + patience,
+            tries: 0,
             is_chosen: false,
         };
         leader.in_flight.insert(slot, proposal);
@@ -329,9 +347,14 @@ impl Paxos {
         leader.heartbeat_at = now + timing.heartbeat();
         leader.is_heartbeat_due = true;
         let mut alive_count = 0;
+        let mut back = NodeSet::EMPTY;
         for (peer, rank) in leader.peers.iter_mut().zip(0_u8..) {
-            peer.is_alive = rank == self.rank || now.since(peer.heard) < timing.election();
-            alive_count += u32::from(peer.is_alive);
+            let is_alive = rank == self.rank || now.since(peer.heard) < timing.election();
+            if is_alive && !peer.is_alive {
+                back.insert(rank);
+            }
+            peer.is_alive = is_alive;
+            alive_count += u32::from(is_alive);
         }
         if alive_count < self.quorums.working {
             self.step_down(now, "too few nodes are heard");
@@ -344,28 +367,38 @@ impl Paxos {
         };
         let is_change = is_full != leader.is_full;
         leader.is_full = is_full;
-        self.send_again(now, is_change);
+        self.send_again(now, if is_change { Again::Everything } else { Again::To(back) });
+        self.send_again(now, Again::Overdue);
     }
 
-    /// Sends what is overdue, or all that is in flight when the assignment has changed.
-    fn send_again(&mut self, now: Instant, is_change: bool) {
-        let resend = self.config.timing.resend();
-        let bytes_max = self.limits().page_bytes.max(self.limits().in_flight_bytes / 4);
+    /// A peer runs anew, or a message to it was not taken by a full queue.
+    pub(super) fn send_again_to(&mut self, now: Instant, rank: u8) {
+        self.send_again(now, Again::To(NodeSet::one(rank)));
+    }
+
+    /// Sends what is in flight again. The transport is reliable while both sides live, so that time
+    /// alone is a weak reason: a slow link would only get slower. Each time waits twice as long.
+    fn send_again(&mut self, now: Instant, again: Again) {
+        let patience = self.config.timing.resend() * PATIENCE_RESENDS;
         let rank = self.rank;
         let Role::Leader(leader) = &mut self.role else { return };
-        let mut bytes = 0;
         let mut own = Vec::new();
-        for proposal in leader.in_flight.values_mut() {
-            let is_due = is_change || now.since(proposal.sent_at) >= resend;
-            if !is_due || proposal.is_chosen || (bytes >= bytes_max && !is_change) {
-                continue;
-            }
-            proposal.sent_at = now;
+        for proposal in leader.in_flight.values_mut().filter(|proposal| !proposal.is_chosen) {
+            let to_whom = match again {
+                Again::Overdue if now < proposal.send_again_at => continue,
+                Again::Overdue => {
+                    proposal.tries = (proposal.tries + 1).min(PATIENCE_DOUBLINGS_MAX);
+                    proposal.send_again_at = now + patience * (1 << proposal.tries);
+                    NodeSet(u32::MAX)
+                }
+                Again::Everything => NodeSet(u32::MAX),
+                Again::To(ranks) => ranks,
+            };
             let code = proposal.meta.code;
             for (peer, to) in leader.peers.iter_mut().zip(0_u8..) {
                 let missing =
                     wanted(code, to, leader.is_full).without(proposal.acks[usize::from(to)]);
-                if missing.is_empty() || !peer.is_alive {
+                if missing.is_empty() || !peer.is_alive || !to_whom.contains(to) {
                     continue;
                 }
                 let shards = pick(&proposal.shards, missing);
@@ -373,7 +406,6 @@ impl Paxos {
                 if to == rank {
                     own.push(value);
                 } else {
-                    bytes += value.wire_bytes();
                     peer.outgoing.push(value);
                 }
             }
@@ -433,6 +465,10 @@ fn wanted(code: Code, rank: u8, is_full: bool) -> ShardSet {
     let home = ShardSet::one(rank);
     if is_full { home.union(ShardSet::first(u32::from(code.k()))) } else { home }
 }
+
+/// An unacknowledged proposal is sent again after this many resend times, then after twice that, …
+const PATIENCE_RESENDS: u32 = 8;
+const PATIENCE_DOUBLINGS_MAX: u32 = 5;
 
 fn pick(shards: &[Shard], wanted: ShardSet) -> Vec<Shard> {
     shards.iter().filter(|shard| wanted.contains(shard.index)).cloned().collect()

@@ -267,7 +267,7 @@ impl Replica {
                 TransportEvent::Message { from, bytes } => self.handle_message(now, from, bytes),
                 TransportEvent::PeerRestarted { peer } => {
                     if let Some(rank) = self.rank_at(peer) {
-                        self.paxos.handle_peer_restarted(rank);
+                        self.paxos.handle_peer_restarted(now, rank);
                     }
                 }
                 TransportEvent::Unreachable { peer } => {

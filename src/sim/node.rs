@@ -114,6 +114,12 @@ impl SimNode {
         }
     }
 
+    pub(super) fn set_space_low(&mut self, now: Instant, is_low: bool) {
+        if let Some(running) = &mut self.running {
+            running.replica.handle_space(now, is_low);
+        }
+    }
+
     pub(super) fn receive(&mut self, from: SocketAddr, bytes: Vec<u8>) {
         if let Some(running) = &mut self.running
             && running.inbox.len() < INBOX_MAX

@@ -76,6 +76,13 @@ pub enum Fault {
         /// For so long.
         span: Duration,
     },
+    /// The disk is nearly full: new values are refused, everything else goes on.
+    DiskLow {
+        /// Rank.
+        node: usize,
+        /// For so long.
+        span: Duration,
+    },
     /// Nothing passes from the nodes of `from` to those of `to` (bit sets of ranks).
     Partition {
         /// Senders.
@@ -96,6 +103,7 @@ impl Fault {
             Self::PowerCut { .. } => "power cut",
             Self::PowerCutAll { .. } => "power cut of all",
             Self::Pause { .. } => "pause",
+            Self::DiskLow { .. } => "disk low",
             Self::Partition { .. } => "partition",
         }
     }
@@ -187,11 +195,12 @@ fn draw_faults(rng: &mut Rng, nodes: u64, heal_at: Duration) -> Vec<(Duration, F
             let at = Duration::from_millis(rng.range(600, end_ms - 200));
             let span = Duration::from_millis(rng.range(5, 1800));
             let node = usize::try_from(rng.below(nodes)).unwrap_or(0);
-            let fault = match rng.below(10) {
+            let fault = match rng.below(11) {
                 0 | 1 => Fault::Crash { node, down: span },
                 2 | 3 => Fault::PowerCut { node, down: span },
                 4 | 5 => Fault::PowerCutAll { down: span / 4, is_aimed: rng.chance(0.6) },
                 6 => Fault::Pause { node, span },
+                7 => Fault::DiskLow { node, span },
                 _ => draw_partition(rng, nodes, span),
             };
             (at, fault)

@@ -111,6 +111,7 @@ struct Client {
 enum Mend {
     Start(usize),
     Heal { from: u32, to: u32 },
+    DiskSpace(usize),
 }
 
 struct World {
@@ -527,6 +528,10 @@ impl World {
             Fault::Pause { node, span } => {
                 self.nodes[*node].paused_until = Some(self.now + *span);
             }
+            Fault::DiskLow { node, span } => {
+                self.nodes[*node].set_space_low(self.now, true);
+                self.mends.push((self.now + *span, Mend::DiskSpace(*node)));
+            }
             Fault::Partition { from, to, span } => {
                 let (from, to) = (*from, *to);
                 self.cut(from, to, true);
@@ -554,6 +559,10 @@ impl World {
                 self.say(|| format!("{id} starts again"));
                 self.nodes[rank].start(self.now)?;
                 self.check_agreement(rank)
+            }
+            Mend::DiskSpace(rank) => {
+                self.nodes[rank].set_space_low(self.now, false);
+                Ok(())
             }
             Mend::Heal { from, to } => {
                 self.say(|| format!("heals {from:b} to {to:b}"));
