@@ -6,14 +6,17 @@
 //! slot, nothing acknowledged lost, linearizability, exactly-once, progress after healing. The same
 //! seed gives the same trace hash. Source: FoundationDB's and TigerBeetle's simulators; DESIGN 6.
 
+mod faults;
 mod history;
 mod linear;
 mod node;
 mod scenario;
 #[cfg(test)]
 mod tests;
+mod totals;
 mod world;
 
 pub use history::{History, Operation, Outcome, Request, Violation};
 pub use scenario::{Fault, Plant, Scenario};
-pub use world::{Failure, Totals, TraceSink, run};
+pub use totals::Totals;
+pub use world::{Failure, TraceSink, run};

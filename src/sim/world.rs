@@ -1,9 +1,11 @@
 //! The event loop in virtual time: nodes, clients, network and faults of one seed.
 
+use super::faults::Mend;
 use super::history::{History, Operation, Outcome, Request};
 use super::linear::{Search, search};
 use super::node::SimNode;
 use super::scenario::{Fault, Plant, Scenario};
+use super::totals::Totals;
 use crate::kv::{self, Op, value_digest};
 use crate::netem::{Netem, NetemConfig};
 use crate::replica::client_machine::{ClientConfig, ClientMachine, ClientOutcome};
@@ -16,33 +18,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// What a run did, to be added up over seeds.
-#[derive(Clone, Debug, Default)]
-pub struct Totals {
-    /// Client operations, by kind.
-    pub operations: BTreeMap<&'static str, u64>,
-    /// Client operations, by outcome.
-    pub outcomes: BTreeMap<&'static str, u64>,
-    /// Faults, by kind.
-    pub faults: BTreeMap<&'static str, u64>,
-    /// Elections won.
-    pub elections: u64,
-    /// Slots applied, on the node that applied most.
-    pub slots: u64,
-    /// Values rebuilt from shards.
-    pub rebuilt: u64,
-    /// Keys whose history was searched without believing the slots, and those given up on.
-    pub searched: u64,
-    /// Of these, given up.
-    pub gave_up: u64,
-    /// Virtual time.
-    pub virtual_time: Duration,
-    /// Datagrams delivered.
-    pub datagrams: u64,
-    /// Of everything that happened: equal for equal seeds.
-    pub trace_hash: u64,
-}
-
 /// A seed that failed.
 #[derive(Clone, Debug)]
 pub struct Failure {
@@ -54,29 +29,6 @@ pub struct Failure {
 
 /// Takes the lines of a readable trace, as they happen.
 pub type TraceSink = Box<dyn FnMut(&str)>;
-
-impl Totals {
-    /// Adds another run.
-    pub fn add(&mut self, other: &Self) {
-        for (sum, of) in [
-            (&mut self.operations, &other.operations),
-            (&mut self.outcomes, &other.outcomes),
-            (&mut self.faults, &other.faults),
-        ] {
-            for (kind, count) in of {
-                *sum.entry(kind).or_default() += count;
-            }
-        }
-        self.elections += other.elections;
-        self.slots += other.slots;
-        self.rebuilt += other.rebuilt;
-        self.searched += other.searched;
-        self.gave_up += other.gave_up;
-        self.virtual_time += other.virtual_time;
-        self.datagrams += other.datagrams;
-        self.trace_hash ^= other.trace_hash;
-    }
-}
 
 /// Runs one seed; `trace` is given every step in words.
 ///
@@ -107,33 +59,26 @@ struct Client {
     versions: BTreeMap<u64, u64>,
 }
 
-/// What a fault's end undoes.
-enum Mend {
-    Start(usize),
-    Heal { from: u32, to: u32 },
-    DiskSpace(usize),
-}
-
-struct World {
+pub(super) struct World {
     scenario: Scenario,
-    now: Instant,
+    pub(super) now: Instant,
     rng: Rng,
-    nodes: Vec<SimNode>,
+    pub(super) nodes: Vec<SimNode>,
     clients: Vec<Client>,
     by_address: BTreeMap<SocketAddr, Place>,
-    netem: Netem,
-    faults: Vec<(Instant, Fault)>,
-    mends: Vec<(Instant, Mend)>,
-    is_healed: bool,
+    pub(super) netem: Netem,
+    pub(super) faults: Vec<(Instant, Fault)>,
+    pub(super) mends: Vec<(Instant, Mend)>,
+    pub(super) is_healed: bool,
     /// The power goes when the next write is acknowledged, for so long.
-    aimed: Option<Duration>,
+    pub(super) aimed: Option<Duration>,
     /// Cuts under way, per directed pair of ranks.
-    cuts: BTreeMap<(usize, usize), u32>,
+    pub(super) cuts: BTreeMap<(usize, usize), u32>,
     history: History,
     /// Digest of the state after each slot, as first seen on any node.
     digests: BTreeMap<Slot, u64>,
     next_value: u64,
-    totals: Totals,
+    pub(super) totals: Totals,
     trace: Option<TraceSink>,
 }
 
@@ -345,7 +290,7 @@ impl World {
     }
 
     /// Two nodes that have applied the same slots are in the same state.
-    fn check_agreement(&mut self, rank: usize) -> Result<(), String> {
+    pub(super) fn check_agreement(&mut self, rank: usize) -> Result<(), String> {
         let Some(replica) = self.nodes[rank].replica() else { return Ok(()) };
         let (slot, digest) = replica.state_digest();
         let first = *self.digests.entry(slot).or_insert(digest);
@@ -489,119 +434,6 @@ impl World {
         self.history.operations.push(operation);
     }
 
-    fn work_faults(&mut self, heal_at: Instant) -> Result<(), String> {
-        while let Some((at, _)) = self.faults.last()
-            && *at <= self.now
-        {
-            if let Some((_, fault)) = self.faults.pop() {
-                self.begin(&fault);
-            }
-        }
-        if !self.is_healed && self.now >= heal_at {
-            self.is_healed = true;
-            self.aimed = None;
-            self.say(|| "all faults end".to_owned());
-            for (at, _) in &mut self.mends {
-                *at = self.now;
-            }
-            for node in &mut self.nodes {
-                node.paused_until = None;
-            }
-        }
-        let (due, later) =
-            std::mem::take(&mut self.mends).into_iter().partition(|(at, _)| *at <= self.now);
-        self.mends = later;
-        for (_, mend) in due {
-            self.mend(mend)?;
-        }
-        Ok(())
-    }
-
-    fn begin(&mut self, fault: &Fault) {
-        *self.totals.faults.entry(fault.kind()).or_default() += 1;
-        self.say(|| format!("fault: {fault:?}"));
-        match fault {
-            Fault::Crash { node, down } => self.stop(*node, false, *down),
-            Fault::PowerCut { node, down } => self.stop(*node, true, *down),
-            Fault::PowerCutAll { down, is_aimed: true } => self.aimed = Some(*down),
-            Fault::PowerCutAll { down, is_aimed: false } => self.cut_power(*down),
-            Fault::Pause { node, span } => {
-                self.nodes[*node].paused_until = Some(self.now + *span);
-            }
-            Fault::DiskLow { node, span } => {
-                self.nodes[*node].set_space_low(self.now, true);
-                self.mends.push((self.now + *span, Mend::DiskSpace(*node)));
-            }
-            Fault::Partition { from, to, span } => {
-                let (from, to) = (*from, *to);
-                self.cut(from, to, true);
-                // Complements are two sides of a split; anything else is cut one way.
-                if from & to == 0 {
-                    self.cut(to, from, true);
-                }
-                self.mends.push((self.now + *span, Mend::Heal { from, to }));
-            }
-        }
-    }
-
-    fn mend(&mut self, mend: Mend) -> Result<(), String> {
-        match mend {
-            Mend::Start(rank) => {
-                // Several faults may have met it: it starts when the last has ended.
-                let is_due_later = self
-                    .mends
-                    .iter()
-                    .any(|(_, mend)| matches!(mend, Mend::Start(other) if *other == rank));
-                if self.nodes[rank].is_up() || is_due_later {
-                    return Ok(());
-                }
-                let id = self.nodes[rank].id;
-                self.say(|| format!("{id} starts again"));
-                self.nodes[rank].start(self.now)?;
-                self.check_agreement(rank)
-            }
-            Mend::DiskSpace(rank) => {
-                self.nodes[rank].set_space_low(self.now, false);
-                Ok(())
-            }
-            Mend::Heal { from, to } => {
-                self.say(|| format!("heals {from:b} to {to:b}"));
-                self.cut(from, to, false);
-                if from & to == 0 {
-                    self.cut(to, from, false);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn cut_power(&mut self, down: Duration) {
-        for rank in 0..self.nodes.len() {
-            self.stop(rank, true, down);
-        }
-    }
-
-    fn stop(&mut self, rank: usize, is_power_cut: bool, down: Duration) {
-        self.nodes[rank].stop(is_power_cut);
-        self.mends.push((self.now + down, Mend::Start(rank)));
-    }
-
-    fn cut(&mut self, from: u32, to: u32, is_cut: bool) {
-        for sender in 0..self.nodes.len() {
-            for receiver in 0..self.nodes.len() {
-                let is_meant = from & (1 << sender) != 0 && to & (1 << receiver) != 0;
-                if sender == receiver || !is_meant {
-                    continue;
-                }
-                let cuts = self.cuts.entry((sender, receiver)).or_default();
-                *cuts = if is_cut { *cuts + 1 } else { cuts.saturating_sub(1) };
-                let is_down = *cuts > 0;
-                let (a, b) = (self.nodes[sender].address, self.nodes[receiver].address);
-                self.netem.set_down(a, b, is_down);
-            }
-        }
-    }
-
     /// The whole history, from outside.
     fn check(&mut self) -> Result<(), String> {
         self.history.check().map_err(|violation| violation.to_string())?;
@@ -631,7 +463,7 @@ impl World {
         self.totals.trace_hash = xxh3_64_with_seed(&bytes, self.totals.trace_hash);
     }
 
-    fn say(&mut self, line: impl FnOnce() -> String) {
+    pub(super) fn say(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             let at = self.now.as_nanos() as f64 / 1e9;
             trace(&format!("{at:>10.6} s  {}", line()));
