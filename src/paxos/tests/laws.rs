@@ -264,7 +264,7 @@ fn an_accept_that_comes_after_its_commit_is_applied() {
     let is_held = |flight: &super::cluster::Flight| {
         flight.to == late && matches!(flight.message, Message::Accept { .. })
     };
-    let held: Vec<_> = {
+    let held: std::collections::VecDeque<_> = {
         let (held, others) = cluster.flights.drain(..).partition(|flight| is_held(flight));
         cluster.flights = others;
         held
