@@ -218,6 +218,27 @@ fn all_nodes_killed_at_once_come_back_with_everything_acknowledged() {
 }
 
 #[test]
+fn a_full_disk_refuses_puts_and_still_elects_reads_and_deletes() {
+    let dir = tempfile::tempdir().unwrap();
+    let members = loopback_members(3, None).unwrap();
+    let code = Code::new(1, 2).unwrap();
+    let mut config = ClusterConfig::new(0xD158, Policy::Replicate, code, members).unwrap();
+    // A reserve that no disk has: every node takes its own for full.
+    let reserve = toml::Value::Integer(i64::MAX);
+    let storage = toml::Table::from_iter([("reserve_bytes".to_owned(), reserve)]);
+    config.tables.insert("storage".to_owned(), toml::Value::Table(storage));
+    let mut cluster = LocalCluster::start(Path::new(PROGRAM), config, dir.path()).unwrap();
+    cluster.wait_for_leader(Duration::from_secs(20)).unwrap();
+    let mut client = Client::new(cluster.cluster(), Duration::from_secs(20)).unwrap();
+    let refused = client.put(b"a", Bytes::from_static(b"1")).unwrap_err().to_string();
+    assert!(refused.contains("disk"), "{refused}");
+    assert_eq!(client.get(b"a").unwrap(), None);
+    client.delete(b"a").unwrap();
+    let statuses = client.statuses().unwrap();
+    assert!(statuses.into_iter().all(|(_, status)| status.unwrap().disk_full));
+}
+
+#[test]
 fn garbage_is_counted_and_harms_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = start(dir.path(), Policy::Replicate, 1, 3);

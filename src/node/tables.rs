@@ -209,7 +209,8 @@ fn natural(
 
 /// What a message holds beside key and value, generously.
 const MESSAGE_OVERHEAD_BYTES: usize = 4096;
-const DEFAULT_RESERVE_BYTES: u64 = 64 << 20;
+/// Room for deletes and elections: two segments of the default length, and a margin.
+const DEFAULT_RESERVE_BYTES: u64 = 192 << 20;
 
 #[cfg(test)]
 mod tests {
