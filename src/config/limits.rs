@@ -95,7 +95,8 @@ pub struct Timing {
     pub heartbeat_ms: u64,
     /// Shortest election timeout; the longest is twice as long.
     pub election_ms: u64,
-    /// An unanswered Accept, Prepare or fetch is sent again after this.
+    /// An unanswered fetch goes to all nodes after this, an Accept is sent again after eight times
+    /// this; both waits double each time.
     pub resend_ms: u64,
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// One request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// From [`Outcome::SessionOpened`]; 0 for [`Op::OpenSession`] and [`Op::Status`].
+    /// From [`Outcome::SessionOpened`]; 0 for [`Op::OpenSession`] and what needs none (reads, status).
     pub session: u64,
     /// Rises by one for each request of a session, from 1; names the reply.
     pub sequence: u64,
