@@ -9,7 +9,7 @@ use crate::types::ShardSet;
 /// Is a value chosen? `acks[rank]` is what the node of that rank holds durably of one value id,
 /// accepted at one ballot; empty when it has not accepted. `prepare` is Q1, `k` the code's k.
 ///
-/// Above [`EXACT_NODES_MAX`] nodes, when shards overlap, the answer may be a late `true`, never a
+/// Above `EXACT_NODES_MAX` nodes, when shards overlap, the answer may be a late `true`, never a
 /// wrong one.
 #[must_use]
 pub fn is_chosen(acks: &[ShardSet], prepare: u32, k: u32) -> bool {

@@ -3,8 +3,8 @@
 //! Values are opaque: a header that everybody gets, and a payload in shards. The machine speaks of
 //! nodes by rank (place in the sorted membership) and never of sockets or clients.
 //!
-//! Invariants: what a message says is durable before the message leaves ([`effects`], rule 9); what
-//! is chosen is decided in one place ([`choice`]); applied slots are contiguous.
+//! Invariants: what a message says is durable before the message leaves (`effects`, rule 9); what
+//! is chosen is decided in one place (`choice`); applied slots are contiguous.
 //! Source: Lamport, Paxos Made Simple; RS-Paxos (HPDC'14); CRaft (FAST'20); DESIGN section 3.
 
 mod acceptor;
