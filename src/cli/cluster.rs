@@ -121,11 +121,7 @@ pub fn run(args: &ClusterArgs, cancel: &CancelFlag) -> Result<(), ClusterCommand
 fn configuration(args: &ClusterArgs) -> Result<ClusterConfig, ClusterCommandError> {
     let nodes = args.nodes.unwrap_or(DEFAULT_NODES);
     let policy: Policy = args.policy.as_deref().unwrap_or(DEFAULT_POLICY).parse()?;
-    let majority = nodes / 2 + 1;
-    let k = match policy {
-        Policy::Replicate => 1,
-        Policy::RsPaxos | Policy::Craft => nodes.div_ceil(2).min(majority),
-    };
+    let k = u8::try_from(policy.default_k(u32::from(nodes))).unwrap_or(u8::MAX);
     let code: Code = match &args.code {
         Some(text) => text.parse()?,
         None => Code::new(k, nodes - k)?,

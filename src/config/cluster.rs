@@ -1,38 +1,9 @@
 //! The cluster file and its checks.
 
-use super::{ConfigError, Limits, Timing};
-use crate::types::{Code, NodeId, NodeSet};
+use super::{ConfigError, EpochConfig, Limits, Policy, Quorums, Timing};
+use crate::types::{Code, Epoch, NodeId, NodeSet};
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::net::SocketAddr;
-use std::str::FromStr;
-
-/// The rule that picks code and assignment for each value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Policy {
-    /// Full copies, majorities.
-    Replicate,
-    /// One shard per node, a larger prepare quorum, tolerates floor((N-k)/2).
-    RsPaxos,
-    /// One shard per node, majority prepare quorum, full copies when too few nodes are alive.
-    Craft,
-}
-
-/// Sizes of the quorums of a configuration epoch (DESIGN 3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Quorums {
-    /// Nodes, N.
-    pub nodes: u32,
-    /// Prepare quorum, Q1.
-    pub prepare: u32,
-    /// Acks of single shards that choose a value.
-    pub accept: u32,
-    /// Nodes that must be alive to make progress, in the policy's best fallback.
-    pub working: u32,
-    /// Failures tolerated.
-    pub tolerated: u32,
-}
 
 /// One node of the cluster file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +23,8 @@ pub struct ClusterConfig {
     pub policy: Policy,
     /// The code of new values.
     pub code: Code,
+    /// The policy `hybrid` sends full copies of values shorter than this.
+    pub hybrid_bytes: u32,
     /// Name of the coding backend (`coding::Backend`), kept as text: `coding` is a layer above.
     pub backend: String,
     /// Name of the durability mode (`storage::Durability`), as text.
@@ -73,6 +46,8 @@ struct RawCluster {
     cluster: u64,
     policy: Policy,
     code: String,
+    #[serde(default = "default_hybrid_bytes")]
+    hybrid_bytes: u32,
     #[serde(default)]
     backend: Option<String>,
     #[serde(default)]
@@ -112,6 +87,7 @@ impl ClusterConfig {
             cluster,
             policy,
             code,
+            hybrid_bytes: default_hybrid_bytes(),
             backend: DEFAULT_BACKEND.to_owned(),
             durability: DEFAULT_DURABILITY.to_owned(),
             members,
@@ -151,6 +127,7 @@ impl ClusterConfig {
             cluster: raw.cluster,
             policy: raw.policy,
             code,
+            hybrid_bytes: raw.hybrid_bytes,
             backend: raw.backend.unwrap_or_else(|| DEFAULT_BACKEND.to_owned()),
             durability: raw.durability.unwrap_or_else(|| DEFAULT_DURABILITY.to_owned()),
             members,
@@ -169,6 +146,7 @@ impl ClusterConfig {
             cluster: self.cluster,
             policy: self.policy,
             code: self.code.to_string(),
+            hybrid_bytes: self.hybrid_bytes,
             backend: Some(self.backend.clone()),
             durability: Some(self.durability.clone()),
             limits: self.limits.clone(),
@@ -185,10 +163,22 @@ impl ClusterConfig {
         toml::to_string(&raw).expect("every field of a cluster file is plain TOML")
     }
 
+    /// The first configuration epoch.
+    #[must_use]
+    pub fn epoch(&self) -> EpochConfig {
+        EpochConfig {
+            epoch: Epoch(0),
+            nodes: u8::try_from(self.members.len()).unwrap_or(u8::MAX),
+            policy: self.policy,
+            code: self.code,
+            hybrid_bytes: self.hybrid_bytes,
+        }
+    }
+
     /// The quorums of this policy and code, checked at construction.
     #[must_use]
     pub fn quorums(&self) -> Quorums {
-        quorums(self.policy, self.code, node_count(&self.members))
+        self.epoch().quorums()
     }
 
     /// All node ids.
@@ -217,16 +207,7 @@ impl ClusterConfig {
     pub fn checked(mut self) -> Result<Self, ConfigError> {
         self.members.sort_by_key(|member| member.id);
         check_members(&self.members)?;
-        let nodes = self.members.len();
-        if usize::from(self.code.n()) != nodes && self.policy != Policy::Replicate {
-            let (code, n) = (self.code.to_string(), self.code.n());
-            return Err(ConfigError::CodeSize { code, n, nodes });
-        }
-        if self.policy == Policy::Replicate {
-            let m = u8::try_from(nodes - 1).expect("at most 32 members were let through");
-            self.code = Code::new(1, m).expect("1 + m is the number of nodes");
-        }
-        check_quorums(self.policy, self.code, self.quorums())?;
+        self.code = self.epoch().checked()?.code;
         self.limits.check()?;
         self.timing.check()?;
         Ok(self)
@@ -255,81 +236,8 @@ fn check_members(members: &[Member]) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn node_count(members: &[Member]) -> u32 {
-    u32::try_from(members.len()).unwrap_or(u32::MAX)
-}
-
-fn quorums(policy: Policy, code: Code, nodes: u32) -> Quorums {
-    let majority = nodes / 2 + 1;
-    let k = u32::from(code.k());
-    let prepare = match policy {
-        Policy::Replicate | Policy::Craft => majority,
-        Policy::RsPaxos => (nodes + k).div_ceil(2),
-    };
-    // After any N - Q1 of the acceptors are gone, k single shards are left.
-    let accept = k + nodes.saturating_sub(prepare);
-    let working = match policy {
-        Policy::Replicate | Policy::RsPaxos => prepare.max(accept),
-        Policy::Craft => majority,
-    };
-    Quorums { nodes, prepare, accept, working, tolerated: nodes.saturating_sub(working) }
-}
-
-fn check_quorums(policy: Policy, code: Code, q: Quorums) -> Result<(), ConfigError> {
-    let k = code.k();
-    let unsafe_because =
-        |inequality: String, advice: String| Err(ConfigError::Unsafe { inequality, advice });
-    match policy {
-        Policy::Replicate => Ok(()),
-        Policy::RsPaxos => {
-            if q.prepare + q.accept < q.nodes + u32::from(k) || q.accept > q.nodes {
-                return unsafe_because(
-                    format!(
-                        "Q1 + Q2 - N >= k fails: {} + {} - {} < {k}",
-                        q.prepare, q.accept, q.nodes
-                    ),
-                    "use a smaller k".to_owned(),
-                );
-            }
-            Ok(())
-        }
-        Policy::Craft => {
-            let f = (q.nodes - 1) / 2;
-            if u32::from(k) > f + 1 {
-                return unsafe_because(
-                    format!("craft needs k <= F + 1: {k} > {f} + 1 with N = {}", q.nodes),
-                    format!("use k = {} or the policy rs-paxos", f + 1),
-                );
-            }
-            Ok(())
-        }
-    }
-}
-
-impl fmt::Display for Policy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Replicate => "replicate",
-            Self::RsPaxos => "rs-paxos",
-            Self::Craft => "craft",
-        })
-    }
-}
-
-impl FromStr for Policy {
-    type Err = ConfigError;
-
-    fn from_str(text: &str) -> Result<Self, ConfigError> {
-        match text {
-            "replicate" => Ok(Self::Replicate),
-            "rs-paxos" => Ok(Self::RsPaxos),
-            "craft" => Ok(Self::Craft),
-            _ => Err(ConfigError::Value {
-                key: "policy",
-                problem: format!("'{text}' is none of replicate, rs-paxos, craft"),
-            }),
-        }
-    }
+const fn default_hybrid_bytes() -> u32 {
+    4096
 }
 
 const fn default_cluster() -> u64 {
@@ -377,6 +285,13 @@ mod tests {
                 }
             }
             assert_eq!(cluster(Policy::Replicate, 1, n).unwrap().quorums().tolerated, f);
+            let k = u8::try_from(f + 1).unwrap();
+            let q = cluster(Policy::Crossword, k, n).unwrap().quorums();
+            assert_eq!(q.tolerated, f);
+            for c in 1..=f + 1 {
+                assert_eq!(q.acks_needed(f + 1, c), 2 * f + 2 - c);
+            }
+            assert!(k == n || cluster(Policy::Crossword, k + 1, n).is_err());
         }
     }
 

@@ -5,9 +5,13 @@
 //! text that says what to change. It knows no protocol beyond the quorum arithmetic of DESIGN 3.1.
 
 mod cluster;
+mod epoch;
 mod error;
 mod limits;
+mod policy;
 
-pub use cluster::{ClusterConfig, Member, Policy, Quorums};
+pub use cluster::{ClusterConfig, Member};
+pub use epoch::EpochConfig;
 pub use error::ConfigError;
 pub use limits::{Limits, Timing};
+pub use policy::{Policy, Quorums};

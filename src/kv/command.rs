@@ -1,6 +1,6 @@
 //! A command as it stands in the log: the header of a value. The payload rests beside it in shards.
 
-use crate::types::{Bytes, DecodeError, Reader, Writer};
+use crate::types::{Bytes, Content, DecodeError, Reader, Writer};
 use thiserror::Error;
 
 /// One command of one session.
@@ -50,6 +50,7 @@ impl Command {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut to = Writer::new();
+        to.u8(Content::COMMAND);
         to.u64(self.session);
         to.u64(self.sequence);
         to.u64(self.answered_below);
@@ -79,6 +80,11 @@ impl Command {
     /// [`CommandError`] for anything that [`Self::encode`] does not write.
     pub fn decode(header: Bytes) -> Result<Self, CommandError> {
         let mut from = Reader::new(header);
+        let content = from.u8("content")?;
+        if content != Content::COMMAND {
+            let value = u64::from(content);
+            return Err(DecodeError::Invalid { field: "content", value }.into());
+        }
         let session = from.u64("session")?;
         let sequence = from.u64("sequence")?;
         let answered_below = from.u64("answered_below")?;

@@ -5,7 +5,7 @@
 //! answered from its session's results and changes nothing (DESIGN 3.5).
 
 use super::{Command, CommandError, Operation};
-use crate::types::{Bytes, Slot};
+use crate::types::{Bytes, Content, Slot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -101,7 +101,8 @@ impl State {
         }
     }
 
-    /// Executes the command of the next slot; `header` is empty for a no-op, which gives `None`.
+    /// Executes the command of the next slot; `None` when `header` is that of a no-op or of a
+    /// configuration, which are nothing to this state.
     ///
     /// # Errors
     /// [`CommandError`] for a header that is no command: the node cannot go on.
@@ -116,9 +117,16 @@ impl State {
     ) -> Result<Option<Execution>, CommandError> {
         assert_eq!(slot, self.applied.next(), "slots are applied in order");
         self.applied = slot;
-        if header.is_empty() {
-            self.mix(slot, None);
-            return Ok(None);
+        match Content::of(header) {
+            Content::NoOp => {
+                self.mix(slot, &[], None);
+                return Ok(None);
+            }
+            Content::Configuration => {
+                self.mix(slot, header, None);
+                return Ok(None);
+            }
+            Content::Command => {}
         }
         let command = Command::decode(header.clone())?;
         let execution = match &command.operation {
@@ -127,7 +135,7 @@ impl State {
                 self.apply_once(slot, &command, payload_bytes)
             }
         };
-        self.mix(slot, Some((header, execution.applied)));
+        self.mix(slot, header, Some(execution.applied));
         Ok(Some(execution))
     }
 
@@ -252,11 +260,11 @@ impl State {
         self.digest
     }
 
-    fn mix(&mut self, slot: Slot, applied: Option<(&Bytes, Applied)>) {
+    fn mix(&mut self, slot: Slot, header: &[u8], applied: Option<Applied>) {
         let mut hash = Xxh3::with_seed(self.digest);
         hash.update(&slot.0.to_le_bytes());
-        if let Some((header, applied)) = applied {
-            hash.update(header);
+        hash.update(header);
+        if let Some(applied) = applied {
             let (kind, of): (u64, u64) = match applied {
                 Applied::SessionOpened { session } => (1, session),
                 Applied::Written { version } => (2, version),

@@ -6,9 +6,10 @@
 use super::effects::Effect;
 use super::message::{Ack, Message, ShardedValue};
 use super::{Output, Paxos, Role};
+use crate::config::EpochConfig;
 use crate::storage::Recovered;
 use crate::time::Instant;
-use crate::types::{Ballot, Record, Shard, ShardSet, Slot, ValueMeta};
+use crate::types::{Ballot, Content, Record, Shard, ShardSet, Slot, ValueMeta};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What this node has accepted.
@@ -26,6 +27,8 @@ pub(super) struct Acceptor {
     pub(super) commit: Slot,
     /// What the latest leader said of it: covers what was accepted at that ballot (rule 10).
     pub(super) commit_mark: (Ballot, Slot),
+    /// In force after `applied` (rule 11).
+    pub(super) epoch: EpochConfig,
     /// Applied values that the replica has not taken yet.
     pub(super) chosen: VecDeque<ValueMeta>,
 }
@@ -43,8 +46,9 @@ pub(super) struct Entry {
 
 impl Acceptor {
     /// What the log recovered. The entries up to `recovered.chosen` are handed out again as chosen.
-    /// `accept_ahead_slots` bounds which slot a lost record can have been of.
-    pub(super) fn new(recovered: Recovered, accept_ahead_slots: u64) -> Self {
+    /// `accept_ahead_slots` bounds which slot a lost record can have been of; `epoch` is in force
+    /// before the first of them.
+    pub(super) fn new(recovered: Recovered, accept_ahead_slots: u64, epoch: EpochConfig) -> Self {
         let mut acceptor = Self {
             promised: recovered.promised,
             entries: BTreeMap::new(),
@@ -53,6 +57,7 @@ impl Acceptor {
             applied: Slot::ZERO,
             commit: recovered.chosen,
             commit_mark: (Ballot::ZERO, Slot::ZERO),
+            epoch,
             chosen: VecDeque::new(),
         };
         for entry in recovered.entries {
@@ -107,6 +112,11 @@ impl Acceptor {
             let (slot, entry) = entry.remove_entry();
             self.applied = slot;
             self.faulty.remove(&slot);
+            if let Some(epoch) = configuration(&entry.meta)
+                && epoch.epoch > self.epoch.epoch
+            {
+                self.epoch = epoch;
+            }
             self.chosen.push_back(entry.meta);
         }
         self.commit = self.commit.max(self.applied);
@@ -186,7 +196,7 @@ impl Paxos {
             return None;
         }
         if !is_sound(&meta, &shards) {
-            self.trace(|| format!("refuse {}: shards that are not of its code", meta.id));
+            self.trace(|| format!("refuse {}: header or shards that are not of its code", meta.id));
             return None;
         }
         let acceptor = &mut self.acceptor;
@@ -274,8 +284,19 @@ impl Paxos {
     }
 }
 
-/// Do the shards belong to the value: indexes, lengths, digests?
+/// The configuration epoch that a value starts, if it is one.
+pub(super) fn configuration(meta: &ValueMeta) -> Option<EpochConfig> {
+    match meta.content() {
+        Content::Configuration => EpochConfig::decode(meta.header.clone()).ok(),
+        Content::NoOp | Content::Command => None,
+    }
+}
+
+/// Do the shards belong to the value: indexes, lengths, digests? Is a configuration one?
 pub(super) fn is_sound(meta: &ValueMeta, shards: &[Shard]) -> bool {
+    if meta.content() == Content::Configuration && configuration(meta).is_none() {
+        return false;
+    }
     let shard_bytes = meta.code.shard_bytes(meta.payload_bytes as usize);
     let mut seen = ShardSet::EMPTY;
     shards.iter().all(|shard| {

@@ -81,13 +81,13 @@ impl Paxos {
         let Role::PreCandidate { ballot, granted } = &self.role else { return };
         let ballot = *ballot;
         // One that could win but not work would block others: max(Q1, accept quorum).
-        if granted.count() < self.quorums.working || ballot <= self.acceptor.promised {
+        if granted.count() < self.quorums().working || ballot <= self.acceptor.promised {
             return;
         }
         // Rule 9: the candidate's own ballot is durable before its first Prepare.
         self.promise(ballot);
         self.effects.hold(Effect::Prepare { ballot });
-        let promises = vec![Collected::default(); self.quorums.nodes as usize];
+        let promises = vec![Collected::default(); usize::from(self.nodes)];
         self.role = Role::Candidate(Candidacy { ballot, attempt: 1, promises });
     }
 

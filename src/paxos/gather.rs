@@ -145,14 +145,14 @@ impl Paxos {
 
     /// Asks peers for shards of `slot`: as many as are missing, or all of them.
     fn ask(&mut self, now: Instant, slot: Slot, is_all: bool) {
-        let nodes = u8::try_from(self.quorums.nodes).expect("at most 32 nodes");
+        let nodes = self.nodes;
         let held = self.acceptor.entries.get(&slot).map(|entry| entry.meta.id);
         let held = held.filter(|_| !self.acceptor.is_faulty(slot));
         let alive: Vec<bool> = match &self.role {
             Role::Leader(leader) => leader.peers.iter().map(|peer| peer.is_alive).collect(),
             Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => Vec::new(),
         };
-        let k = usize::from(self.config.code.k());
+        let k = usize::from(self.acceptor.epoch.code.k());
         let Some(gather) = self.gathers.get_mut(&slot) else { return };
         let needed = gather.meta.as_ref().map_or(k, |meta| usize::from(meta.code.k()));
         let mut missing = needed.saturating_sub(gather.shards.len()).max(1);

@@ -1,40 +1,45 @@
 //! The proposer while it leads: slots in flight, who holds what of them, commits, confirmations.
 //!
-//! A value's shards go to their homes; when too few nodes are alive for single shards to choose it
-//! (craft), full copies go to those that are (rule 7). That steers what is sent, never what counts
-//! (rule 8): [`super::choice::is_chosen`] alone decides.
+//! The policy picks code and assignment; an assignment grows while a value is in flight when too few
+//! nodes are alive for it (rule 7). That steers what is sent, never what counts (rule 8):
+//! [`super::choice::is_chosen`] alone decides, by the Q1 of the epoch that the leader proposes in.
+//! After a configuration nothing is proposed before it is applied (rule 11).
 
 use super::choice::is_chosen;
-use super::effects::Effect;
+use super::links::Links;
 use super::message::{Ack, Message, ShardedValue};
+use super::policy::{View, grown, wanted};
 use super::promise::Recovered;
 use super::{Paxos, Role};
-use crate::config::Policy;
+use crate::config::EpochConfig;
 use crate::time::Instant;
-use crate::types::{
-    Ballot, Bytes, Code, Digest, Epoch, NodeSet, Shard, ShardSet, Slot, ValueId, ValueMeta,
-};
-use std::collections::BTreeMap;
+use crate::types::{Ballot, NodeSet, Shard, ShardSet, Slot, ValueMeta};
+use std::collections::{BTreeMap, VecDeque};
 
 /// A leadership.
 #[derive(Debug)]
 pub(super) struct Leader {
     pub(super) ballot: Ballot,
-    next_slot: Slot,
+    pub(super) next_slot: Slot,
     /// Every slot up to here is chosen.
     pub(super) commit: Slot,
     /// Proposed slots above `commit`.
-    in_flight: BTreeMap<Slot, Proposal>,
-    in_flight_bytes: usize,
+    pub(super) in_flight: BTreeMap<Slot, Proposal>,
+    pub(super) in_flight_bytes: usize,
     /// No read is served before this slot is applied (3.4).
     pub(super) recovered_until: Slot,
     pub(super) peers: Vec<Peer>,
     /// Of the last heartbeat sent.
-    sequence: u64,
-    is_heartbeat_due: bool,
-    heartbeat_at: Instant,
-    /// Whole copies are sent: fewer are alive than single shards need.
-    is_full: bool,
+    pub(super) sequence: u64,
+    pub(super) is_heartbeat_due: bool,
+    pub(super) heartbeat_at: Instant,
+    /// In force for what is proposed.
+    pub(super) epoch: EpochConfig,
+    /// A configuration in flight: nothing is proposed before it is applied.
+    pub(super) barrier: Option<Slot>,
+    /// Decided by phase 1 for the slots from `next_slot` on, and behind the barrier.
+    pub(super) recovered: VecDeque<Recovered>,
+    pub(super) links: Links,
 }
 
 /// What the leader knows of one node; its own place is there too and unused.
@@ -44,23 +49,26 @@ pub(super) struct Peer {
     pub(super) is_alive: bool,
     pub(super) applied: Slot,
     pub(super) is_low: bool,
-    confirmed: u64,
+    pub(super) confirmed: u64,
     /// Accept entries that wait to be sent, and their bytes.
-    outgoing: Vec<ShardedValue>,
+    pub(super) outgoing: Vec<ShardedValue>,
 }
 
 /// One proposed slot.
 #[derive(Debug)]
-struct Proposal {
-    meta: ValueMeta,
-    shards: Vec<Shard>,
+pub(super) struct Proposal {
+    pub(super) meta: ValueMeta,
+    pub(super) shards: Vec<Shard>,
     /// By rank: durable shards.
-    acks: Vec<ShardSet>,
+    pub(super) acks: Vec<ShardSet>,
+    /// Shards that each node is sent; it only grows.
+    pub(super) c: u8,
+    pub(super) proposed_at: Instant,
     /// When it is sent again to whoever has not acknowledged it.
-    send_again_at: Instant,
+    pub(super) send_again_at: Instant,
     /// How often that has happened.
-    tries: u32,
-    is_chosen: bool,
+    pub(super) tries: u32,
+    pub(super) is_chosen: bool,
 }
 
 /// What is sent again, and to whom.
@@ -75,7 +83,12 @@ enum Again {
 }
 
 impl Leader {
-    fn is_in_flight_full(&self, slots_max: usize, bytes_max: usize, bytes: usize) -> bool {
+    pub(super) fn is_in_flight_full(
+        &self,
+        slots_max: usize,
+        bytes_max: usize,
+        bytes: usize,
+    ) -> bool {
         self.in_flight.len() >= slots_max
             || (!self.in_flight.is_empty() && self.in_flight_bytes + bytes > bytes_max)
     }
@@ -96,7 +109,45 @@ impl Leader {
         others.get(away as usize - 1).copied().unwrap_or(0)
     }
 
+    /// May anything new be proposed: nothing recovered waits, no configuration is in flight?
+    pub(super) fn is_open(&self) -> bool {
+        self.barrier.is_none() && self.recovered.is_empty()
+    }
+
+    /// Gives what is in flight the assignment that the nodes alive need. True when any has grown.
+    fn grow_assignments(&mut self) -> bool {
+        let view = self.view();
+        let grown: Vec<(Slot, u8)> = self
+            .in_flight
+            .iter()
+            .filter(|(_, proposal)| !proposal.is_chosen)
+            .map(|(slot, p)| (*slot, p.c, grown(&view, p.meta.code, p.c)))
+            .filter(|(_, c, grown)| grown > c)
+            .map(|(slot, _, grown)| (slot, grown))
+            .collect();
+        for (slot, c) in &grown {
+            if let Some(proposal) = self.in_flight.get_mut(slot) {
+                proposal.c = *c;
+            }
+        }
+        !grown.is_empty()
+    }
+
+    /// What the policy may look at.
+    pub(super) fn view(&self) -> View<'_> {
+        let alive = self.peers.iter().zip(0_u8..).filter(|(peer, _)| peer.is_alive);
+        View {
+            epoch: &self.epoch,
+            quorums: self.epoch.quorums(),
+            alive: alive.map(|(_, rank)| rank).collect(),
+            links: &self.links,
+        }
+    }
+
     pub(super) fn check_invariants(&self) {
+        if let Some(barrier) = self.barrier {
+            assert_eq!(self.next_slot, barrier.next(), "proposed behind a configuration");
+        }
         let bytes: usize = self.in_flight.values().map(|p| p.meta.payload_bytes as usize).sum();
         assert_eq!(bytes, self.in_flight_bytes, "bytes in flight");
         for (slot, proposal) in &self.in_flight {
@@ -107,145 +158,6 @@ impl Leader {
 }
 
 impl Paxos {
-    /// Phase 1 has decided: lead, re-propose what may have been chosen under the same value ids.
-    pub(super) fn lead(
-        &mut self,
-        now: Instant,
-        ballot: Ballot,
-        applied: Slot,
-        proposals: Vec<Recovered>,
-        applied_by: Vec<Slot>,
-    ) {
-        let count = proposals.len();
-        let peers = applied_by
-            .into_iter()
-            .map(|applied| Peer {
-                heard: now,
-                is_alive: true,
-                applied,
-                is_low: false,
-                confirmed: 0,
-                outgoing: Vec::new(),
-            })
-            .collect();
-        let next_slot = Slot(applied.0 + 1 + count as u64);
-        self.acceptor.commit = self.acceptor.commit.max(applied);
-        self.leader = Some(ballot);
-        self.role = Role::Leader(Box::new(Leader {
-            ballot,
-            next_slot: applied.next(),
-            commit: applied,
-            in_flight: BTreeMap::new(),
-            in_flight_bytes: 0,
-            recovered_until: Slot(next_slot.0 - 1),
-            peers,
-            sequence: 0,
-            is_heartbeat_due: true,
-            heartbeat_at: now,
-            is_full: false,
-        }));
-        self.elections_won += 1;
-        self.trace(|| format!("leads at {ballot}: applied {applied}, {count} recovered"));
-        for (slot, proposal) in (applied.0 + 1..).map(Slot).zip(proposals) {
-            match proposal {
-                Recovered::Value { meta, shards } => self.re_propose(now, meta, &shards),
-                Recovered::NoOp => self.propose_at(now, slot, Bytes::new(), &Bytes::new()),
-            }
-        }
-        self.acceptor.apply_known();
-    }
-
-    /// May a value of `payload_bytes` be proposed now?
-    #[must_use]
-    pub fn can_propose(&self, payload_bytes: usize) -> bool {
-        let limits = self.limits();
-        match &self.role {
-            Role::Leader(leader) => !leader.is_in_flight_full(
-                limits.in_flight_slots,
-                limits.in_flight_bytes,
-                payload_bytes,
-            ),
-            Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => false,
-        }
-    }
-
-    /// Proposes a value for the next slot. `None` when this node does not lead.
-    pub fn propose(&mut self, now: Instant, header: Bytes, payload: &Bytes) -> Option<ValueId> {
-        let Role::Leader(leader) = &self.role else { return None };
-        let (slot, origin) = (leader.next_slot, leader.ballot);
-        self.propose_at(now, slot, header, payload);
-        Some(ValueId { origin, slot })
-    }
-
-    fn propose_at(&mut self, now: Instant, slot: Slot, header: Bytes, payload: &Bytes) {
-        let Role::Leader(leader) = &self.role else { return };
-        let meta = ValueMeta {
-            id: ValueId { origin: leader.ballot, slot },
-            epoch: Epoch(0),
-            code: self.config.code,
-            payload_bytes: u32::try_from(payload.len()).expect("values are at most 16 MiB"),
-            digest: Digest::of(payload),
-            header,
-        };
-        let shards = self.coder(meta.code).encode(payload);
-        self.start(now, meta, shards);
-    }
-
-    /// Rule 3: the value id and the code stay.
-    fn re_propose(&mut self, now: Instant, meta: ValueMeta, known: &[Shard]) {
-        let payload = self.coder(meta.code).decode(meta.payload_bytes as usize, known);
-        let payload = payload.ok().filter(|payload| Digest::of(payload) == meta.digest);
-        let Some(payload) = payload else {
-            // Every shard matched its own digest and the whole does not: a forged or mixed value.
-            // Nothing may be proposed in its place, so this node cannot lead.
-            let id = meta.id;
-            self.trace(|| format!("cannot rebuild {id}: its digest does not match"));
-            self.step_down(now, "a recovered value does not match its digest");
-            return;
-        };
-        let shards = self.coder(meta.code).encode(&payload);
-        self.start(now, meta, shards);
-    }
-
-    fn start(&mut self, now: Instant, meta: ValueMeta, shards: Vec<Shard>) {
-        let nodes = self.quorums.nodes as usize;
-        let rank = self.rank;
-        let patience = self.config.timing.resend() * PATIENCE_RESENDS;
-        let Role::Leader(leader) = &mut self.role else { return };
-        let slot = meta.slot();
-        assert_eq!(slot, leader.next_slot, "slots are proposed in order");
-        leader.next_slot = slot.next();
-        leader.in_flight_bytes += meta.payload_bytes as usize;
-        let is_full = leader.is_full;
-        for (peer, to) in leader.peers.iter_mut().zip(0_u8..) {
-            if to != rank && peer.is_alive {
-                let shards = pick(&shards, wanted(meta.code, to, is_full));
-                peer.outgoing.push(ShardedValue { meta: meta.clone(), shards });
-            }
-        }
-        let own = pick(&shards, wanted(meta.code, rank, is_full));
-        let ballot = leader.ballot;
-        let proposal = Proposal {
-            meta: meta.clone(),
-            shards,
-            acks: vec![ShardSet::EMPTY; nodes],
-            send_again_at: now + patience,
-            tries: 0,
-            is_chosen: false,
-        };
-        leader.in_flight.insert(slot, proposal);
-        self.accept_own(ballot, ShardedValue { meta, shards: own });
-    }
-
-    fn accept_own(&mut self, ballot: Ballot, value: ShardedValue) {
-        if value.meta.slot() <= self.acceptor.applied {
-            return;
-        }
-        if let Some(ack) = self.accept(ballot, value) {
-            self.effects.hold(Effect::AckSelf { ballot, ack });
-        }
-    }
-
     pub(super) fn handle_accepted(
         &mut self,
         now: Instant,
@@ -254,11 +166,12 @@ impl Paxos {
         applied: Slot,
         acks: &[Ack],
     ) {
-        let (prepare, rank) = (self.quorums.prepare, self.rank);
+        let rank = self.rank;
         let Role::Leader(leader) = &mut self.role else { return };
         if ballot != leader.ballot {
             return;
         }
+        let prepare = leader.epoch.quorums().prepare;
         let peer = &mut leader.peers[usize::from(from)];
         peer.heard = now;
         if from != rank && applied > peer.applied {
@@ -274,6 +187,11 @@ impl Paxos {
                 continue;
             }
             let held = &mut proposal.acks[usize::from(from)];
+            if held.is_empty() && proposal.tries == 0 && from != rank {
+                let shard_bytes = proposal.shards.first().map_or(0, |shard| shard.bytes.len());
+                let bytes = shard_bytes * ack.held.count() as usize;
+                leader.links.sample(from, bytes, now.since(proposal.proposed_at));
+            }
             *held = held.union(ack.held);
             let k = u32::from(proposal.meta.code.k());
             proposal.is_chosen = is_chosen(&proposal.acks, prepare, k);
@@ -312,7 +230,8 @@ impl Paxos {
     pub fn confirmed_sequence(&self) -> u64 {
         match &self.role {
             Role::Leader(leader) => {
-                leader.confirmed(self.rank, self.quorums.nodes - self.quorums.prepare)
+                let quorums = leader.epoch.quorums();
+                leader.confirmed(self.rank, quorums.nodes - quorums.prepare)
             }
             Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => 0,
         }
@@ -356,17 +275,11 @@ impl Paxos {
             peer.is_alive = is_alive;
             alive_count += u32::from(is_alive);
         }
-        if alive_count < self.quorums.working {
+        if alive_count < leader.epoch.quorums().working {
             self.step_down(now, "too few nodes are heard");
             return;
         }
-        // Craft alone falls back: its Q1 is a majority, so copies at a majority are enough (3.1).
-        let is_full = match self.config.policy {
-            Policy::Craft => alive_count < self.quorums.accept,
-            Policy::Replicate | Policy::RsPaxos => false,
-        };
-        let is_change = is_full != leader.is_full;
-        leader.is_full = is_full;
+        let is_change = leader.grow_assignments();
         self.send_again(now, if is_change { Again::Everything } else { Again::To(back) });
         self.send_again(now, Again::Overdue);
     }
@@ -396,12 +309,11 @@ impl Paxos {
             };
             let code = proposal.meta.code;
             for (peer, to) in leader.peers.iter_mut().zip(0_u8..) {
-                let missing =
-                    wanted(code, to, leader.is_full).without(proposal.acks[usize::from(to)]);
+                let missing = wanted(code, to, proposal.c).without(proposal.acks[usize::from(to)]);
                 if missing.is_empty() || !peer.is_alive || !to_whom.contains(to) {
                     continue;
                 }
-                let shards = pick(&proposal.shards, missing);
+                let shards = cut(&proposal.shards, missing);
                 let value = ShardedValue { meta: proposal.meta.clone(), shards };
                 if to == rank {
                     own.push(value);
@@ -460,16 +372,10 @@ impl Paxos {
     }
 }
 
-/// What the node of `rank` is sent: its home shard, or with that all data shards (a full copy).
-fn wanted(code: Code, rank: u8, is_full: bool) -> ShardSet {
-    let home = ShardSet::one(rank);
-    if is_full { home.union(ShardSet::first(u32::from(code.k()))) } else { home }
-}
-
 /// An unacknowledged proposal is sent again after this many resend times, then after twice that, …
-const PATIENCE_RESENDS: u32 = 8;
+pub(super) const PATIENCE_RESENDS: u32 = 8;
 const PATIENCE_DOUBLINGS_MAX: u32 = 5;
 
-fn pick(shards: &[Shard], wanted: ShardSet) -> Vec<Shard> {
+pub(super) fn cut(shards: &[Shard], wanted: ShardSet) -> Vec<Shard> {
     shards.iter().filter(|shard| wanted.contains(shard.index)).cloned().collect()
 }

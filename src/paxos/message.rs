@@ -4,6 +4,7 @@
 //! names value ids, codes and digests (rule 10). Shards are slices of what was received; whoever
 //! takes one in verifies its digest.
 
+use crate::config::EpochConfig;
 use crate::types::{
     Ballot, Bytes, DecodeError, NodeId, Reader, Shard, ShardSet, Slot, ValueId, ValueMeta, Writer,
 };
@@ -144,6 +145,8 @@ pub struct Promise {
     pub is_last: bool,
     /// The sender has applied up to here: all of it is chosen (rule 5).
     pub applied: Slot,
+    /// In force after `applied` (rule 11).
+    pub epoch: EpochConfig,
     /// Values, slots ascending.
     pub entries: Vec<PromiseEntry>,
 }
@@ -357,6 +360,7 @@ impl Promise {
         to.u32(self.page);
         to.u8(u8::from(self.is_last));
         to.u64(self.applied.0);
+        self.epoch.write(to);
         write_list(to, &self.entries, |entry, to| match entry {
             PromiseEntry::Accepted { ballot, claimed, value } => {
                 to.u8(0);
@@ -379,6 +383,7 @@ impl Promise {
             page: from.u32("page")?,
             is_last: read_flag(from, "is_last")?,
             applied: Slot(from.u64("applied")?),
+            epoch: EpochConfig::read(from)?,
             entries: read_list(from, "promise entries", 1, |from| {
                 Ok(match from.u8("promise entry")? {
                     0 => PromiseEntry::Accepted {
@@ -469,6 +474,13 @@ mod tests {
                 attempt: 4,
                 page: 1,
                 is_last: false,
+                epoch: EpochConfig {
+                    epoch: Epoch(3),
+                    nodes: 5,
+                    policy: crate::config::Policy::Craft,
+                    code: Code::new(3, 2).unwrap(),
+                    hybrid_bytes: 4096,
+                },
                 applied: slot,
                 entries,
             }),

@@ -13,8 +13,11 @@ mod effects;
 mod election;
 mod gather;
 mod leader;
+mod links;
 mod message;
+mod policy;
 mod promise;
+mod propose;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +27,7 @@ pub use gather::Gathered;
 pub use message::{Ack, Envelope, Message, Promise, PromiseEntry, ShardedValue, Want};
 
 use crate::coding::{Backend, Coder};
-use crate::config::{ClusterConfig, Limits, Quorums};
+use crate::config::{ClusterConfig, EpochConfig, Limits, Quorums};
 use crate::rng::Rng;
 use crate::storage::{Recovered, StoredValue};
 use crate::time::Instant;
@@ -99,7 +102,7 @@ pub struct PeerView {
 /// What a read of the log is for.
 #[derive(Clone, Copy, Debug)]
 enum ReadPurpose {
-    Promise,
+    Promise { job: u64 },
     Gather,
     Serve,
 }
@@ -110,7 +113,7 @@ pub struct Paxos {
     config: Arc<ClusterConfig>,
     node: NodeId,
     rank: u8,
-    quorums: Quorums,
+    nodes: u8,
     backend: Backend,
     coders: BTreeMap<Code, Coder>,
     rng: Rng,
@@ -127,6 +130,8 @@ pub struct Paxos {
     /// The highest round seen in refusals.
     round_seen: u64,
     promise_job: Option<PromiseJob>,
+    /// Started so far.
+    promise_jobs: u64,
 
     gathers: BTreeMap<Slot, Gather>,
     gathered: VecDeque<Gathered>,
@@ -160,20 +165,20 @@ impl Paxos {
         is_traced: bool,
     ) -> Self {
         let rank = config.rank(node).expect("the node was found in the cluster file");
-        let quorums = config.quorums();
         let marked = recovered.chosen;
-        let nodes = quorums.nodes as usize;
+        let epoch = config.epoch();
+        let nodes = usize::from(epoch.nodes);
         let accept_ahead_slots = config.limits.accept_ahead_slots;
         let mut paxos = Self {
             node,
             rank,
-            quorums,
+            nodes: epoch.nodes,
             backend,
             coders: BTreeMap::new(),
             rng: Rng::new(seed),
             is_traced,
             is_low: false,
-            acceptor: Acceptor::new(recovered, accept_ahead_slots),
+            acceptor: Acceptor::new(recovered, accept_ahead_slots, epoch),
             effects: Effects::new(marked),
             role: Role::Follower,
             leader: None,
@@ -181,6 +186,7 @@ impl Paxos {
             election_at: now,
             round_seen: 0,
             promise_job: None,
+            promise_jobs: 0,
             gathers: BTreeMap::new(),
             gathered: VecDeque::new(),
             serving: VecDeque::new(),
@@ -200,7 +206,7 @@ impl Paxos {
 
     /// Takes in a message of the node of rank `from`.
     pub fn handle_message(&mut self, now: Instant, from: u8, message: Message) {
-        assert!(u32::from(from) < self.quorums.nodes, "rank {from} of {}", self.quorums.nodes);
+        assert!(from < self.nodes, "rank {from} of {}", self.nodes);
         match message {
             Message::PreVote { ballot } => self.handle_pre_vote(now, from, ballot),
             Message::PreVoteReply { ballot, is_granted, promised } => {
@@ -247,7 +253,7 @@ impl Paxos {
         assert_eq!(asked, slot, "reads are answered in order");
         let stored = stored.filter(|stored| stored.meta.slot() == slot);
         match purpose {
-            ReadPurpose::Promise => self.continue_promise(now, slot, stored),
+            ReadPurpose::Promise { job } => self.continue_promise(now, job, slot, stored),
             ReadPurpose::Gather => self.continue_gather(now, slot, stored),
             ReadPurpose::Serve => self.continue_serving(slot, stored),
         }
@@ -273,6 +279,7 @@ impl Paxos {
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
+        self.pass_barrier(now);
         // Held effects without a record to wait for may go now.
         self.release_durable(now);
         self.flush_leader();
@@ -309,7 +316,8 @@ impl Paxos {
             Role::Leader(leader) => {
                 let low = leader.peers.iter().filter(|peer| peer.is_low || !peer.is_alive).count();
                 let low = u32::try_from(low).unwrap_or(u32::MAX);
-                self.is_low || self.quorums.nodes.saturating_sub(low) < self.quorums.working
+                let quorums = leader.epoch.quorums();
+                self.is_low || quorums.nodes.saturating_sub(low) < quorums.working
             }
             Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => self.is_low,
         }
@@ -329,6 +337,19 @@ impl Paxos {
     #[must_use]
     pub fn leader(&self) -> Option<NodeId> {
         self.leader.map(Ballot::owner)
+    }
+
+    /// The configuration epoch in force: a leader's for what it proposes, else after what is applied.
+    #[must_use]
+    pub fn epoch(&self) -> EpochConfig {
+        match &self.role {
+            Role::Leader(leader) => leader.epoch,
+            Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => self.acceptor.epoch,
+        }
+    }
+
+    fn quorums(&self) -> Quorums {
+        self.epoch().quorums()
     }
 
     /// The ballot promised.
@@ -428,7 +449,7 @@ impl Paxos {
     }
 
     fn broadcast(&mut self, message: &Message) {
-        for to in (0_u8..).take(self.quorums.nodes as usize).filter(|to| *to != self.rank) {
+        for to in (0..self.nodes).filter(|to| *to != self.rank) {
             self.effects.ready.push_back((to, message.clone()));
         }
     }

@@ -3,9 +3,10 @@
 //!
 //! [`decide`] is a pure function of the promises: it is tested by itself.
 
-use super::acceptor::is_sound;
+use super::acceptor::{configuration, is_sound};
 use super::message::{Message, Promise, PromiseEntry, ShardedValue};
 use super::{Paxos, ReadPurpose, Role};
+use crate::config::EpochConfig;
 use crate::storage::StoredValue;
 use crate::time::Instant;
 use crate::types::{Ballot, Shard, ShardSet, Slot, ValueId, ValueMeta};
@@ -14,11 +15,14 @@ use std::collections::{BTreeMap, VecDeque};
 /// An acceptor's promise on its way: slots are read back one after the other.
 #[derive(Debug)]
 pub(super) struct PromiseJob {
+    /// Tells its reads from those of jobs that it has replaced.
+    id: u64,
     pub(super) rank: u8,
     pub(super) ballot: Ballot,
     attempt: u64,
     page: u32,
     applied: Slot,
+    epoch: EpochConfig,
     /// Still to be read.
     slots: VecDeque<Slot>,
     entries: Vec<PromiseEntry>,
@@ -41,6 +45,8 @@ pub(super) struct Collected {
     pages: BTreeMap<u32, Vec<PromiseEntry>>,
     page_count: Option<u32>,
     applied: Slot,
+    /// In force after `applied`; none before the first page.
+    epoch: Option<EpochConfig>,
 }
 
 /// What a new leader does.
@@ -52,6 +58,8 @@ pub(super) enum Decision {
     Lead {
         /// Everything up to here is chosen.
         applied: Slot,
+        /// In force after it.
+        epoch: EpochConfig,
         /// What to propose for each slot after it.
         proposals: Vec<Recovered>,
     },
@@ -82,8 +90,9 @@ impl Collected {
 
     /// A complete promise of `entries`.
     #[cfg(test)]
-    pub(super) fn whole(applied: Slot, entries: Vec<PromiseEntry>) -> Self {
-        Self { attempt: 0, pages: [(0, entries)].into(), page_count: Some(1), applied }
+    pub(super) fn whole(applied: Slot, epoch: EpochConfig, entries: Vec<PromiseEntry>) -> Self {
+        let pages = [(0, entries)].into();
+        Self { attempt: 0, pages, page_count: Some(1), applied, epoch: Some(epoch) }
     }
 }
 
@@ -94,15 +103,22 @@ struct SlotEvidence<'a> {
     accepted: Vec<(Ballot, ShardSet, &'a ShardedValue)>,
 }
 
-/// What the owner of a ballot proposes, given promises of which `prepare` (Q1) must be whole.
-pub(super) fn decide(promises: &[Collected], prepare: u32) -> Decision {
+/// What the owner of a ballot proposes, given the promises so far: a full prepare quorum of every
+/// configuration epoch that they tell of must be whole (rules 5 and 11).
+///
+/// The epoch in force after the highest applied slot is known from whoever applied it. A later one
+/// is among the open slots, or it is not chosen: any Q1 of its predecessor shows it.
+pub(super) fn decide(promises: &[Collected]) -> Decision {
     let whole: Vec<&Collected> = promises.iter().filter(|promise| promise.is_complete()).collect();
     let whole_count = u32::try_from(whole.len()).unwrap_or(u32::MAX);
-    if whole_count < prepare {
-        return Decision::Wait;
-    }
     // At or below the highest applied slot everything is chosen: nothing is proposed there.
-    let applied = whole.iter().map(|promise| promise.applied).max().unwrap_or_default();
+    let furthest = whole.iter().filter_map(|promise| Some((promise.applied, promise.epoch?)));
+    let Some((applied, first)) = furthest.max_by_key(|(applied, epoch)| (*applied, epoch.epoch))
+    else {
+        return Decision::Wait;
+    };
+    let mut epoch = first;
+    let mut prepare = epoch.quorums().prepare;
     let mut evidence: BTreeMap<Slot, SlotEvidence<'_>> = BTreeMap::new();
     let mut all_faulty: Vec<Slot> = Vec::new();
     for promise in &whole {
@@ -124,9 +140,7 @@ pub(super) fn decide(promises: &[Collected], prepare: u32) -> Decision {
     if whole_count < prepare + u32::try_from(doubtful).unwrap_or(u32::MAX) {
         return Decision::Wait;
     }
-    let Some(&last) = evidence.keys().next_back().filter(|last| **last > applied) else {
-        return Decision::Lead { applied, proposals: Vec::new() };
-    };
+    let last = evidence.keys().next_back().copied().unwrap_or_default();
     let mut proposals = Vec::new();
     for slot in (applied.0 + 1..=last.0).map(Slot) {
         let of_slot = evidence.remove(&slot).unwrap_or_default();
@@ -134,12 +148,19 @@ pub(super) fn decide(promises: &[Collected], prepare: u32) -> Decision {
         if whole_count < prepare + of_slot.faulty_count {
             return Decision::Wait;
         }
-        match decide_slot(&of_slot) {
-            Some(proposal) => proposals.push(proposal),
-            None => return Decision::Wait,
+        let Some(proposal) = decide_slot(&of_slot) else { return Decision::Wait };
+        if let Recovered::Value { meta, .. } = &proposal
+            && let Some(next) = configuration(meta).filter(|next| next.epoch > epoch.epoch)
+        {
+            epoch = next;
+            prepare = epoch.quorums().prepare;
+            if whole_count < prepare + u32::try_from(doubtful).unwrap_or(u32::MAX) {
+                return Decision::Wait;
+            }
         }
+        proposals.push(proposal);
     }
-    Decision::Lead { applied, proposals }
+    Decision::Lead { applied, epoch: first, proposals }
 }
 
 /// `None`: shards are claimed whose bytes are not here, wait for more.
@@ -202,12 +223,15 @@ impl Paxos {
         }
         let faulty = self.acceptor.faulty.range(self.acceptor.applied.next()..);
         entries.extend(faulty.map(|slot| PromiseEntry::Faulty { slot: *slot }));
+        self.promise_jobs += 1;
         let job = PromiseJob {
+            id: self.promise_jobs,
             rank,
             ballot,
             attempt,
             page: 0,
             applied: self.acceptor.applied,
+            epoch: self.acceptor.epoch,
             slots: self
                 .acceptor
                 .entries
@@ -226,8 +250,9 @@ impl Paxos {
     fn advance_promise(&mut self, now: Instant, mut job: PromiseJob) {
         match job.slots.pop_front() {
             Some(slot) => {
+                let purpose = ReadPurpose::Promise { job: job.id };
                 self.promise_job = Some(job);
-                self.read(slot, ReadPurpose::Promise);
+                self.read(slot, purpose);
             }
             None => self.send_page(now, &mut job, true),
         }
@@ -237,10 +262,13 @@ impl Paxos {
     pub(super) fn continue_promise(
         &mut self,
         now: Instant,
+        id: u64,
         slot: Slot,
         stored: Option<StoredValue>,
     ) {
-        let Some(mut job) = self.promise_job.take() else { return };
+        // A repeated Prepare starts anew while the job before still reads: its answer counts for
+        // nothing, or it would stand for a slot that this job has yet to read.
+        let Some(mut job) = self.promise_job.take_if(|job| job.id == id) else { return };
         let entry = match stored {
             Some(stored) => {
                 let mut claimed = stored.damaged;
@@ -270,6 +298,7 @@ impl Paxos {
             page: job.page,
             is_last,
             applied: job.applied,
+            epoch: job.epoch,
             entries: std::mem::take(&mut job.entries),
         };
         job.page += 1;
@@ -300,6 +329,7 @@ impl Paxos {
             return;
         }
         collected.applied = promise.applied;
+        collected.epoch = Some(promise.epoch);
         if promise.is_last {
             collected.page_count = Some(promise.page + 1);
         }
@@ -319,13 +349,13 @@ impl Paxos {
     fn try_lead(&mut self, now: Instant) {
         let Role::Candidate(candidacy) = &self.role else { return };
         let ballot = candidacy.ballot;
-        match decide(&candidacy.promises, self.quorums.prepare) {
+        match decide(&candidacy.promises) {
             Decision::Wait => {
                 self.trace(|| format!("candidate {ballot}: promises do not decide yet"));
             }
-            Decision::Lead { applied, proposals } => {
+            Decision::Lead { applied, epoch, proposals } => {
                 let applied_by = self.applied_by_rank();
-                self.lead(now, ballot, applied, proposals, applied_by);
+                self.lead(now, ballot, (applied, epoch), proposals, applied_by);
             }
         }
     }

@@ -11,7 +11,7 @@ mod wire;
 pub use id::{Ballot, Epoch, NodeId, Slot, ValueId};
 pub use pack::{pack, unpack};
 pub use sets::{NodeSet, ShardSet};
-pub use value::{Code, CodeError, Digest, Record, Shard, ValueMeta};
+pub use value::{Code, CodeError, Content, Digest, Record, Shard, ValueMeta};
 pub use wire::{DecodeError, Reader, Writer};
 
 /// Bytes that are shared and sliced, never copied.

@@ -95,6 +95,34 @@ impl Digest {
     }
 }
 
+/// What a value's header is, told by its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Nothing: the header is empty.
+    NoOp,
+    /// A command for the state machine.
+    Command,
+    /// A configuration epoch (rule 11).
+    Configuration,
+}
+
+impl Content {
+    /// First byte of a command.
+    pub const COMMAND: u8 = 1;
+    /// First byte of a configuration epoch.
+    pub const CONFIGURATION: u8 = 2;
+
+    /// What `header` is. Any other first byte is left to the state machine, which refuses it.
+    #[must_use]
+    pub fn of(header: &[u8]) -> Self {
+        match header.first() {
+            None => Self::NoOp,
+            Some(&Self::CONFIGURATION) => Self::Configuration,
+            Some(_) => Self::Command,
+        }
+    }
+}
+
 /// What every node knows of a value, whichever shards it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValueMeta {
@@ -123,6 +151,12 @@ impl ValueMeta {
     #[must_use]
     pub fn is_no_op(&self) -> bool {
         self.header.is_empty()
+    }
+
+    /// What its header is.
+    #[must_use]
+    pub fn content(&self) -> Content {
+        Content::of(&self.header)
     }
 
     /// Its encoding, the same on the wire and on disk.

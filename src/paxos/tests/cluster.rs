@@ -2,11 +2,11 @@
 
 use super::super::{Message, Output, Paxos, RoleName, Ticket};
 use crate::coding::Backend;
-use crate::config::{ClusterConfig, Member, Policy};
+use crate::config::{ClusterConfig, EpochConfig, Member, Policy};
 use crate::storage::{Recovered, RecoveredEntry, StoredValue};
 use crate::time::{Duration, Instant};
 use crate::types::{
-    Ballot, Bytes, Code, NodeId, Record, Shard, ShardSet, Slot, ValueId, ValueMeta,
+    Ballot, Bytes, Code, Content, NodeId, Record, Shard, ShardSet, Slot, ValueId, ValueMeta,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -286,11 +286,23 @@ impl Cluster {
         id
     }
 
+    pub fn can_propose(&self, rank: u8) -> bool {
+        self.nodes[usize::from(rank)].paxos.as_ref().is_some_and(|paxos| paxos.can_propose(0))
+    }
+
+    pub fn propose_epoch(&mut self, rank: u8, wanted: EpochConfig) -> Option<ValueId> {
+        let now = self.now;
+        let paxos = self.nodes[usize::from(rank)].paxos.as_mut().unwrap();
+        let id = paxos.propose_epoch(now, wanted);
+        self.drain(rank);
+        id
+    }
+
     pub fn texts(&self, rank: u8) -> Vec<String> {
         self.nodes[usize::from(rank)]
             .applied
             .iter()
-            .filter(|meta| !meta.is_no_op())
+            .filter(|meta| meta.content() == Content::Command)
             .map(|meta| String::from_utf8(meta.header.to_vec()).unwrap())
             .collect()
     }

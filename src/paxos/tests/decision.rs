@@ -2,6 +2,7 @@
 
 use super::super::message::{PromiseEntry, ShardedValue};
 use super::super::promise::{Collected, Decision, Recovered, decide};
+use crate::config::{EpochConfig, Policy};
 use crate::types::{Ballot, Bytes, Code, Digest, Epoch, Shard, ShardSet, Slot, ValueId, ValueMeta};
 
 fn ballot(round: u64) -> Ballot {
@@ -28,7 +29,14 @@ fn accepted(at: u64, meta: &ValueMeta, indexes: &[u8]) -> PromiseEntry {
 }
 
 fn whole(applied: u64, entries: Vec<PromiseEntry>) -> Collected {
-    Collected::whole(Slot(applied), entries)
+    Collected::whole(Slot(applied), epoch(0, Policy::Craft, 2), entries)
+}
+
+/// Three nodes.
+fn epoch(number: u64, policy: Policy, k: u8) -> EpochConfig {
+    let code = Code::new(k, 3 - k).unwrap();
+    let epoch = Epoch(number);
+    EpochConfig { epoch, nodes: 3, policy, code, hybrid_bytes: 0 }.checked().unwrap()
 }
 
 fn kinds(decision: &Decision) -> Vec<Option<ValueId>> {
@@ -47,7 +55,7 @@ fn kinds(decision: &Decision) -> Vec<Option<ValueId>> {
 #[test]
 fn fewer_than_a_full_q1_of_whole_promises_decide_nothing() {
     let promises = [whole(0, vec![]), Collected::default(), Collected::default()];
-    assert_eq!(decide(&promises, 2), Decision::Wait);
+    assert_eq!(decide(&promises), Decision::Wait);
 }
 
 #[test]
@@ -55,7 +63,7 @@ fn shards_count_by_value_id_over_all_ballots() {
     // Rule 1: one shard at ballot 3, the other still at ballot 1.
     let v = value(1, 1);
     let promises = [whole(0, vec![accepted(3, &v, &[0])]), whole(0, vec![accepted(1, &v, &[1])])];
-    assert_eq!(kinds(&decide(&promises, 2)), vec![Some(v.id)]);
+    assert_eq!(kinds(&decide(&promises)), vec![Some(v.id)]);
 }
 
 #[test]
@@ -64,14 +72,14 @@ fn the_highest_ballot_of_acceptance_wins_not_the_highest_origin() {
     let (v, w) = (value(1, 1), value(2, 1));
     let promises =
         [whole(0, vec![accepted(3, &v, &[0, 1])]), whole(0, vec![accepted(2, &w, &[0, 1])])];
-    assert_eq!(kinds(&decide(&promises, 2)), vec![Some(v.id)]);
+    assert_eq!(kinds(&decide(&promises)), vec![Some(v.id)]);
 }
 
 #[test]
 fn too_few_shards_mean_that_nothing_was_chosen() {
     let v = value(1, 1);
     let promises = [whole(0, vec![accepted(1, &v, &[0])]), whole(0, vec![])];
-    assert_eq!(kinds(&decide(&promises, 2)), vec![None]);
+    assert_eq!(kinds(&decide(&promises)), vec![None]);
 }
 
 #[test]
@@ -82,7 +90,7 @@ fn claims_without_bytes_make_it_wait() {
         value.shards.clear();
     }
     let promises = [whole(0, vec![accepted(1, &v, &[0])]), whole(0, vec![damaged])];
-    assert_eq!(decide(&promises, 2), Decision::Wait);
+    assert_eq!(decide(&promises), Decision::Wait);
 }
 
 #[test]
@@ -90,15 +98,15 @@ fn a_faulty_promise_does_not_count_for_its_slot() {
     let v = value(1, 1);
     let faulty = PromiseEntry::Faulty { slot: Slot(1) };
     let two = [whole(0, vec![accepted(1, &v, &[0])]), whole(0, vec![faulty.clone()])];
-    assert_eq!(decide(&two, 2), Decision::Wait);
+    assert_eq!(decide(&two), Decision::Wait);
     let three = [
         whole(0, vec![accepted(1, &v, &[0])]),
         whole(0, vec![faulty]),
         whole(0, vec![accepted(1, &v, &[2])]),
     ];
-    assert_eq!(kinds(&decide(&three, 2)), vec![Some(v.id)]);
+    assert_eq!(kinds(&decide(&three)), vec![Some(v.id)]);
     let blind = [whole(0, vec![accepted(1, &v, &[0])]), whole(0, vec![PromiseEntry::AllFaulty])];
-    assert_eq!(decide(&blind, 2), Decision::Wait);
+    assert_eq!(decide(&blind), Decision::Wait);
 }
 
 #[test]
@@ -108,7 +116,7 @@ fn nothing_is_proposed_at_or_below_the_highest_applied_slot() {
         whole(5, vec![accepted(1, &w, &[0])]),
         whole(0, vec![accepted(1, &v, &[1]), accepted(1, &w, &[1])]),
     ];
-    let decision = decide(&promises, 2);
+    let decision = decide(&promises);
     assert!(matches!(decision, Decision::Lead { applied: Slot(5), .. }), "{decision:?}");
     assert_eq!(kinds(&decision), vec![Some(w.id)]);
 }
@@ -117,7 +125,7 @@ fn nothing_is_proposed_at_or_below_the_highest_applied_slot() {
 fn gaps_become_no_ops() {
     let v = value(1, 3);
     let promises = [whole(1, vec![accepted(1, &v, &[0])]), whole(1, vec![accepted(1, &v, &[1])])];
-    assert_eq!(kinds(&decide(&promises, 2)), vec![None, Some(v.id)]);
+    assert_eq!(kinds(&decide(&promises)), vec![None, Some(v.id)]);
 }
 
 #[test]
@@ -125,5 +133,38 @@ fn gaps_become_no_ops() {
 fn two_values_at_one_ballot_are_a_broken_cluster() {
     let (v, w) = (value(1, 1), value(2, 1));
     let promises = [whole(0, vec![accepted(3, &v, &[0])]), whole(0, vec![accepted(3, &w, &[1])])];
-    decide(&promises, 2);
+    decide(&promises);
+}
+
+/// A value that starts the epoch `next`.
+fn start_of(next: EpochConfig, origin: u64, slot: u64) -> ValueMeta {
+    let code = Code::new(1, 2).unwrap();
+    let digest = Digest::of(b"");
+    ValueMeta { code, payload_bytes: 0, digest, header: next.encode(), ..value(origin, slot) }
+}
+
+#[test]
+fn an_open_configuration_raises_the_quorum_for_what_follows() {
+    // Rule 11: from Q1 = 2 to rs-paxos with k = 2, whose Q1 is 3.
+    let next = epoch(1, Policy::RsPaxos, 2);
+    let start = start_of(next, 1, 1);
+    let mut entry = accepted(1, &start, &[0]);
+    if let PromiseEntry::Accepted { value, .. } = &mut entry {
+        value.shards = vec![Shard::new(0, Bytes::new())];
+    }
+    let two = [whole(0, vec![entry.clone()]), whole(0, vec![])];
+    assert_eq!(decide(&two), Decision::Wait);
+    let three = [whole(0, vec![entry]), whole(0, vec![]), whole(0, vec![])];
+    assert_eq!(kinds(&decide(&three)), vec![Some(start.id)]);
+}
+
+#[test]
+fn the_epoch_of_whoever_applied_most_is_in_force() {
+    let next = epoch(1, Policy::RsPaxos, 2);
+    let later = Collected::whole(Slot(4), next, vec![]);
+    let two = [later.clone(), whole(1, vec![])];
+    assert_eq!(decide(&two), Decision::Wait);
+    let three = [later, whole(1, vec![]), whole(0, vec![])];
+    let Decision::Lead { applied, epoch, .. } = decide(&three) else { panic!("waits") };
+    assert_eq!((applied, epoch), (Slot(4), next));
 }

@@ -1,15 +1,17 @@
 //! Scripted clusters, one law a test.
 
-use super::super::{Message, RoleName};
+use super::super::{Message, PromiseEntry, RoleName};
 use super::cluster::Cluster;
-use crate::config::Policy;
-use crate::types::{ShardSet, Slot};
+use crate::config::{EpochConfig, Policy};
+use crate::types::{Code, Epoch, ShardSet, Slot};
 
 fn each_policy(test: impl Fn(Cluster)) {
     test(Cluster::new(Policy::Replicate, 1, 5));
     test(Cluster::new(Policy::RsPaxos, 3, 5));
     test(Cluster::new(Policy::Craft, 3, 5));
     test(Cluster::new(Policy::Craft, 2, 3));
+    test(Cluster::new(Policy::Crossword, 3, 5));
+    test(Cluster::new(Policy::Hybrid, 3, 5));
 }
 
 #[test]
@@ -276,4 +278,93 @@ fn an_accept_that_comes_after_its_commit_is_applied() {
     }
     cluster.settle(|_| false);
     assert_eq!(cluster.texts(late), ["a"], "nothing else would apply it");
+}
+
+#[test]
+fn a_policy_changes_while_the_cluster_runs() {
+    // Rule 11: values of the old epoch stay readable, new ones follow the new policy.
+    let mut cluster = Cluster::new(Policy::RsPaxos, 3, 5);
+    let leader = cluster.elect();
+    cluster.propose(leader, "before", 300);
+    cluster.pass(100, |_| false);
+    let code = Code::new(2, 3).unwrap();
+    let wanted =
+        EpochConfig { epoch: Epoch(0), nodes: 5, policy: Policy::Craft, code, hybrid_bytes: 0 };
+    let id = cluster.propose_epoch(leader, wanted).unwrap();
+    assert!(!cluster.can_propose(leader), "nothing is proposed behind a configuration");
+    assert_eq!(cluster.propose_epoch(leader, wanted), None);
+    cluster.pass(200, |_| false);
+    assert_eq!(cluster.chosen.get(&id.slot), Some(&id));
+    let after = cluster.propose(leader, "after", 300);
+    cluster.pass(200, |_| false);
+    for node in &cluster.nodes {
+        let paxos = node.paxos.as_ref().unwrap();
+        assert_eq!(paxos.epoch().policy, Policy::Craft);
+        let meta = node.applied.iter().find(|meta| meta.id == after).unwrap();
+        assert_eq!((meta.epoch, meta.code), (Epoch(1), code));
+    }
+    // Restarted, every node is in the new epoch, and the new leader too.
+    for rank in 0..5 {
+        cluster.crash(rank);
+    }
+    for rank in 0..5 {
+        cluster.start(rank);
+    }
+    let leader = cluster.elect();
+    cluster.pass(300, |_| false);
+    let paxos = cluster.nodes[usize::from(leader)].paxos.as_ref().unwrap();
+    assert_eq!((paxos.epoch().epoch, paxos.epoch().policy), (Epoch(1), Policy::Craft));
+    assert_eq!(cluster.texts(leader), ["before", "after"]);
+}
+
+#[test]
+fn a_new_leader_finishes_a_configuration_before_it_goes_on() {
+    let mut cluster = Cluster::new(Policy::Craft, 3, 5);
+    let leader = cluster.elect();
+    let code = Code::new(3, 2).unwrap();
+    let wanted =
+        EpochConfig { epoch: Epoch(0), nodes: 5, policy: Policy::RsPaxos, code, hybrid_bytes: 0 };
+    let id = cluster.propose_epoch(leader, wanted).unwrap();
+    // Accepted by three (chosen: its header is everywhere), but the leader never hears of it.
+    cluster.settle(|flight| flight.to == leader);
+    cluster.crash(leader);
+    cluster.pass(3000, |_| false);
+    let next = cluster.elect();
+    cluster.pass(500, |_| false);
+    assert_eq!(cluster.chosen.get(&id.slot), Some(&id));
+    let paxos = cluster.nodes[usize::from(next)].paxos.as_ref().unwrap();
+    assert_eq!(paxos.epoch().policy, Policy::RsPaxos);
+    assert!(cluster.can_propose(next));
+}
+
+#[test]
+fn a_repeated_prepare_is_promised_whole() {
+    // Two answers were on their way at once, and the reads of the first stood for slots of the
+    // second: its promise named one slot twice and left the last one out. A value chosen there was
+    // chosen again (seed 3263 of the random runs).
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
+    let leader = cluster.elect();
+    let other = (leader + 1) % 3;
+    for text in ["a", "b", "c", "d", "e"] {
+        cluster.propose(leader, text, 90);
+    }
+    cluster.settle(|flight| flight.to == leader);
+    let ballot = crate::types::Ballot { round: 99, node: leader };
+    for attempt in [1, 1] {
+        let message = Message::Prepare { ballot, attempt };
+        cluster.deliver(super::cluster::Flight { from: leader, to: other, message });
+    }
+    cluster.sync(other);
+    let mut slots = Vec::new();
+    for flight in &cluster.flights {
+        if let Message::Promise(promise) = &flight.message {
+            assert_eq!(u64::from(promise.page), slots.len() as u64);
+            let of_page = promise.entries.iter().map(|entry| match entry {
+                PromiseEntry::Accepted { value, .. } => value.meta.slot().0,
+                PromiseEntry::Faulty { .. } | PromiseEntry::AllFaulty => 0,
+            });
+            slots.push(of_page.collect::<Vec<u64>>());
+        }
+    }
+    assert_eq!(slots.concat(), [1, 2, 3, 4, 5]);
 }

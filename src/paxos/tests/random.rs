@@ -2,8 +2,9 @@
 //! The simulator does the same to whole nodes; this one is small enough to read a failure by eye.
 
 use super::cluster::{Cluster, Flight};
-use crate::config::Policy;
+use crate::config::{EpochConfig, Policy};
 use crate::rng::Rng;
+use crate::types::{Code, Epoch};
 use std::time::Duration;
 
 fn run(seed: u64) {
@@ -13,11 +14,14 @@ fn run(seed: u64) {
         (Policy::Craft, 2, 3),
         (Policy::Craft, 2, 4),
         (Policy::Craft, 3, 5),
+        (Policy::Crossword, 3, 5),
+        (Policy::Crossword, 2, 4),
+        (Policy::Hybrid, 3, 5),
         (Policy::RsPaxos, 2, 4),
         (Policy::RsPaxos, 3, 5),
         (Policy::RsPaxos, 2, 5),
     ];
-    let (policy, k, nodes) = shapes[usize::try_from(rng.below(7)).unwrap()];
+    let (policy, k, nodes) = shapes[usize::try_from(rng.below(shapes.len() as u64)).unwrap()];
     let mut cluster = Cluster::new(policy, k, nodes);
     let loss = rng.unit() * 0.3;
     let mut proposed = 0_usize;
@@ -43,6 +47,12 @@ fn run(seed: u64) {
             90..97 => {
                 if let Some(leader) = cluster.leader() {
                     proposed += 1;
+                    if rng.chance(0.1) {
+                        change_policy(&mut cluster, &mut rng, leader, nodes);
+                    }
+                    if !cluster.can_propose(leader) {
+                        continue;
+                    }
                     cluster.propose(leader, &"x".repeat(1 + proposed % 200), 90);
                 }
             }
@@ -65,7 +75,11 @@ fn run(seed: u64) {
         }
     }
     cluster.pass(3000, |_| false);
-    let leader = cluster.elect();
+    let mut leader = cluster.elect();
+    while !cluster.can_propose(leader) {
+        cluster.pass(100, |_| false);
+        leader = cluster.elect();
+    }
     let id = cluster.propose(leader, "last", 90);
     cluster.pass(4000, |_| false);
     assert_eq!(cluster.chosen.get(&id.slot), Some(&id), "seed {seed}: not live after heal");
@@ -73,9 +87,25 @@ fn run(seed: u64) {
     assert!(applied.iter().all(|count| *count == applied[0]), "seed {seed}: {applied:?}");
 }
 
+/// Any policy and code that the cluster can be given.
+fn change_policy(cluster: &mut Cluster, rng: &mut Rng, leader: u8, nodes: u8) {
+    let policy = Policy::ALL[usize::try_from(rng.below(5)).unwrap()];
+    let largest = policy.default_k(u32::from(nodes));
+    let k = match policy {
+        Policy::Replicate | Policy::Crossword => largest,
+        Policy::RsPaxos => 1 + u32::try_from(rng.below(u64::from(nodes))).unwrap(),
+        Policy::Craft | Policy::Hybrid => 1 + u32::try_from(rng.below(u64::from(largest))).unwrap(),
+    };
+    let k = u8::try_from(k).unwrap();
+    let code = Code::new(k, nodes - k).unwrap();
+    let epoch = Epoch(0);
+    let wanted = EpochConfig { epoch, nodes, policy, code, hybrid_bytes: 64 }.checked().unwrap();
+    cluster.propose_epoch(leader, wanted);
+}
+
 #[test]
 fn random_runs_agree_and_heal() {
-    for seed in 0..300 {
+    for seed in 0..20_000 {
         let outcome = std::panic::catch_unwind(|| run(seed));
         if let Err(cause) = outcome {
             eprintln!("paxos::tests::random failed with seed {seed}");
