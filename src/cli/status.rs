@@ -173,6 +173,9 @@ mod tests {
             rebuilt_count: 0,
             garbage_count: 0,
             disk_full: false,
+            epoch: 0,
+            policy: "craft".to_owned(),
+            code: "3+2".to_owned(),
         };
         let text = table(&[
             (NodeId(0), Some(status(0, Role::Leader, 9))),

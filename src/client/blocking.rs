@@ -65,8 +65,11 @@ fn refusal_text(refusal: Refusal) -> &'static str {
         }
         Refusal::ValueBound => "the value is longer than limits.value_bytes of the cluster file",
         Refusal::Unavailable => {
-            "too few shards of the value can be reached: start more of the cluster's nodes"
+            "too few shards of the value, or the node that is to lead, can be reached: start more of \
+             the cluster's nodes ('distkv status')"
         }
+        Refusal::Behind => "no node that was asked has applied what this client has seen",
+        Refusal::Unsafe => "the policy and the code are not safe in a cluster of this size",
     }
 }
 

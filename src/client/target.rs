@@ -150,6 +150,7 @@ fn target_outcome(outcome: ClientOutcome) -> TargetOutcome {
             Outcome::Mismatch { .. }
             | Outcome::SessionOpened { .. }
             | Outcome::Status(_)
+            | Outcome::Done
             | Outcome::Refused(_) => {
                 TargetOutcome::Error { kind: Cow::Borrowed("wrong-answer"), is_ambiguous: true }
             }
@@ -168,5 +169,7 @@ const fn refusal_kind(refusal: Refusal) -> &'static str {
         Refusal::KeyBound => "key-bound",
         Refusal::ValueBound => "value-bound",
         Refusal::Unavailable => "unavailable",
+        Refusal::Behind => "behind",
+        Refusal::Unsafe => "unsafe",
     }
 }

@@ -88,7 +88,7 @@ impl Limits {
 }
 
 /// Times, all in milliseconds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timing {
     /// A leader's heartbeat.
@@ -98,11 +98,22 @@ pub struct Timing {
     /// An unanswered fetch goes to all nodes after this, an Accept is sent again after eight times
     /// this; both waits double each time.
     pub resend_ms: u64,
+    /// A node that answers a heartbeat refuses other candidates for so long; 0 for no leases.
+    pub lease_ms: u64,
+    /// How much faster one clock of the cluster may run than another, as a fraction: a leader uses
+    /// so much less of its lease.
+    pub clock_drift: f64,
 }
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { heartbeat_ms: 50, election_ms: 400, resend_ms: 250 }
+        Self {
+            heartbeat_ms: 50,
+            election_ms: 400,
+            resend_ms: 250,
+            lease_ms: 300,
+            clock_drift: 0.01,
+        }
     }
 }
 
@@ -125,6 +136,18 @@ impl Timing {
         Duration::from_millis(self.resend_ms)
     }
 
+    /// How long a node is bound by a lease that it grants.
+    #[must_use]
+    pub const fn lease(&self) -> Duration {
+        Duration::from_millis(self.lease_ms)
+    }
+
+    /// How much of a lease the leader uses.
+    #[must_use]
+    pub fn usable_lease(&self) -> Duration {
+        self.lease().mul_f64((1.0 - self.clock_drift).clamp(0.0, 1.0))
+    }
+
     /// # Errors
     /// [`ConfigError::Value`] when heartbeats are too rare for the election timeout.
     pub fn check(&self) -> Result<(), ConfigError> {
@@ -138,6 +161,21 @@ impl Timing {
                 self.election_ms, self.heartbeat_ms
             );
             return Err(ConfigError::Value { key: "timing.election_ms", problem });
+        }
+        let is_lease_off = self.lease_ms == 0;
+        if !is_lease_off && !(2 * self.heartbeat_ms..=self.election_ms).contains(&self.lease_ms) {
+            let problem = format!(
+                "{} must be 0 (no leases), or at least two heartbeats ({} ms) and at most the \
+                 election timeout ({} ms)",
+                self.lease_ms,
+                2 * self.heartbeat_ms,
+                self.election_ms
+            );
+            return Err(ConfigError::Value { key: "timing.lease_ms", problem });
+        }
+        if !(0.0..=0.5).contains(&self.clock_drift) {
+            let problem = format!("{} must be a fraction from 0 to 0.5", self.clock_drift);
+            return Err(ConfigError::Value { key: "timing.clock_drift", problem });
         }
         Ok(())
     }

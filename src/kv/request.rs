@@ -3,6 +3,7 @@
 //! A request is (session, sequence): repeated, it is applied once. Encoded messages start with a
 //! kind byte of [`Request::KIND`] or [`Response::KIND`]; node-to-node messages use other kinds.
 
+use super::Admin;
 use crate::types::{Ballot, Bytes, DecodeError, NodeId, Reader, Slot, Writer, pack, unpack};
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +16,66 @@ pub struct Request {
     pub sequence: u64,
     /// Every sequence of the session below this one has been answered: its results may go.
     pub answered_below: u64,
+    /// How a read is to be answered; of no meaning to anything else.
+    pub read: Read,
     /// What is asked.
     pub op: Op,
+}
+
+/// What a read promises (DESIGN 3.4).
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadMode {
+    /// By the leader, once more than N - Q1 nodes have confirmed it.
+    #[default]
+    Linearizable,
+    /// By the leader alone while it holds a lease; otherwise as linearizable.
+    Lease,
+    /// By any node from what it has applied; monotonic for each client.
+    Eventual,
+}
+
+/// How a read is to be answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Read {
+    /// The promise.
+    pub mode: ReadMode,
+    /// `eventual` is refused by a node that has not applied up to here: what the client saw last.
+    pub at_least: Slot,
+}
+
+impl ReadMode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Linearizable, Self::Lease, Self::Eventual];
+
+    /// Its name in files and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Linearizable => "linearizable",
+            Self::Lease => "lease",
+            Self::Eventual => "eventual",
+        }
+    }
+}
+
+impl std::str::FromStr for ReadMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|mode| mode.name() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("read mode '{text}' is none of {names}")
+        })
+    }
+}
+
+impl std::fmt::Display for ReadMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// What a client may ask.
@@ -24,7 +83,7 @@ pub struct Request {
 pub enum Op {
     /// Opens a session; `sequence` is any number that tells the reply apart.
     OpenSession,
-    /// Linearizable read of one key.
+    /// Read of one key.
     Get {
         /// The key.
         key: Bytes,
@@ -50,7 +109,7 @@ pub enum Op {
         /// The value.
         value: Bytes,
     },
-    /// Linearizable read of keys from `start` on, ascending.
+    /// Read of keys from `start` on, ascending.
     Scan {
         /// The first key that may be returned.
         start: Bytes,
@@ -59,6 +118,8 @@ pub enum Op {
     },
     /// The state of the node asked.
     Status,
+    /// A change of the cluster.
+    Admin(Admin),
 }
 
 /// One answer to a client.
@@ -107,6 +168,8 @@ pub enum Outcome {
     Status(Box<NodeStatus>),
     /// Not done, for this reason.
     Refused(Refusal),
+    /// Done or under way, nothing more to say.
+    Done,
 }
 
 /// One row of a scan.
@@ -141,8 +204,12 @@ pub enum Refusal {
     KeyBound,
     /// The value is longer than the bound.
     ValueBound,
-    /// Too few shards can be reached.
+    /// Too few shards can be reached, or the node that is to lead.
     Unavailable,
+    /// This node has not applied what the client has seen: ask another one.
+    Behind,
+    /// The configuration asked for is not safe in this cluster.
+    Unsafe,
 }
 
 /// Role of a node.
@@ -190,6 +257,12 @@ pub struct NodeStatus {
     pub garbage_count: u64,
     /// Free space is below the reserve.
     pub disk_full: bool,
+    /// The configuration epoch in force.
+    pub epoch: u64,
+    /// Its policy.
+    pub policy: String,
+    /// The code of its values.
+    pub code: String,
 }
 
 /// What a leader knows of one peer.
@@ -242,6 +315,15 @@ impl Request {
                 to.u32(*limit);
             }
             Op::Status => to.u8(6),
+            Op::Admin(admin) => {
+                to.u8(7);
+                to.small(&pack(admin));
+            }
+        }
+        if matches!(self.op, Op::Get { .. } | Op::Scan { .. }) {
+            let mode = ReadMode::ALL.iter().position(|mode| *mode == self.read.mode);
+            to.u8(mode.and_then(|at| u8::try_from(at).ok()).unwrap_or(0));
+            to.u64(self.read.at_least.0);
         }
         to.finish()
     }
@@ -268,10 +350,22 @@ impl Request {
             },
             5 => Op::Scan { start: from.bytes("start")?, limit: from.u32("limit")? },
             6 => Op::Status,
+            7 => {
+                let bytes = from.bytes("admin")?;
+                Op::Admin(unpack(&bytes, "admin")?)
+            }
             other => return Err(invalid("operation", other)),
         };
+        let read = if matches!(op, Op::Get { .. } | Op::Scan { .. }) {
+            let mode = from.u8("read mode")?;
+            let known = ReadMode::ALL.get(usize::from(mode));
+            let mode = *known.ok_or_else(|| invalid("read mode", mode))?;
+            Read { mode, at_least: Slot(from.u64("at_least")?) }
+        } else {
+            Read::default()
+        };
         from.finish()?;
-        Ok(Self { session, sequence, answered_below, op })
+        Ok(Self { session, sequence, answered_below, read, op })
     }
 }
 
@@ -320,6 +414,7 @@ impl Response {
                 to.small(&pack(&**status));
             }
             Outcome::Refused(refusal) => encode_refusal(&mut to, *refusal),
+            Outcome::Done => to.u8(8),
         }
         to.finish()
     }
@@ -346,6 +441,7 @@ impl Response {
                 Outcome::Status(Box::new(unpack(&bytes, "status")?))
             }
             7 => Outcome::Refused(decode_refusal(&mut from)?),
+            8 => Outcome::Done,
             other => return Err(invalid("outcome", other)),
         };
         from.finish()?;
@@ -381,6 +477,8 @@ fn encode_refusal(to: &mut Writer, refusal: Refusal) {
         Refusal::KeyBound => to.u8(6),
         Refusal::ValueBound => to.u8(7),
         Refusal::Unavailable => to.u8(8),
+        Refusal::Behind => to.u8(9),
+        Refusal::Unsafe => to.u8(10),
     }
 }
 
@@ -395,6 +493,8 @@ fn decode_refusal(from: &mut Reader) -> Result<Refusal, DecodeError> {
         6 => Refusal::KeyBound,
         7 => Refusal::ValueBound,
         8 => Refusal::Unavailable,
+        9 => Refusal::Behind,
+        10 => Refusal::Unsafe,
         other => return Err(invalid("refusal", other)),
     })
 }
@@ -416,7 +516,9 @@ impl Refusal {
             | Self::DiskFull
             | Self::KeyBound
             | Self::ValueBound
-            | Self::Unavailable => None,
+            | Self::Unavailable
+            | Self::Behind
+            | Self::Unsafe => None,
         }
     }
 }
@@ -445,8 +547,12 @@ mod tests {
             Op::CompareAndSet { key: key.clone(), expected: 9, value },
             Op::Scan { start: key, limit: 7 },
             Op::Status,
+            Op::Admin(Admin::Transfer { to: 3 }),
         ] {
-            let request = Request { session: 3, sequence: 4, answered_below: 2, op };
+            let is_read = matches!(op, Op::Get { .. } | Op::Scan { .. });
+            let read = Read { mode: ReadMode::Eventual, at_least: Slot(9) };
+            let read = if is_read { read } else { Read::default() };
+            let request = Request { session: 3, sequence: 4, answered_below: 2, read, op };
             let bytes = joined(request.encode());
             assert_eq!(Request::decode(bytes.clone()), Ok(request));
             for cut in 0..bytes.len() {
@@ -468,6 +574,8 @@ mod tests {
             Outcome::Rows(vec![row.clone(), row]),
             Outcome::Refused(Refusal::NotLeader { leader: Some(2) }),
             Outcome::Refused(Refusal::Unavailable),
+            Outcome::Refused(Refusal::Behind),
+            Outcome::Done,
         ] {
             let response = Response { session: 1, sequence: 2, served_at: Slot(3), outcome };
             let bytes = joined(response.encode());

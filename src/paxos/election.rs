@@ -47,7 +47,7 @@ impl Paxos {
         self.role = Role::PreCandidate { ballot, granted: NodeSet::one(self.rank) };
         self.trace(|| format!("asks whether it may campaign at {ballot}"));
         self.broadcast(&Message::PreVote { ballot });
-        self.try_campaign();
+        self.try_campaign(now);
     }
 
     pub(super) fn handle_pre_vote(&mut self, now: Instant, from: u8, ballot: Ballot) {
@@ -58,12 +58,14 @@ impl Paxos {
                 .leader_heard
                 .is_some_and(|heard| now.since(heard) < self.config.timing.election()),
         };
-        let is_granted = ballot > promised && !hears_leader;
+        let is_bound = self.granted.binds(now, Ballot::ZERO);
+        let is_granted = ballot > promised && !hears_leader && !is_bound;
         self.send(from, Message::PreVoteReply { ballot, is_granted, promised });
     }
 
     pub(super) fn handle_pre_vote_reply(
         &mut self,
+        now: Instant,
         from: u8,
         asked: Ballot,
         is_granted: bool,
@@ -73,22 +75,32 @@ impl Paxos {
         let Role::PreCandidate { ballot, granted } = &mut self.role else { return };
         if *ballot == asked && is_granted {
             granted.insert(from);
-            self.try_campaign();
+            self.try_campaign(now);
         }
     }
 
-    fn try_campaign(&mut self) {
+    fn try_campaign(&mut self, now: Instant) {
         let Role::PreCandidate { ballot, granted } = &self.role else { return };
         let ballot = *ballot;
         // One that could win but not work would block others: max(Q1, accept quorum).
-        if granted.count() < self.quorums().working || ballot <= self.acceptor.promised {
+        // Its own lease binds it as others' do.
+        let is_bound = self.granted.binds(now, Ballot::ZERO);
+        if granted.count() < self.quorums().working || is_bound {
+            return;
+        }
+        self.campaign(ballot, Ballot::ZERO);
+    }
+
+    /// Asks for promises, with the lease of `released` given up.
+    pub(super) fn campaign(&mut self, ballot: Ballot, released: Ballot) {
+        if ballot <= self.acceptor.promised {
             return;
         }
         // Rule 9: the candidate's own ballot is durable before its first Prepare.
         self.promise(ballot);
         self.effects.hold(Effect::Prepare { ballot });
         let promises = vec![Collected::default(); usize::from(self.nodes)];
-        self.role = Role::Candidate(Candidacy { ballot, attempt: 1, promises });
+        self.role = Role::Candidate(Candidacy { ballot, attempt: 1, released, promises });
     }
 
     /// The candidate's ballot is stored.
@@ -97,9 +109,9 @@ impl Paxos {
         if candidacy.ballot != ballot {
             return;
         }
-        let attempt = candidacy.attempt;
+        let (attempt, released) = (candidacy.attempt, candidacy.released);
         self.trace(|| format!("campaigns at {ballot}"));
-        self.broadcast(&Message::Prepare { ballot, attempt });
+        self.broadcast(&Message::Prepare { ballot, attempt, released });
         let rank = self.rank;
         self.start_promise(now, rank, ballot, attempt);
     }
@@ -127,6 +139,7 @@ impl Paxos {
         if !self.follow(now, from, ballot) {
             return;
         }
+        self.grant_lease(now, ballot);
         self.acceptor.learn_commit(ballot, commit);
         let (applied, is_low) = (self.acceptor.applied, self.is_low);
         self.send(from, Message::HeartbeatReply { ballot, sequence, applied, is_low });
@@ -140,7 +153,11 @@ impl Paxos {
             Role::PreCandidate { ballot, .. } => Message::PreVote { ballot: *ballot },
             Role::Candidate(candidacy) => {
                 candidacy.attempt += 1;
-                Message::Prepare { ballot: candidacy.ballot, attempt: candidacy.attempt }
+                Message::Prepare {
+                    ballot: candidacy.ballot,
+                    attempt: candidacy.attempt,
+                    released: candidacy.released,
+                }
             }
         };
         self.send(rank, message);

@@ -6,6 +6,7 @@
 //! After a configuration nothing is proposed before it is applied (rule 11).
 
 use super::choice::is_chosen;
+use super::lease::Sent;
 use super::links::Links;
 use super::message::{Ack, Message, ShardedValue};
 use super::policy::{View, grown, wanted};
@@ -40,6 +41,9 @@ pub(super) struct Leader {
     /// Decided by phase 1 for the slots from `next_slot` on, and behind the barrier.
     pub(super) recovered: VecDeque<Recovered>,
     pub(super) links: Links,
+    /// Being handed over to this rank, until then.
+    pub(super) transfer: Option<(u8, Instant)>,
+    pub(super) sent: Sent,
 }
 
 /// What the leader knows of one node; its own place is there too and unused.
@@ -109,9 +113,10 @@ impl Leader {
         others.get(away as usize - 1).copied().unwrap_or(0)
     }
 
-    /// May anything new be proposed: nothing recovered waits, no configuration is in flight?
+    /// May anything new be proposed: nothing recovered waits, no configuration is in flight, the
+    /// leadership is not being handed over?
     pub(super) fn is_open(&self) -> bool {
-        self.barrier.is_none() && self.recovered.is_empty()
+        self.barrier.is_none() && self.recovered.is_empty() && self.transfer.is_none()
     }
 
     /// Gives what is in flight the assignment that the nodes alive need. True when any has grown.
@@ -200,7 +205,7 @@ impl Paxos {
     }
 
     /// Moves the commit over what is chosen and next.
-    fn advance_commit(&mut self) {
+    pub(super) fn advance_commit(&mut self) {
         let Role::Leader(leader) = &mut self.role else { return };
         let before = leader.commit;
         while let Some(first) = leader.in_flight.first_entry() {
@@ -329,7 +334,8 @@ impl Paxos {
     }
 
     /// Turns what has gathered since the last drain into messages, few per peer.
-    pub(super) fn flush_leader(&mut self) {
+    pub(super) fn flush_leader(&mut self, now: Instant) {
+        let lease = self.config.timing.lease();
         let page_bytes = self.limits().page_bytes;
         let rank = self.rank;
         let Role::Leader(leader) = &mut self.role else { return };
@@ -357,6 +363,7 @@ impl Paxos {
             leader.is_heartbeat_due = false;
             leader.sequence += 1;
             let sequence = leader.sequence;
+            leader.sent.push(sequence, now, lease);
             let others = (0_u8..).take(leader.peers.len()).filter(|to| *to != rank);
             messages.extend(others.map(|to| (to, Message::Heartbeat { ballot, sequence, commit })));
         }

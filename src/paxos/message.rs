@@ -43,6 +43,8 @@ pub enum Message {
         ballot: Ballot,
         /// Tells the pages of repeated answers apart.
         attempt: u64,
+        /// The leader of this ballot has given its lease up to the candidate; zero for none.
+        released: Ballot,
     },
     /// One page of the answer.
     Promise(Promise),
@@ -78,7 +80,12 @@ pub enum Message {
         /// As in `Accept`.
         commit: Slot,
     },
-    /// The sender has promised nothing above `ballot`.
+    /// The leader of `ballot` gives up its lead and its lease: campaign now.
+    TakeOver {
+        /// Its ballot.
+        ballot: Ballot,
+    },
+    /// The sender has promised nothing above `ballot`, and is bound to its owner for one lease.
     HeartbeatReply {
         /// The leader's ballot.
         ballot: Ballot,
@@ -221,10 +228,11 @@ impl Message {
                 to.u8(u8::from(*is_granted));
                 promised.write(to);
             }
-            Self::Prepare { ballot, attempt } => {
+            Self::Prepare { ballot, attempt, released } => {
                 to.u8(2);
                 ballot.write(to);
                 to.u64(*attempt);
+                released.write(to);
             }
             Self::Promise(promise) => {
                 to.u8(3);
@@ -272,6 +280,10 @@ impl Message {
                     }
                 });
             }
+            Self::TakeOver { ballot } => {
+                to.u8(11);
+                ballot.write(to);
+            }
             Self::Shards { applied, missing, entries } => {
                 to.u8(10);
                 to.u64(applied.0);
@@ -289,7 +301,12 @@ impl Message {
                 is_granted: read_flag(from, "is_granted")?,
                 promised: Ballot::read(from)?,
             },
-            2 => Self::Prepare { ballot: Ballot::read(from)?, attempt: from.u64("attempt")? },
+            2 => Self::Prepare {
+                ballot: Ballot::read(from)?,
+                attempt: from.u64("attempt")?,
+                released: Ballot::read(from)?,
+            },
+            11 => Self::TakeOver { ballot: Ballot::read(from)? },
             3 => Self::Promise(Promise::read(from)?),
             4 => Self::Accept {
                 ballot: Ballot::read(from)?,
@@ -468,7 +485,8 @@ mod tests {
         vec![
             Message::PreVote { ballot },
             Message::PreVoteReply { ballot, is_granted: true, promised: ballot },
-            Message::Prepare { ballot, attempt: 4 },
+            Message::Prepare { ballot, attempt: 4, released: Ballot::ZERO },
+            Message::TakeOver { ballot },
             Message::Promise(Promise {
                 ballot,
                 attempt: 4,

@@ -13,6 +13,7 @@ mod effects;
 mod election;
 mod gather;
 mod leader;
+mod lease;
 mod links;
 mod message;
 mod policy;
@@ -36,6 +37,7 @@ use acceptor::Acceptor;
 use effects::Effects;
 use gather::{Gather, Serving};
 use leader::Leader;
+use lease::Granted;
 use promise::{Candidacy, PromiseJob};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -126,6 +128,7 @@ pub struct Paxos {
     /// The leadership that this node follows, its own included.
     leader: Option<Ballot>,
     leader_heard: Option<Instant>,
+    granted: Granted,
     election_at: Instant,
     /// The highest round seen in refusals.
     round_seen: u64,
@@ -183,6 +186,7 @@ impl Paxos {
             role: Role::Follower,
             leader: None,
             leader_heard: None,
+            granted: Granted::at_start(now, config.timing.lease()),
             election_at: now,
             round_seen: 0,
             promise_job: None,
@@ -210,10 +214,10 @@ impl Paxos {
         match message {
             Message::PreVote { ballot } => self.handle_pre_vote(now, from, ballot),
             Message::PreVoteReply { ballot, is_granted, promised } => {
-                self.handle_pre_vote_reply(from, ballot, is_granted, promised);
+                self.handle_pre_vote_reply(now, from, ballot, is_granted, promised);
             }
-            Message::Prepare { ballot, attempt } => {
-                self.handle_prepare(now, from, ballot, attempt);
+            Message::Prepare { ballot, attempt, released } => {
+                self.handle_prepare(now, from, ballot, attempt, released);
             }
             Message::Promise(promise) => {
                 if matches!(self.role, Role::Candidate(_)) {
@@ -227,6 +231,7 @@ impl Paxos {
             Message::Accepted { ballot, applied, acks } => {
                 self.handle_accepted(now, from, ballot, applied, &acks);
             }
+            Message::TakeOver { ballot } => self.handle_take_over(now, from, ballot),
             Message::Nack { promised } => self.handle_nack(now, promised),
             Message::Heartbeat { ballot, sequence, commit } => {
                 self.handle_heartbeat(now, from, ballot, sequence, commit);
@@ -280,9 +285,10 @@ impl Paxos {
             return Some(output);
         }
         self.pass_barrier(now);
+        self.advance_transfer(now);
         // Held effects without a record to wait for may go now.
         self.release_durable(now);
-        self.flush_leader();
+        self.flush_leader(now);
         self.flush_gathers();
         if let Some((to, message)) = self.effects.ready.pop_front() {
             return Some(Output::Send { to, message });

@@ -34,6 +34,8 @@ pub(super) struct PromiseJob {
 pub(super) struct Candidacy {
     pub(super) ballot: Ballot,
     pub(super) attempt: u64,
+    /// The leader of this ballot has given its lease up.
+    pub(super) released: Ballot,
     /// By rank.
     pub(super) promises: Vec<Collected>,
 }
@@ -196,10 +198,21 @@ fn decide_slot(evidence: &SlotEvidence<'_>) -> Option<Recovered> {
 }
 
 impl Paxos {
-    pub(super) fn handle_prepare(&mut self, now: Instant, from: u8, ballot: Ballot, attempt: u64) {
+    pub(super) fn handle_prepare(
+        &mut self,
+        now: Instant,
+        from: u8,
+        ballot: Ballot,
+        attempt: u64,
+        released: Ballot,
+    ) {
         let promised = self.acceptor.promised;
         if ballot < promised || self.rank_of(ballot.owner()) != Some(from) {
             self.send(from, Message::Nack { promised });
+            return;
+        }
+        if ballot > promised && self.granted.binds(now, released) {
+            self.trace(|| format!("bound by a lease: no promise for {ballot}"));
             return;
         }
         if ballot > promised {

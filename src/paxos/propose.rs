@@ -6,6 +6,7 @@
 use super::acceptor::configuration;
 use super::effects::Effect;
 use super::leader::{Leader, PATIENCE_RESENDS, Peer, Proposal, cut};
+use super::lease::Sent;
 use super::links::Links;
 use super::message::ShardedValue;
 use super::policy::{Pick, grown, pick, wanted};
@@ -57,6 +58,8 @@ impl Paxos {
             barrier: None,
             recovered: proposals.into(),
             links,
+            transfer: None,
+            sent: Sent::default(),
         }));
         self.elections_won += 1;
         self.trace(|| format!("leads at {ballot}: applied {applied}, {count} recovered"));
@@ -192,10 +195,12 @@ impl Paxos {
             proposed_at: now,
             send_again_at: now + patience,
             tries: 0,
-            is_chosen: false,
+            // Behind a configuration a peer may have gone on already: what it applied is chosen.
+            is_chosen: leader.peers.iter().any(|peer| peer.applied >= slot),
         };
         leader.in_flight.insert(slot, proposal);
         self.accept_own(ballot, ShardedValue { meta, shards: own });
+        self.advance_commit();
     }
 
     pub(super) fn accept_own(&mut self, ballot: Ballot, value: ShardedValue) {

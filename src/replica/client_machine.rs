@@ -20,7 +20,7 @@ mod tests;
 pub use operation::{ClientOutcome, Completion, Token};
 
 use crate::config::ClusterConfig;
-use crate::kv::{Op, Response};
+use crate::kv::{Op, ReadMode, Response};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::transport::{PeerStats, TransportStats};
@@ -50,6 +50,8 @@ pub struct ClientConfig {
     pub backoff_min: Duration,
     /// The longest wait after a refusal.
     pub backoff_max: Duration,
+    /// What reads promise, unless they are submitted with another mode.
+    pub read_mode: ReadMode,
 }
 
 impl ClientConfig {
@@ -64,6 +66,7 @@ impl ClientConfig {
             operation_timeout: Duration::from_secs(30),
             backoff_min: Duration::from_millis(5),
             backoff_max: Duration::from_millis(250),
+            read_mode: ReadMode::default(),
         }
     }
 }
@@ -186,7 +189,21 @@ impl ClientMachine {
         session_index: usize,
         op: Op,
     ) -> Result<Token, SubmitError> {
-        self.admit(now, session_index, op, None)
+        self.admit(now, session_index, op, self.config.read_mode, None)
+    }
+
+    /// Starts a read with a promise of its own.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; nothing was started then.
+    pub fn submit_read(
+        &mut self,
+        now: Instant,
+        session_index: usize,
+        op: Op,
+        mode: ReadMode,
+    ) -> Result<Token, SubmitError> {
+        self.admit(now, session_index, op, mode, None)
     }
 
     /// Asks one node for its status.
@@ -202,7 +219,8 @@ impl ClientMachine {
         let Some(member) = self.config.cluster.rank(node) else {
             return Err(SubmitError::NoNode { node });
         };
-        self.admit(now, session_index, Op::Status, Some(usize::from(member)))
+        let mode = ReadMode::default();
+        self.admit(now, session_index, Op::Status, mode, Some(usize::from(member)))
     }
 
     /// Takes in one datagram; garbage is counted.
@@ -293,6 +311,7 @@ impl ClientMachine {
         now: Instant,
         index: usize,
         op: Op,
+        read_mode: ReadMode,
         fixed_member: Option<usize>,
     ) -> Result<Token, SubmitError> {
         let sessions = self.sessions.len();
@@ -305,7 +324,8 @@ impl ClientMachine {
         session.outstanding += 1;
         self.stats.submitted += 1;
         let deadline = now + self.config.operation_timeout;
-        let operation = Operation::new(index, op, fixed_member, deadline);
+        let mut operation = Operation::new(index, op, fixed_member, deadline);
+        operation.read_mode = read_mode;
         let needs_session = operation.is_write();
         let token = self.insert(operation);
         if needs_session {
@@ -377,6 +397,7 @@ impl ClientMachine {
         }
         let session = &mut self.sessions[operation.session];
         session.outstanding -= 1;
+        session.seen = session.seen.max(served_at);
         if operation.request.is_none() {
             session.waiting.retain(|waiting| *waiting != token);
         }

@@ -1,10 +1,13 @@
 //! Requests of clients: refused, answered from results, proposed, or kept waiting for room.
 
 use super::Replica;
-use crate::kv::{Applied, Command, Execution, Op, Operation, Outcome, Refusal, Request, Response};
+use crate::config::EpochConfig;
+use crate::kv::{
+    Admin, Applied, Command, Execution, Op, Operation, Outcome, Refusal, Request, Response,
+};
 use crate::paxos::RoleName;
 use crate::time::Instant;
-use crate::types::{Bytes, Slot, ValueId, ValueMeta};
+use crate::types::{Bytes, NodeId, Slot, ValueId, ValueMeta};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -46,7 +49,8 @@ impl Replica {
                 let outcome = Outcome::Status(Box::new(self.status(now)));
                 self.reply(now, caller, self.state.applied(), outcome);
             }
-            Op::Get { .. } | Op::Scan { .. } => self.handle_read_request(now, caller, request.op),
+            Op::Get { .. } | Op::Scan { .. } => self.handle_read_request(now, caller, request),
+            Op::Admin(admin) => self.handle_admin(now, caller, &admin.clone()),
             Op::OpenSession | Op::Put { .. } | Op::Delete { .. } | Op::CompareAndSet { .. } => {
                 self.handle_write_request(now, caller, request);
             }
@@ -58,7 +62,7 @@ impl Replica {
         let limits = &self.config.cluster.limits;
         let is_bad_key = |key: &Bytes| key.is_empty() || key.len() > limits.key_bytes;
         match &request.op {
-            Op::OpenSession | Op::Status => None,
+            Op::OpenSession | Op::Status | Op::Admin(_) => None,
             Op::Get { key } | Op::Delete { key } => is_bad_key(key).then_some(Refusal::KeyBound),
             Op::Scan { start, .. } => (start.len() > limits.key_bytes).then_some(Refusal::KeyBound),
             Op::Put { key, value } | Op::CompareAndSet { key, value, .. } => {
@@ -93,9 +97,12 @@ impl Replica {
         }
         let takes_space = match &request.op {
             Op::Put { .. } | Op::CompareAndSet { .. } => true,
-            Op::OpenSession | Op::Delete { .. } | Op::Get { .. } | Op::Scan { .. } | Op::Status => {
-                false
-            }
+            Op::OpenSession
+            | Op::Delete { .. }
+            | Op::Get { .. }
+            | Op::Scan { .. }
+            | Op::Status
+            | Op::Admin(_) => false,
         };
         if takes_space && self.paxos.is_space_low() {
             return self.refuse(now, caller, Refusal::DiskFull);
@@ -126,7 +133,7 @@ impl Replica {
             Op::CompareAndSet { key, expected, value } => {
                 (Operation::CompareAndSet { key, expected }, value)
             }
-            Op::Get { .. } | Op::Scan { .. } | Op::Status => return,
+            Op::Get { .. } | Op::Scan { .. } | Op::Status | Op::Admin(_) => return,
         };
         let command = Command {
             session: request.session,
@@ -139,6 +146,41 @@ impl Replica {
             self.writes.known.insert((caller.session, caller.sequence), Some(id.slot));
         }
         self.writes.proposed.insert(id.slot, Proposed { id, caller, payload });
+    }
+
+    /// What an operator asks for: only the leader does it.
+    fn handle_admin(&mut self, now: Instant, caller: Caller, admin: &Admin) {
+        if self.paxos.role() != RoleName::Leader {
+            let leader = self.paxos.leader().map(|node| node.0);
+            return self.refuse(now, caller, Refusal::NotLeader { leader });
+        }
+        match admin {
+            Admin::Policy { policy, hybrid_bytes, .. } => {
+                let current = self.paxos.epoch();
+                let hybrid_bytes = hybrid_bytes.unwrap_or(current.hybrid_bytes);
+                let wanted = admin.code().and_then(|code| {
+                    EpochConfig { policy: *policy, code, hybrid_bytes, ..current }.checked().ok()
+                });
+                let Some(wanted) = wanted else {
+                    return self.refuse(now, caller, Refusal::Unsafe);
+                };
+                match self.paxos.propose_epoch(now, wanted) {
+                    Some(id) => {
+                        let payload = Bytes::new();
+                        self.writes.proposed.insert(id.slot, Proposed { id, caller, payload });
+                    }
+                    None => self.refuse(now, caller, Refusal::Busy),
+                }
+            }
+            Admin::Transfer { to } => {
+                let rank = self.config.cluster.rank(NodeId(*to));
+                if rank.is_some_and(|rank| self.paxos.transfer(now, rank)) {
+                    self.reply(now, caller, self.state.applied(), Outcome::Done);
+                } else {
+                    self.refuse(now, caller, Refusal::Unavailable);
+                }
+            }
+        }
     }
 
     /// Proposes what waited, as far as there is room.
@@ -177,7 +219,10 @@ impl Replica {
         if proposed.id != meta.id {
             return;
         }
-        let Some(execution) = execution else { return };
+        let Some(execution) = execution else {
+            let outcome = Outcome::Written { version: meta.slot().0 };
+            return self.reply(now, proposed.caller, meta.slot(), outcome);
+        };
         if execution.slot == meta.slot() && meta.payload_bytes > 0 {
             self.cache.insert(meta.slot(), proposed.payload);
         }
@@ -225,7 +270,12 @@ impl Writes {
 fn value_bytes(op: &Op) -> usize {
     match op {
         Op::Put { value, .. } | Op::CompareAndSet { value, .. } => value.len(),
-        Op::OpenSession | Op::Get { .. } | Op::Delete { .. } | Op::Scan { .. } | Op::Status => 0,
+        Op::OpenSession
+        | Op::Get { .. }
+        | Op::Delete { .. }
+        | Op::Scan { .. }
+        | Op::Status
+        | Op::Admin(_) => 0,
     }
 }
 

@@ -352,6 +352,7 @@ impl Replica {
     #[must_use]
     pub fn status(&self, _now: Instant) -> NodeStatus {
         let members = &self.config.cluster.members;
+        let epoch = self.paxos.epoch();
         NodeStatus {
             node: self.config.node.0,
             role: match self.paxos.role() {
@@ -381,6 +382,9 @@ impl Replica {
             rebuilt_count: self.paxos.rebuilt_count(),
             garbage_count: self.garbage_count + self.transport.stats().garbage_datagrams,
             disk_full: self.is_low,
+            epoch: epoch.epoch.0,
+            policy: epoch.policy.to_string(),
+            code: epoch.code.to_string(),
         }
     }
 

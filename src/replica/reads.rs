@@ -1,11 +1,12 @@
-//! Linearizable reads on the leader: confirm, wait for the slot, find or gather the values.
+//! Reads: confirm leadership, or hold a lease, or answer from what is applied; then the values.
 //!
 //! A read is served at one state: the keys and versions are taken at once, the values of these
-//! versions afterwards, from the cache or from k shards (DESIGN 3.4).
+//! versions afterwards, from the cache or from k shards (DESIGN 3.4). A version that was superseded
+//! meanwhile may be gone everywhere: the read is then served anew, at a later state.
 
 use super::Replica;
 use super::clients::Caller;
-use crate::kv::{Op, Outcome, Refusal, Row};
+use crate::kv::{Op, Outcome, ReadMode, Refusal, Request, Row};
 use crate::time::Instant;
 use crate::types::{Bytes, Slot};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,6 +19,8 @@ pub(super) struct Reads {
     /// Served, waiting for values.
     open: BTreeMap<u64, Open>,
     next_open: u64,
+    /// When the first of these is looked at, or before.
+    tick_at: Option<Instant>,
     /// Which open reads wait for a slot's value.
     by_slot: BTreeMap<Slot, Vec<u64>>,
     /// Slots of these whose gathering has yet to start.
@@ -35,10 +38,12 @@ struct Unconfirmed {
 #[derive(Debug)]
 struct Open {
     caller: Caller,
-    is_scan: bool,
+    op: Op,
     served_at: Slot,
     rows: Vec<OpenRow>,
     missing: usize,
+    /// When to look whether its versions are still the latest.
+    retry_at: Instant,
     give_up_at: Instant,
 }
 
@@ -50,10 +55,27 @@ struct OpenRow {
 }
 
 impl Replica {
-    pub(super) fn handle_read_request(&mut self, now: Instant, caller: Caller, op: Op) {
+    pub(super) fn handle_read_request(&mut self, now: Instant, caller: Caller, request: Request) {
+        let Request { read, op, .. } = request;
         let waiting = self.reads.unconfirmed.len() + self.reads.open.len();
         if waiting >= self.config.cluster.limits.waiting_requests {
             return self.refuse(now, caller, Refusal::Busy);
+        }
+        match read.mode {
+            ReadMode::Linearizable => {}
+            ReadMode::Lease if self.paxos.holds_lease(now) => {
+                let give_up_at = self.read_give_up_at(now);
+                return self.serve(now, caller, op, give_up_at);
+            }
+            // Without a lease it is confirmed as any other.
+            ReadMode::Lease => {}
+            ReadMode::Eventual if self.state.applied() < read.at_least => {
+                return self.refuse(now, caller, Refusal::Behind);
+            }
+            ReadMode::Eventual => {
+                let give_up_at = self.read_give_up_at(now);
+                return self.serve(now, caller, op, give_up_at);
+            }
         }
         match self.paxos.read_point() {
             Some((sequence, slot)) => {
@@ -76,7 +98,8 @@ impl Replica {
                 && first.slot <= applied
             {
                 if let Some(read) = self.reads.unconfirmed.pop_front() {
-                    self.serve(now, read.caller, &read.op);
+                    let give_up_at = self.read_give_up_at(now);
+                    self.serve(now, read.caller, read.op, give_up_at);
                 }
             }
         }
@@ -92,11 +115,16 @@ impl Replica {
         }
     }
 
-    fn serve(&mut self, now: Instant, caller: Caller, op: &Op) {
-        match op {
+    fn read_give_up_at(&self, now: Instant) -> Instant {
+        now + self.config.cluster.timing.resend() * GIVE_UP_RESENDS
+    }
+
+    fn serve(&mut self, now: Instant, caller: Caller, op: Op, give_up_at: Instant) {
+        match &op {
             Op::Get { key } => {
                 let rows = self.state.entry(key).map(|entry| (key.clone(), entry));
-                self.open(now, caller, false, rows.into_iter().collect());
+                let rows = rows.into_iter().collect();
+                self.open(now, caller, op, give_up_at, rows);
             }
             Op::Scan { start, limit } => {
                 let limits = &self.config.cluster.limits;
@@ -111,13 +139,14 @@ impl Replica {
                     }
                     rows.push((Bytes::copy_from_slice(key), entry));
                 }
-                self.open(now, caller, true, rows);
+                self.open(now, caller, op, give_up_at, rows);
             }
             Op::OpenSession
             | Op::Put { .. }
             | Op::Delete { .. }
             | Op::CompareAndSet { .. }
-            | Op::Status => {}
+            | Op::Status
+            | Op::Admin(_) => {}
         }
     }
 
@@ -125,7 +154,8 @@ impl Replica {
         &mut self,
         now: Instant,
         caller: Caller,
-        is_scan: bool,
+        op: Op,
+        give_up_at: Instant,
         rows: Vec<(Bytes, crate::kv::Entry)>,
     ) {
         let id = self.reads.next_open;
@@ -145,12 +175,14 @@ impl Replica {
             open_rows.push(OpenRow { key, version: entry.version, value });
         }
         let served_at = self.state.applied();
-        let give_up_at = now + self.config.cluster.timing.resend() * GIVE_UP_RESENDS;
-        let open = Open { caller, is_scan, served_at, rows: open_rows, missing, give_up_at };
+        let retry_at = now + self.config.cluster.timing.resend();
+        let rows = open_rows;
+        let open = Open { caller, op, served_at, rows, missing, retry_at, give_up_at };
         if missing == 0 {
             return self.answer_read(now, open);
         }
         self.reads.next_open += 1;
+        self.reads.tick_at = Some(self.reads.tick_at.map_or(retry_at, |at| at.min(retry_at)));
         self.reads.open.insert(id, open);
     }
 
@@ -177,7 +209,7 @@ impl Replica {
             let value = row.value?;
             Some(Row { key: row.key, version: row.version.0, value })
         });
-        let outcome = if open.is_scan {
+        let outcome = if matches!(open.op, Op::Scan { .. }) {
             Outcome::Rows(rows.collect())
         } else {
             match rows.next() {
@@ -188,29 +220,55 @@ impl Replica {
         self.reply(now, open.caller, open.served_at, outcome);
     }
 
-    /// Reads whose values cannot be gathered in time are refused, not left in silence.
+    /// Reads whose values cannot be gathered in time are refused, not left in silence; those whose
+    /// versions were superseded are served anew.
     pub(super) fn tick_reads(&mut self, now: Instant) {
-        while let Some((&id, open)) = self.reads.open.first_key_value()
-            && open.give_up_at <= now
-        {
-            let Some(open) = self.reads.open.remove(&id) else { break };
-            for row in open.rows.iter().filter(|row| row.value.is_none()) {
-                let is_last = self.reads.by_slot.get_mut(&row.version).is_some_and(|waiting| {
-                    waiting.retain(|other| *other != id);
-                    waiting.is_empty()
-                });
-                if is_last {
-                    self.reads.by_slot.remove(&row.version);
-                    self.reads.to_gather.remove(&row.version);
-                    self.paxos.cancel_gather(row.version);
-                }
-            }
-            self.refuse(now, open.caller, Refusal::Unavailable);
+        if self.reads.tick_at.is_none_or(|at| at > now) {
+            return;
         }
+        let due = self.reads.open.iter().filter(|(_, open)| open.retry_at <= now);
+        let due: Vec<u64> = due.map(|(id, _)| *id).collect();
+        for id in due {
+            let Some(open) = self.reads.open.get_mut(&id) else { continue };
+            let is_over = open.give_up_at <= now;
+            open.retry_at = (now + self.config.cluster.timing.resend()).min(open.give_up_at);
+            let state = &self.state;
+            let is_superseded = open.rows.iter().any(|row| {
+                let current = state.entry(&row.key).map(|entry| entry.version);
+                row.value.is_none() && current != Some(row.version)
+            });
+            if !is_over && !is_superseded {
+                continue;
+            }
+            let Some(open) = self.close(id) else { continue };
+            if is_over {
+                self.refuse(now, open.caller, Refusal::Unavailable);
+            } else {
+                self.serve(now, open.caller, open.op, open.give_up_at);
+            }
+        }
+        self.reads.tick_at = self.reads.open.values().map(|open| open.retry_at).min();
+    }
+
+    /// Takes a read out, and its wishes for values with it.
+    fn close(&mut self, id: u64) -> Option<Open> {
+        let open = self.reads.open.remove(&id)?;
+        for row in open.rows.iter().filter(|row| row.value.is_none()) {
+            let is_last = self.reads.by_slot.get_mut(&row.version).is_some_and(|waiting| {
+                waiting.retain(|other| *other != id);
+                waiting.is_empty()
+            });
+            if is_last {
+                self.reads.by_slot.remove(&row.version);
+                self.reads.to_gather.remove(&row.version);
+                self.paxos.cancel_gather(row.version);
+            }
+        }
+        Some(open)
     }
 
     pub(super) fn reads_timeout(&self) -> Option<Instant> {
-        self.reads.open.first_key_value().map(|(_, open)| open.give_up_at)
+        self.reads.tick_at
     }
 
     /// Leadership is lost: what was not confirmed has not been served.

@@ -51,6 +51,7 @@ impl World {
             Fault::Pause { node, span } => {
                 self.nodes[*node].paused_until = Some(self.now + *span);
             }
+            Fault::Operator(admin) => self.operator.ask(self.now, admin.clone()),
             Fault::DiskLow { node, span } => {
                 self.nodes[*node].set_space_low(self.now, true);
                 self.mends.push((self.now + *span, Mend::DiskSpace(*node)));

@@ -5,6 +5,7 @@
 //! latest write at or below its slot wrote. O(n log n) over all operations; [`super::linear`] checks
 //! samples without believing the slots. A write without an answer may have happened, once, or not.
 
+use crate::kv::ReadMode;
 use crate::time::Instant;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -67,6 +68,8 @@ pub struct Operation {
     pub key: u64,
     /// What was asked.
     pub request: Request,
+    /// What a read was to promise.
+    pub mode: ReadMode,
     /// When.
     pub invoked: Instant,
     /// When the answer came.
@@ -103,6 +106,12 @@ impl Operation {
         }
     }
 
+    /// An eventual read: of a state that may be old.
+    #[must_use]
+    pub fn is_eventual(&self) -> bool {
+        !self.is_write() && self.mode == ReadMode::Eventual
+    }
+
     /// Was it answered with a slot?
     const fn is_served(&self) -> bool {
         match self.outcome {
@@ -122,6 +131,7 @@ impl History {
     /// A [`Violation`] with the operations that show it.
     pub fn check(&self) -> Result<(), Violation> {
         self.check_real_time()?;
+        self.check_monotonic()?;
         let mut keys: BTreeMap<u64, Vec<&Operation>> = BTreeMap::new();
         for operation in &self.operations {
             keys.entry(operation.key).or_default().push(operation);
@@ -140,10 +150,26 @@ impl History {
         Ok(())
     }
 
+    /// An eventual read shows nothing older than what its client was answered before.
+    fn check_monotonic(&self) -> Result<(), Violation> {
+        let mut latest: BTreeMap<u64, &Operation> = BTreeMap::new();
+        for operation in self.operations.iter().filter(|operation| operation.is_served()) {
+            let seen = latest.entry(operation.client).or_insert(operation);
+            let is_after = seen.returned <= operation.invoked;
+            if operation.is_eventual() && is_after && operation.slot < seen.slot {
+                return violation("an eventual read went back in time", &[seen, operation]);
+            }
+            if operation.slot > seen.slot {
+                *seen = operation;
+            }
+        }
+        Ok(())
+    }
+
     /// An operation that ended before another began has a slot that is not above the other's.
     fn check_real_time(&self) -> Result<(), Violation> {
         let mut by_return: Vec<&Operation> =
-            self.operations.iter().filter(|operation| operation.is_served()).collect();
+            self.operations.iter().filter(|op| op.is_served() && !op.is_eventual()).collect();
         let mut by_invoke = by_return.clone();
         by_return.sort_by_key(|operation| operation.returned);
         by_invoke.sort_by_key(|operation| operation.invoked);
@@ -348,10 +374,11 @@ impl fmt::Display for Operation {
         let seconds = |at: Instant| at.as_nanos() as f64 / 1e9;
         write!(
             f,
-            "client {} key {} {:?} -> {:?} at slot {}, {:.6} s to {:.6} s",
+            "client {} key {} {:?}{} -> {:?} at slot {}, {:.6} s to {:.6} s",
             self.client,
             self.key,
             self.request,
+            if self.is_write() { String::new() } else { format!(" ({})", self.mode) },
             self.outcome,
             self.slot,
             seconds(self.invoked),

@@ -10,6 +10,7 @@ mod faults;
 mod history;
 mod linear;
 mod node;
+mod operator;
 mod scenario;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! What a seed draws: the cluster, its load, its network and its faults.
 
 use crate::config::{ClusterConfig, Member, Policy, Timing};
+use crate::kv::Admin;
 use crate::netem::LinkConfig;
 use crate::rng::Rng;
 use crate::time::Duration;
@@ -92,6 +93,8 @@ pub enum Fault {
         /// For so long.
         span: Duration,
     },
+    /// No fault, but as well a change under way: the operator asks for something.
+    Operator(Admin),
 }
 
 impl Fault {
@@ -105,6 +108,8 @@ impl Fault {
             Self::Pause { .. } => "pause",
             Self::DiskLow { .. } => "disk low",
             Self::Partition { .. } => "partition",
+            Self::Operator(Admin::Policy { .. }) => "policy change",
+            Self::Operator(Admin::Transfer { .. }) => "leadership transfer",
         }
     }
 }
@@ -142,21 +147,16 @@ fn pick(rng: &mut Rng, count: u64) -> usize {
 
 fn draw_cluster(rng: &mut Rng) -> ClusterConfig {
     let nodes = [3, 3, 4, 5, 5, 5, 6, 7][pick(rng, 8)];
-    let f = (nodes - 1) / 2;
-    let small = |value: u64| u8::try_from(value).unwrap_or(1);
-    let (policy, k) = match rng.below(5) {
-        0 => (Policy::Replicate, 1),
-        1 | 2 => (Policy::RsPaxos, small(rng.range(1, u64::from(nodes)))),
-        _ => (Policy::Craft, small(rng.range(1, u64::from(f) + 1))),
-    };
+    let (policy, code) = draw_policy(rng, nodes);
     let members = (0..nodes)
         .map(|id| Member { id: NodeId(id), address: SocketAddr::from(([10, 0, 0, id], 7000)) })
         .collect();
-    let code = Code::new(k, nodes - k).expect("k was drawn from 1 to N");
+    let hybrid_bytes = [0, 200, 5000][pick(rng, 3)];
     let mut cluster = ClusterConfig::new(1, policy, code, members)
         .expect("every policy was drawn with a k that it can do");
     cluster.backend =
         ["reed-solomon-erasure", "reed-solomon-simd", "rusty-erasure"][pick(rng, 3)].to_owned();
+    cluster.hybrid_bytes = hybrid_bytes;
     let limits = &mut cluster.limits;
     limits.page_bytes = [300, 4096, 1 << 20][pick(rng, 3)];
     limits.in_flight_slots = [2, 16, 1024][pick(rng, 3)];
@@ -164,8 +164,22 @@ fn draw_cluster(rng: &mut Rng) -> ClusterConfig {
     limits.cache_bytes = [0, 8192, 16 << 20][pick(rng, 3)];
     limits.accept_ahead_slots = [16, 256, 16_384][pick(rng, 3)];
     limits.sessions = [2, 64, 4096][pick(rng, 3)];
-    cluster.timing = Timing { heartbeat_ms: 50, election_ms: 400, resend_ms: 250 };
+    cluster.timing =
+        Timing { heartbeat_ms: 50, election_ms: 400, resend_ms: 250, ..Timing::default() };
     cluster
+}
+
+/// Any policy, with a code that it can have in a cluster of `nodes`.
+fn draw_policy(rng: &mut Rng, nodes: u8) -> (Policy, Code) {
+    let policy = Policy::ALL[pick(rng, 5)];
+    let largest = u64::from(policy.default_k(u32::from(nodes)));
+    let k = match policy {
+        Policy::Replicate | Policy::Crossword => largest,
+        Policy::RsPaxos => rng.range(1, u64::from(nodes)),
+        Policy::Craft | Policy::Hybrid => rng.range(1, largest),
+    };
+    let k = u8::try_from(k).unwrap_or(1);
+    (policy, Code::new(k, nodes - k).expect("k was drawn from 1 to N"))
 }
 
 fn draw_link(rng: &mut Rng) -> LinkConfig {
@@ -195,17 +209,28 @@ fn draw_faults(rng: &mut Rng, nodes: u64, heal_at: Duration) -> Vec<(Duration, F
             let at = Duration::from_millis(rng.range(600, end_ms - 200));
             let span = Duration::from_millis(rng.range(5, 1800));
             let node = usize::try_from(rng.below(nodes)).unwrap_or(0);
-            let fault = match rng.below(11) {
+            let fault = match rng.below(13) {
                 0 | 1 => Fault::Crash { node, down: span },
                 2 | 3 => Fault::PowerCut { node, down: span },
                 4 | 5 => Fault::PowerCutAll { down: span / 4, is_aimed: rng.chance(0.6) },
                 6 => Fault::Pause { node, span },
                 7 => Fault::DiskLow { node, span },
+                8 => Fault::Operator(draw_change(rng, nodes)),
+                9 => {
+                    let to = u8::try_from(node).unwrap_or(0);
+                    Fault::Operator(Admin::Transfer { to })
+                }
                 _ => draw_partition(rng, nodes, span),
             };
             (at, fault)
         })
         .collect()
+}
+
+fn draw_change(rng: &mut Rng, nodes: u64) -> Admin {
+    let (policy, code) = draw_policy(rng, u8::try_from(nodes).unwrap_or(1));
+    let hybrid_bytes = Some([0, 200, 5000][pick(rng, 3)]);
+    Admin::Policy { policy, k: code.k(), m: code.m(), hybrid_bytes }
 }
 
 fn draw_partition(rng: &mut Rng, nodes: u64, span: Duration) -> Fault {

@@ -3,6 +3,7 @@
 use super::history::{History, Operation, Outcome, Request};
 use super::linear::{Search, search};
 use super::{Plant, run};
+use crate::kv::ReadMode;
 use crate::time::Instant;
 
 /// An operation on key 0 from `from` to `to`.
@@ -11,6 +12,7 @@ fn op(from: u64, to: u64, request: Request, slot: u64, outcome: Outcome) -> Oper
         client: 0,
         key: 0,
         request,
+        mode: ReadMode::Linearizable,
         invoked: Instant::from_nanos(from),
         returned: Instant::from_nanos(to),
         slot,
@@ -75,6 +77,26 @@ fn a_stale_read_is_found() {
     // Also when the answer claims an old slot.
     let old = [put(0, 1, 7, 5), put(2, 3, 8, 6), found(4, 5, 5, 5, 7)];
     assert!(verdict(&old).unwrap_err().contains("served before"));
+}
+
+#[test]
+fn an_eventual_read_may_be_old_but_not_go_back() {
+    let eventual = |mut read: Operation| {
+        read.mode = ReadMode::Eventual;
+        read
+    };
+    let other = |mut write: Operation| {
+        write.client = 1;
+        write
+    };
+    let writes = [other(put(0, 1, 7, 5)), other(put(2, 3, 8, 6))];
+    let old = [writes.clone().to_vec(), vec![eventual(found(4, 5, 5, 5, 7))]].concat();
+    assert_eq!(verdict(&old), Ok(()));
+    let strong = eventual(found(4, 5, 6, 6, 8));
+    let back = [old, vec![strong, eventual(found(6, 7, 5, 5, 7))]].concat();
+    assert!(verdict(&back).unwrap_err().contains("back in time"));
+    let wrong = [writes.to_vec(), vec![eventual(found(4, 5, 6, 5, 7))]].concat();
+    assert!(verdict(&wrong).unwrap_err().contains("stale"));
 }
 
 #[test]

@@ -4,9 +4,10 @@ use super::faults::Mend;
 use super::history::{History, Operation, Outcome, Request};
 use super::linear::{Search, search};
 use super::node::SimNode;
+use super::operator::Operator;
 use super::scenario::{Fault, Plant, Scenario};
 use super::totals::Totals;
-use crate::kv::{self, Op, value_digest};
+use crate::kv::{self, Op, ReadMode, value_digest};
 use crate::netem::{Netem, NetemConfig};
 use crate::replica::client_machine::{ClientConfig, ClientMachine, ClientOutcome};
 use crate::rng::Rng;
@@ -65,6 +66,7 @@ pub(super) struct World {
     rng: Rng,
     pub(super) nodes: Vec<SimNode>,
     clients: Vec<Client>,
+    pub(super) operator: Operator,
     by_address: BTreeMap<SocketAddr, Place>,
     pub(super) netem: Netem,
     pub(super) faults: Vec<(Instant, Fault)>,
@@ -86,6 +88,7 @@ pub(super) struct World {
 enum Place {
     Node(usize),
     Client(usize),
+    Operator,
 }
 
 impl World {
@@ -132,12 +135,15 @@ impl World {
                 }
             })
             .collect();
+        let operator = Operator::new(&scenario, transport, rng.next_u64());
+        by_address.insert(operator.address, Place::Operator);
         let config = NetemConfig { link: scenario.link.clone(), ..NetemConfig::default() };
         let faults = scenario.faults.iter();
         Self {
             now: Instant::ZERO,
             nodes,
             clients,
+            operator,
             by_address,
             netem: Netem::new(config, rng.next_u64()),
             faults: faults.rev().map(|(at, f)| (Instant::ZERO + *at, f.clone())).collect(),
@@ -245,7 +251,10 @@ impl World {
                 next = next.min(client.next_at);
             }
         }
-        self.netem.poll_timeout().map_or(next, |at| next.min(at))
+        for at in [self.netem.poll_timeout(), self.operator.machine.poll_timeout()] {
+            next = at.map_or(next, |at| next.min(at));
+        }
+        next
     }
 
     fn is_finished(&self, client: &Client) -> bool {
@@ -264,6 +273,10 @@ impl World {
                 }
                 Some(Place::Client(at)) => {
                     let machine = &mut self.clients[*at].machine;
+                    machine.handle_datagram(self.now, delivery.from, &delivery.bytes);
+                }
+                Some(Place::Operator) => {
+                    let machine = &mut self.operator.machine;
                     machine.handle_datagram(self.now, delivery.from, &delivery.bytes);
                 }
                 None => {}
@@ -308,6 +321,11 @@ impl World {
     }
 
     fn step_clients(&mut self) {
+        self.operator.step(self.now);
+        let from = self.operator.address;
+        while let Some(transmit) = self.operator.machine.poll_transmit(self.now) {
+            self.send(from, transmit);
+        }
         for at in 0..self.clients.len() {
             let now = self.now;
             if self.clients[at].machine.poll_timeout().is_some_and(|due| due <= now) {
@@ -359,18 +377,33 @@ impl World {
             Request::CompareAndSet { .. } => "compare-and-set",
         };
         *self.totals.operations.entry(kind).or_default() += 1;
+        let mode = self.draw_mode(at);
         let client = &mut self.clients[at];
         client.issued += 1;
-        client.machine.submit(self.now, 0, op).expect("one operation at a time");
+        let submitted = client.machine.submit_read(self.now, 0, op, mode);
+        submitted.expect("one operation at a time");
         client.current = Some(Operation {
             client: client.id,
             key,
             request,
+            mode,
             invoked: self.now,
             returned: self.now,
             slot: 0,
             outcome: Outcome::Unknown,
         });
+    }
+
+    /// The promise of the next read; final reads are strong.
+    fn draw_mode(&mut self, at: usize) -> ReadMode {
+        if self.clients[at].issued >= self.scenario.operations_per_client {
+            return ReadMode::Linearizable;
+        }
+        match self.rng.below(10) {
+            0..4 => ReadMode::Linearizable,
+            4..7 => ReadMode::Lease,
+            _ => ReadMode::Eventual,
+        }
     }
 
     fn draw_request(&mut self, at: usize, key: u64) -> Request {
@@ -439,8 +472,12 @@ impl World {
         self.history.check().map_err(|violation| violation.to_string())?;
         let keys: BTreeSet<u64> = self.history.operations.iter().map(|op| op.key).collect();
         for key in keys {
-            let operations: Vec<&Operation> =
-                self.history.operations.iter().filter(|op| op.key == key).collect();
+            let operations: Vec<&Operation> = self
+                .history
+                .operations
+                .iter()
+                .filter(|op| op.key == key && !op.is_eventual())
+                .collect();
             self.totals.searched += 1;
             match search(&operations) {
                 Search::Linearizable => {}
@@ -499,6 +536,7 @@ fn outcome_of(outcome: ClientOutcome) -> Outcome {
             kv::Outcome::SessionOpened { .. }
             | kv::Outcome::Rows(_)
             | kv::Outcome::Status(_)
+            | kv::Outcome::Done
             | kv::Outcome::Refused(_) => Outcome::Refused,
         },
     }

@@ -5,6 +5,10 @@ use super::cluster::Cluster;
 use crate::config::{EpochConfig, Policy};
 use crate::types::{Code, Epoch, ShardSet, Slot};
 
+fn ballot_of(cluster: &Cluster, rank: u8) -> crate::types::Ballot {
+    cluster.nodes[usize::from(rank)].paxos.as_ref().unwrap().promised()
+}
+
 fn each_policy(test: impl Fn(Cluster)) {
     test(Cluster::new(Policy::Replicate, 1, 5));
     test(Cluster::new(Policy::RsPaxos, 3, 5));
@@ -350,8 +354,9 @@ fn a_repeated_prepare_is_promised_whole() {
     }
     cluster.settle(|flight| flight.to == leader);
     let ballot = crate::types::Ballot { round: 99, node: leader };
+    let released = ballot_of(&cluster, leader);
     for attempt in [1, 1] {
-        let message = Message::Prepare { ballot, attempt };
+        let message = Message::Prepare { ballot, attempt, released };
         cluster.deliver(super::cluster::Flight { from: leader, to: other, message });
     }
     cluster.sync(other);

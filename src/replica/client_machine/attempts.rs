@@ -2,7 +2,7 @@
 
 use super::ClientMachine;
 use super::operation::{ClientOutcome, Operation, Stage, Token};
-use crate::kv::{Refusal, Request};
+use crate::kv::{Read, Refusal, Request};
 use crate::time::{Duration, Instant};
 use crate::transport::SendError;
 use crate::types::Slot;
@@ -17,12 +17,25 @@ impl ClientMachine {
             self.by_request.insert(request, token);
             request
         });
-        let member = operation.fixed_member.unwrap_or(self.guess);
+        let is_anywhere = operation.is_anywhere();
+        let member = match operation.fixed_member {
+            Some(member) => member,
+            None if is_anywhere => {
+                // Any node, so that reads spread; not one that was silent just now.
+                let members = self.suspected.len();
+                let first = usize::try_from(self.rng.below(members as u64)).unwrap_or(0);
+                let mut order = (0..members).map(|step| (first + step) % members);
+                order.find(|other| self.suspected[*other] <= now).unwrap_or(first)
+            }
+            None => self.guess,
+        };
         let to = self.config.cluster.members[member].address;
         let answered_below = self.sessions[operation.session].answered_below(request);
         let (session, sequence) = request;
         let op = operation.op.clone();
-        let message = Request { session, sequence, answered_below, op }.encode();
+        let at_least = self.sessions[operation.session].seen;
+        let read = Read { mode: operation.read_mode, at_least };
+        let message = Request { session, sequence, answered_below, read, op }.encode();
         match self.transport.send(now, to, &message) {
             Ok(message) => {
                 self.stats.attempts += 1;
@@ -106,6 +119,7 @@ impl ClientMachine {
         }
         let is_elsewhere = |operation: &Operation| {
             operation.fixed_member.is_none()
+                && !operation.is_anywhere()
                 && operation.stage.member().is_some_and(|member| member != leader)
         };
         let elsewhere = self.operations.iter().filter(|(_, operation)| is_elsewhere(operation));

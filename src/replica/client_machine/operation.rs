@@ -1,6 +1,6 @@
 //! One operation of a client: what is asked, the attempt in flight, and how it may end.
 
-use crate::kv::{Op, Outcome, Refusal};
+use crate::kv::{Op, Outcome, ReadMode, Refusal};
 use crate::time::Instant;
 use crate::transport::MessageId;
 use crate::types::Slot;
@@ -58,6 +58,7 @@ impl Stage {
 pub(super) struct Operation {
     pub(super) session: usize,
     pub(super) op: Op,
+    pub(super) read_mode: ReadMode,
     /// Asked of this member only.
     pub(super) fixed_member: Option<usize>,
     deadline: Instant,
@@ -83,6 +84,7 @@ impl Operation {
         Self {
             session,
             op,
+            read_mode: ReadMode::default(),
             fixed_member,
             deadline,
             request: None,
@@ -99,8 +101,13 @@ impl Operation {
     pub(super) fn is_write(&self) -> bool {
         match &self.op {
             Op::Put { .. } | Op::Delete { .. } | Op::CompareAndSet { .. } => true,
-            Op::OpenSession | Op::Get { .. } | Op::Scan { .. } | Op::Status => false,
+            Op::OpenSession | Op::Get { .. } | Op::Scan { .. } | Op::Status | Op::Admin(_) => false,
         }
+    }
+
+    /// Can any node answer it?
+    pub(super) fn is_anywhere(&self) -> bool {
+        self.read_mode == ReadMode::Eventual && matches!(self.op, Op::Get { .. } | Op::Scan { .. })
     }
 
     /// The machine's own request for a session?
@@ -138,6 +145,7 @@ impl Operation {
             }
             Op::Scan { .. } => matches!(outcome, Outcome::Rows(_)),
             Op::Status => matches!(outcome, Outcome::Status(_)),
+            Op::Admin(_) => matches!(outcome, Outcome::Done | Outcome::Written { .. }),
         }
     }
 

@@ -34,7 +34,8 @@ impl ClientMachine {
             | Outcome::Written { .. }
             | Outcome::Mismatch { .. }
             | Outcome::Rows(_)
-            | Outcome::Status(_)) => {
+            | Outcome::Status(_)
+            | Outcome::Done) => {
                 self.handle_answer(now, token, member, response.served_at, outcome);
             }
         }
@@ -53,7 +54,7 @@ impl ClientMachine {
             self.stats.garbage_messages += 1;
             return;
         }
-        let is_leaders = operation.op != Op::Status;
+        let is_leaders = operation.op != Op::Status && !operation.is_anywhere();
         // The message in flight to another node than this one is not needed any more.
         if let Stage::Sent { member: asked, message, .. } = operation.stage
             && asked != member
@@ -83,12 +84,16 @@ impl ClientMachine {
                 self.stats.refusals += 1;
                 self.handle_not_leader(now, token, member, leader.map(NodeId));
             }
-            Refusal::Busy | Refusal::Unavailable => {
+            Refusal::Busy | Refusal::Unavailable | Refusal::Behind => {
                 self.stats.refusals += 1;
                 self.back_off(now, token);
             }
             Refusal::SessionUnknown => self.handle_session_unknown(now, token),
-            Refusal::Stale | Refusal::DiskFull | Refusal::KeyBound | Refusal::ValueBound
+            Refusal::Stale
+            | Refusal::DiskFull
+            | Refusal::KeyBound
+            | Refusal::ValueBound
+            | Refusal::Unsafe
                 if operation.is_open() =>
             {
                 self.refuse_waiting(now, token, refusal);
@@ -102,7 +107,7 @@ impl ClientMachine {
                 };
                 self.end(now, token, Slot::ZERO, outcome);
             }
-            Refusal::KeyBound | Refusal::ValueBound => {
+            Refusal::KeyBound | Refusal::ValueBound | Refusal::Unsafe => {
                 self.end(now, token, Slot::ZERO, ClientOutcome::Failed(refusal));
             }
         }

@@ -1,6 +1,7 @@
 //! One session of a client machine: its id, its sequence numbers and what waits for it.
 
 use super::operation::Token;
+use crate::types::Slot;
 use std::collections::{BTreeSet, VecDeque};
 
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(super) struct Session {
     pub(super) waiting: VecDeque<Token>,
     /// Operations that have not ended, reads included.
     pub(super) outstanding: usize,
+    /// The latest slot at which an answer was served: eventual reads go not before it.
+    pub(super) seen: Slot,
 }
 
 impl Default for Session {
@@ -27,6 +30,7 @@ impl Default for Session {
             in_flight: BTreeSet::new(),
             waiting: VecDeque::new(),
             outstanding: 0,
+            seen: Slot::ZERO,
         }
     }
 }

@@ -1,0 +1,39 @@
+//! The operator of a run: changes the policy and hands the leadership over while clients work.
+
+use super::scenario::Scenario;
+use crate::kv::{Admin, Op};
+use crate::replica::client_machine::{ClientConfig, ClientMachine};
+use crate::time::{Duration, Instant};
+use crate::transport::TransportConfig;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// A client that asks for changes of the cluster.
+pub(super) struct Operator {
+    pub(super) address: SocketAddr,
+    pub(super) machine: ClientMachine,
+}
+
+impl Operator {
+    pub(super) fn new(scenario: &Scenario, transport: TransportConfig, seed: u64) -> Self {
+        let cluster = Arc::new(scenario.cluster.clone());
+        let mut config = ClientConfig::new(cluster, transport, 1);
+        config.attempt_timeout = Duration::from_millis(400);
+        config.operation_timeout = Duration::from_secs(2);
+        let address = SocketAddr::from(([10, 0, 1, 200], 9000));
+        Self { address, machine: ClientMachine::new(config, 200, seed) }
+    }
+
+    /// Asks the leader, whoever it is; what becomes of it is seen in the cluster.
+    pub(super) fn ask(&mut self, now: Instant, admin: Admin) {
+        // Too many outstanding: the operator has enough to wait for.
+        let _ = self.machine.submit(now, 0, Op::Admin(admin));
+    }
+
+    pub(super) fn step(&mut self, now: Instant) {
+        if self.machine.poll_timeout().is_some_and(|due| due <= now) {
+            self.machine.handle_timeout(now);
+        }
+        while self.machine.poll_completion().is_some() {}
+    }
+}
