@@ -22,7 +22,7 @@ use crate::time::Instant;
 use crate::transport::{
     Transport, TransportConfig, TransportConfigError, TransportEvent, TransportStats,
 };
-use crate::types::{Ballot, Bytes, NodeId, Record, Slot};
+use crate::types::{Ballot, Bytes, Content, NodeId, Record, Slot};
 use cache::Cache;
 use clients::Writes;
 use reads::Reads;
@@ -144,7 +144,7 @@ impl Replica {
             return Err(ReplicaError::NotMember { node: config.node });
         }
         for entry in &recovered.entries {
-            if !entry.meta.is_no_op() {
+            if entry.meta.content() == Content::Command {
                 Command::decode(entry.meta.header.clone())?;
             }
         }
