@@ -57,7 +57,12 @@ impl<F: FnMut(&TargetOp) -> Option<TargetOutcome>> Target for Scripted<F> {
         for (completed_at, client, op) in due {
             match (self.script)(&op) {
                 Some(outcome) => {
-                    completions.push(TargetCompletion { client, outcome, completed_at });
+                    completions.push(TargetCompletion {
+                        client,
+                        outcome,
+                        served_at: None,
+                        completed_at,
+                    });
                 }
                 None => {
                     self.inner.submit(client, op);

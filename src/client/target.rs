@@ -67,7 +67,8 @@ impl ClusterTarget {
             SubmitError::NoNode { .. } => "no-node",
         };
         let outcome = TargetOutcome::Error { kind: Cow::Borrowed(kind), is_ambiguous: false };
-        self.refused.push(TargetCompletion { client, outcome, completed_at: Instant::now() });
+        let completed_at = Instant::now();
+        self.refused.push(TargetCompletion { client, outcome, served_at: None, completed_at });
     }
 }
 
@@ -107,6 +108,7 @@ impl Target for ClusterTarget {
         let retries = &mut self.retries;
         let ended = |completion: crate::replica::client_machine::Completion| {
             let client = completion.session_index;
+            let served_at = Some(completion.served_at.0).filter(|slot| *slot > 0);
             let outcome = target_outcome(completion.outcome);
             let is_bad = matches!(outcome, TargetOutcome::Error { .. } | TargetOutcome::Timeout);
             match retries.get_mut(client).and_then(Option::as_mut) {
@@ -116,7 +118,7 @@ impl Target for ClusterTarget {
                 }
                 Some(_) | None => {
                     let completed_at = Instant::now();
-                    completions.push(TargetCompletion { client, outcome, completed_at });
+                    completions.push(TargetCompletion { client, outcome, served_at, completed_at });
                 }
             }
         };

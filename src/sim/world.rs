@@ -1,11 +1,10 @@
 //! The event loop in virtual time: nodes, clients, network and faults of one seed.
 
 use super::faults::Mend;
-use super::history::{History, Operation, Outcome, Request};
-use super::linear::{Search, search};
 use super::node::SimNode;
 use super::scenario::{Fault, Plant, Scenario};
 use super::totals::Totals;
+use crate::history::{History, Operation, Outcome, Request, Search, search};
 use crate::kv::{self, Op, value_digest};
 use crate::netem::{Netem, NetemConfig};
 use crate::replica::client_machine::{ClientConfig, ClientMachine, ClientOutcome};
@@ -445,8 +444,12 @@ impl World {
             match search(&operations) {
                 Search::Linearizable => {}
                 Search::GaveUp => self.totals.gave_up += 1,
-                Search::NotLinearizable => {
-                    return Err(format!("no linear order explains the history of key {key}"));
+                Search::NotLinearizable { stuck } => {
+                    let stuck: Vec<String> = stuck.iter().map(ToString::to_string).collect();
+                    let stuck = stuck.join("\n    ");
+                    return Err(format!(
+                        "no linear order explains key {key}; none can come next of:\n    {stuck}"
+                    ));
                 }
             }
         }
