@@ -3,6 +3,7 @@
 //! Each subcommand is a module with its arguments, its typed error and a `run`. Exit codes: 0 done,
 //! 1 not done (said on standard error), 2 arguments, or for `check` histories, that make no sense.
 
+pub mod admin;
 pub mod bench;
 pub mod check;
 pub mod cluster;
@@ -37,6 +38,7 @@ enum Command {
     Status(status::StatusArgs),
     Bench(Box<bench::BenchArgs>),
     Check(check::CheckArgs),
+    Admin(admin::AdminArgs),
     Sim(sim::SimArgs),
     Reproduce(reproduce::ReproduceArgs),
     Plot(plot::PlotArgs),
@@ -57,6 +59,8 @@ enum CommandError {
     Bench(#[from] bench::BenchCommandError),
     #[error(transparent)]
     Check(#[from] check::CheckError),
+    #[error(transparent)]
+    Admin(#[from] admin::AdminError),
     #[error(transparent)]
     Sim(#[from] sim::SimError),
     #[error(transparent)]
@@ -98,6 +102,7 @@ fn run(command: Command) -> Result<(), CommandError> {
         Command::Status(args) => status::run(&args)?,
         Command::Bench(args) => bench::run(&args)?,
         Command::Check(args) => check::run(&args)?,
+        Command::Admin(args) => admin::run(&args)?,
         Command::Sim(args) => sim::run(&args, &cancel_on_signal()?)?,
         Command::Reproduce(args) => {
             let cancel = cancel_on_signal()?;

@@ -3,7 +3,8 @@
 use super::driver::{ClientDriver, DriverError};
 use crate::config::ClusterConfig;
 use crate::kv::{NodeStatus, Op, Outcome, Refusal, Row};
-use crate::replica::client_machine::{ClientOutcome, Completion, SubmitError};
+use crate::node::control::{LinkState, NetemCommand, decode_answer};
+use crate::replica::client_machine::{ClientOutcome, Completion, SubmitError, Token};
 use crate::types::{Bytes, NodeId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,6 +43,17 @@ pub enum ClientError {
     /// The cluster refuses.
     #[error("{}", refusal_text(*.0))]
     Refused(Refusal),
+    /// One node does not answer.
+    #[error("{node} does not answer within {seconds} s: check that it runs ('distkv status')")]
+    Silent {
+        /// The node.
+        node: NodeId,
+        /// How long was waited.
+        seconds: f64,
+    },
+    /// A command to a node was not obeyed.
+    #[error("{0}")]
+    Control(String),
     /// An answer to something else.
     #[error("the cluster answered something else than was asked: are its nodes of this version?")]
     WrongAnswer,
@@ -182,8 +194,34 @@ impl Client {
         Ok(statuses)
     }
 
+    /// Changes the emulated network of `node` at run time; gives its links afterwards.
+    ///
+    /// # Errors
+    /// [`ClientError::Control`] when the node refuses, [`ClientError::Silent`] when it is not there.
+    pub fn change_netem(
+        &mut self,
+        node: NodeId,
+        command: &NetemCommand,
+    ) -> Result<Vec<LinkState>, ClientError> {
+        let token = self.driver.submit_control(0, node, command.encode().into())?;
+        match self.finish(token, false) {
+            Ok(Outcome::Controlled { answer }) => {
+                decode_answer(&answer).map_err(ClientError::Control)
+            }
+            Ok(other) => wrong(&other),
+            Err(ClientError::NoAnswer { seconds, .. }) => {
+                Err(ClientError::Silent { node, seconds })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn call(&mut self, op: Op, is_write: bool) -> Result<Outcome, ClientError> {
         let token = self.driver.submit(0, op)?;
+        self.finish(token, is_write)
+    }
+
+    fn finish(&mut self, token: Token, is_write: bool) -> Result<Outcome, ClientError> {
         let mut ended: Option<Completion> = None;
         while ended.is_none() {
             self.driver.wait(Instant::now() + self.timeout, |completion| {

@@ -152,6 +152,7 @@ fn target_outcome(outcome: ClientOutcome) -> TargetOutcome {
             Outcome::Mismatch { .. }
             | Outcome::SessionOpened { .. }
             | Outcome::Status(_)
+            | Outcome::Controlled { .. }
             | Outcome::Refused(_) => {
                 TargetOutcome::Error { kind: Cow::Borrowed("wrong-answer"), is_ambiguous: true }
             }

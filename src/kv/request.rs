@@ -59,6 +59,11 @@ pub enum Op {
     },
     /// The state of the node asked.
     Status,
+    /// A command for the driver of the node asked, outside the state machine.
+    Control {
+        /// As that driver reads it.
+        command: Bytes,
+    },
 }
 
 /// One answer to a client.
@@ -107,6 +112,11 @@ pub enum Outcome {
     Status(Box<NodeStatus>),
     /// Not done, for this reason.
     Refused(Refusal),
+    /// What the node's driver says to a command.
+    Controlled {
+        /// As its client reads it.
+        answer: Bytes,
+    },
 }
 
 /// One row of a scan.
@@ -242,6 +252,10 @@ impl Request {
                 to.u32(*limit);
             }
             Op::Status => to.u8(6),
+            Op::Control { command } => {
+                to.u8(KIND_CONTROL);
+                to.small(command);
+            }
         }
         to.finish()
     }
@@ -268,6 +282,7 @@ impl Request {
             },
             5 => Op::Scan { start: from.bytes("start")?, limit: from.u32("limit")? },
             6 => Op::Status,
+            KIND_CONTROL => Op::Control { command: from.bytes("command")? },
             other => return Err(invalid("operation", other)),
         };
         from.finish()?;
@@ -320,6 +335,10 @@ impl Response {
                 to.small(&pack(&**status));
             }
             Outcome::Refused(refusal) => encode_refusal(&mut to, *refusal),
+            Outcome::Controlled { answer } => {
+                to.u8(KIND_CONTROL);
+                to.small(answer);
+            }
         }
         to.finish()
     }
@@ -346,6 +365,7 @@ impl Response {
                 Outcome::Status(Box::new(unpack(&bytes, "status")?))
             }
             7 => Outcome::Refused(decode_refusal(&mut from)?),
+            KIND_CONTROL => Outcome::Controlled { answer: from.bytes("answer")? },
             other => return Err(invalid("outcome", other)),
         };
         from.finish()?;
@@ -425,6 +445,9 @@ fn invalid(field: &'static str, value: u8) -> DecodeError {
     DecodeError::Invalid { field, value: u64::from(value) }
 }
 
+/// Operation and outcome of commands for a driver: apart from those of the store.
+const KIND_CONTROL: u8 = 64;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -445,6 +468,7 @@ mod tests {
             Op::CompareAndSet { key: key.clone(), expected: 9, value },
             Op::Scan { start: key, limit: 7 },
             Op::Status,
+            Op::Control { command: Bytes::from_static(b"cut") },
         ] {
             let request = Request { session: 3, sequence: 4, answered_below: 2, op };
             let bytes = joined(request.encode());
@@ -468,6 +492,7 @@ mod tests {
             Outcome::Rows(vec![row.clone(), row]),
             Outcome::Refused(Refusal::NotLeader { leader: Some(2) }),
             Outcome::Refused(Refusal::Unavailable),
+            Outcome::Controlled { answer: Bytes::from_static(b"done") },
         ] {
             let response = Response { session: 1, sequence: 2, served_at: Slot(3), outcome };
             let bytes = joined(response.encode());

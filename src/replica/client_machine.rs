@@ -25,7 +25,7 @@ use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::transport::{PeerStats, TransportStats};
 use crate::transport::{Transmit, Transport, TransportConfig, TransportEvent};
-use crate::types::{NodeId, Slot};
+use crate::types::{Bytes, NodeId, Slot};
 use operation::Operation;
 use session::Session;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -203,6 +203,23 @@ impl ClientMachine {
             return Err(SubmitError::NoNode { node });
         };
         self.admit(now, session_index, Op::Status, Some(usize::from(member)))
+    }
+
+    /// Gives one node's driver a command.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; nothing was started then.
+    pub fn submit_control(
+        &mut self,
+        now: Instant,
+        session_index: usize,
+        node: NodeId,
+        command: Bytes,
+    ) -> Result<Token, SubmitError> {
+        let Some(member) = self.config.cluster.rank(node) else {
+            return Err(SubmitError::NoNode { node });
+        };
+        self.admit(now, session_index, Op::Control { command }, Some(usize::from(member)))
     }
 
     /// Takes in one datagram; garbage is counted.

@@ -1,6 +1,6 @@
 //! Requests of clients: refused, answered from results, proposed, or kept waiting for room.
 
-use super::Replica;
+use super::{Output, Replica};
 use crate::kv::{Applied, Command, Execution, Op, Operation, Outcome, Refusal, Request, Response};
 use crate::paxos::RoleName;
 use crate::time::Instant;
@@ -15,6 +15,10 @@ pub(super) struct Caller {
     pub(super) session: u64,
     pub(super) sequence: u64,
 }
+
+/// Who waits for a command to this node's driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlCaller(Caller);
 
 /// Writes under way on the leader.
 #[derive(Debug, Default)]
@@ -46,6 +50,10 @@ impl Replica {
                 let outcome = Outcome::Status(Box::new(self.status(now)));
                 self.reply(now, caller, self.state.applied(), outcome);
             }
+            Op::Control { command } => {
+                let caller = ControlCaller(caller);
+                self.controls.push_back(Output::Control { caller, command: command.clone() });
+            }
             Op::Get { .. } | Op::Scan { .. } => self.handle_read_request(now, caller, request.op),
             Op::OpenSession | Op::Put { .. } | Op::Delete { .. } | Op::CompareAndSet { .. } => {
                 self.handle_write_request(now, caller, request);
@@ -58,7 +66,7 @@ impl Replica {
         let limits = &self.config.cluster.limits;
         let is_bad_key = |key: &Bytes| key.is_empty() || key.len() > limits.key_bytes;
         match &request.op {
-            Op::OpenSession | Op::Status => None,
+            Op::OpenSession | Op::Status | Op::Control { .. } => None,
             Op::Get { key } | Op::Delete { key } => is_bad_key(key).then_some(Refusal::KeyBound),
             Op::Scan { start, .. } => (start.len() > limits.key_bytes).then_some(Refusal::KeyBound),
             Op::Put { key, value } | Op::CompareAndSet { key, value, .. } => {
@@ -93,9 +101,12 @@ impl Replica {
         }
         let takes_space = match &request.op {
             Op::Put { .. } | Op::CompareAndSet { .. } => true,
-            Op::OpenSession | Op::Delete { .. } | Op::Get { .. } | Op::Scan { .. } | Op::Status => {
-                false
-            }
+            Op::OpenSession
+            | Op::Delete { .. }
+            | Op::Get { .. }
+            | Op::Scan { .. }
+            | Op::Status
+            | Op::Control { .. } => false,
         };
         if takes_space && self.paxos.is_space_low() {
             return self.refuse(now, caller, Refusal::DiskFull);
@@ -126,7 +137,7 @@ impl Replica {
             Op::CompareAndSet { key, expected, value } => {
                 (Operation::CompareAndSet { key, expected }, value)
             }
-            Op::Get { .. } | Op::Scan { .. } | Op::Status => return,
+            Op::Get { .. } | Op::Scan { .. } | Op::Status | Op::Control { .. } => return,
         };
         let command = Command {
             session: request.session,
@@ -194,6 +205,12 @@ impl Replica {
         }
     }
 
+    /// Answers [`Output::Control`].
+    pub fn handle_controlled(&mut self, now: Instant, caller: ControlCaller, answer: Vec<u8>) {
+        let outcome = Outcome::Controlled { answer: answer.into() };
+        self.reply(now, caller.0, self.state.applied(), outcome);
+    }
+
     pub(super) fn refuse(&mut self, now: Instant, caller: Caller, refusal: Refusal) {
         let applied = self.state.applied();
         self.reply(now, caller, applied, Outcome::Refused(refusal));
@@ -225,7 +242,12 @@ impl Writes {
 fn value_bytes(op: &Op) -> usize {
     match op {
         Op::Put { value, .. } | Op::CompareAndSet { value, .. } => value.len(),
-        Op::OpenSession | Op::Get { .. } | Op::Delete { .. } | Op::Scan { .. } | Op::Status => 0,
+        Op::OpenSession
+        | Op::Get { .. }
+        | Op::Delete { .. }
+        | Op::Scan { .. }
+        | Op::Status
+        | Op::Control { .. } => 0,
     }
 }
 

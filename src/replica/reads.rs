@@ -117,7 +117,8 @@ impl Replica {
             | Op::Put { .. }
             | Op::Delete { .. }
             | Op::CompareAndSet { .. }
-            | Op::Status => {}
+            | Op::Status
+            | Op::Control { .. } => {}
         }
     }
 

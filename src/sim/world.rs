@@ -502,6 +502,7 @@ fn outcome_of(outcome: ClientOutcome) -> Outcome {
             kv::Outcome::SessionOpened { .. }
             | kv::Outcome::Rows(_)
             | kv::Outcome::Status(_)
+            | kv::Outcome::Controlled { .. }
             | kv::Outcome::Refused(_) => Outcome::Refused,
         },
     }

@@ -99,7 +99,11 @@ impl Operation {
     pub(super) fn is_write(&self) -> bool {
         match &self.op {
             Op::Put { .. } | Op::Delete { .. } | Op::CompareAndSet { .. } => true,
-            Op::OpenSession | Op::Get { .. } | Op::Scan { .. } | Op::Status => false,
+            Op::OpenSession
+            | Op::Get { .. }
+            | Op::Scan { .. }
+            | Op::Status
+            | Op::Control { .. } => false,
         }
     }
 
@@ -138,6 +142,7 @@ impl Operation {
             }
             Op::Scan { .. } => matches!(outcome, Outcome::Rows(_)),
             Op::Status => matches!(outcome, Outcome::Status(_)),
+            Op::Control { .. } => matches!(outcome, Outcome::Controlled { .. }),
         }
     }
 

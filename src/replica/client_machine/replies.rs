@@ -34,7 +34,8 @@ impl ClientMachine {
             | Outcome::Written { .. }
             | Outcome::Mismatch { .. }
             | Outcome::Rows(_)
-            | Outcome::Status(_)) => {
+            | Outcome::Status(_)
+            | Outcome::Controlled { .. }) => {
                 self.handle_answer(now, token, member, response.served_at, outcome);
             }
         }
@@ -53,7 +54,8 @@ impl ClientMachine {
             self.stats.garbage_messages += 1;
             return;
         }
-        let is_leaders = operation.op != Op::Status;
+        // Any node answers these.
+        let is_leaders = !matches!(operation.op, Op::Status | Op::Control { .. });
         // The message in flight to another node than this one is not needed any more.
         if let Stage::Sent { member: asked, message, .. } = operation.stage
             && asked != member
