@@ -4,7 +4,8 @@
 //! The core (everything but the `edge` feature) never reads a clock, a socket, a file, a thread or
 //! an environment variable: time and randomness are arguments, effects are outputs. Layers, lowest
 //! first: [`types`], [`time`], [`rng`], [`config`]; [`coding`]; [`paxos`], [`transport`], [`kv`],
-//! [`storage`], [`netem`]; [`replica`]; [`sim`]; and the edge. Imports point downward only.
+//! [`storage`], [`netem`], [`history`]; [`replica`]; [`sim`]; and the edge. Imports point downward
+//! only.
 #![cfg_attr(
     test,
     allow(
@@ -17,6 +18,7 @@
 
 pub mod coding;
 pub mod config;
+pub mod history;
 pub mod kv;
 pub mod netem;
 pub mod paxos;

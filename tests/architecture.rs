@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["types", "time", "rng"],
     &["config"],
     &["coding"],
-    &["storage", "transport", "netem", "kv"],
+    &["storage", "transport", "netem", "kv", "history"],
     &["paxos"],
     &["replica"],
     &["sim"],

@@ -8,13 +8,14 @@
 use super::arrivals::Schedule;
 use super::choices::UpdateMode;
 use super::cpu_time::CpuTime;
-use super::history::{Entry, History, HistoryError};
+use super::history::{History, HistoryError};
 use super::measure::{Metric, Recorder, Sample};
 use super::plan::{Kind, Phase, Plan, Planner};
 use super::record::Records;
 use super::report::PhaseReport;
 use super::target::{Target, TargetCompletion, TargetError, TargetOp, TargetOutcome};
 use super::workload::Workload;
+use crate::history::{Line, LineOp, LineOutcome};
 use crate::rng::Rng;
 use crate::types::{Bytes, Digest};
 use std::borrow::Cow;
@@ -123,7 +124,7 @@ struct Active {
     invoked: Instant,
     stage_invoked: Instant,
     bytes: u64,
-    op_name: &'static str,
+    op: LineOp,
     written_digest: Option<String>,
 }
 
@@ -292,7 +293,7 @@ impl<'a> Engine<'a> {
             invoked: now,
             stage_invoked: now,
             bytes: 0,
-            op_name: "get",
+            op: LineOp::Get,
             written_digest: None,
         };
         let op = match active.plan.kind {
@@ -304,7 +305,7 @@ impl<'a> Engine<'a> {
                 TargetOp::Put { key, value }
             }
             Kind::Scan => {
-                active.op_name = "scan";
+                active.op = LineOp::Scan;
                 TargetOp::Scan { start: key, limit: active.plan.scan_rows }
             }
         };
@@ -313,16 +314,16 @@ impl<'a> Engine<'a> {
     }
 
     fn note_put(&self, active: &mut Active, value: &Bytes) {
-        active.op_name = "put";
+        active.op = LineOp::Put;
         active.bytes += value.len() as u64;
         active.written_digest = self.history.as_ref().map(|_| digest_text(value));
     }
 
     fn handle_completion(&mut self, completion: TargetCompletion) -> Result<(), BenchError> {
-        let TargetCompletion { client, outcome, completed_at } = completion;
+        let TargetCompletion { client, outcome, served_at, completed_at } = completion;
         let active = self.sessions.get_mut(client).and_then(|session| session.active.take());
         let mut active = active.expect("a target completes only what was submitted, and once");
-        self.write_history(client, &active, &outcome, Some(completed_at))?;
+        self.write_history(client, &active, (&outcome, served_at), Some(completed_at))?;
         let verdict = self.judge(&mut active, &outcome);
         if active.stage != Stage::Only {
             let sample = Sample {
@@ -419,7 +420,7 @@ impl<'a> Engine<'a> {
         let last_completion = self.last_completion;
         for client in 0..self.sessions.len() {
             if let Some(active) = self.sessions[client].active.take() {
-                self.write_history(client, &active, &TargetOutcome::Timeout, None)?;
+                self.write_history(client, &active, (&TargetOutcome::Timeout, None), None)?;
                 self.finish(client, &active, now, Some(&Cow::Borrowed("lost")));
             }
         }
@@ -431,34 +432,37 @@ impl<'a> Engine<'a> {
         &mut self,
         client: usize,
         active: &Active,
-        outcome: &TargetOutcome,
+        (outcome, served_at): (&TargetOutcome, Option<u64>),
         completed: Option<Instant>,
     ) -> Result<(), HistoryError> {
         let Some(history) = self.history.as_mut() else { return Ok(()) };
-        let nanos = |at: Instant| {
-            u64::try_from(at.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
-        };
-        let (label, version, read_digest) = match outcome {
+        let (ended, version, read_digest) = match outcome {
             TargetOutcome::Value { value, version } => {
-                ("ok", *version, value.as_ref().map(|value| digest_text(value)))
+                (LineOutcome::Ok, *version, value.as_ref().map(|value| digest_text(value)))
             }
-            TargetOutcome::Done { version } => ("ok", *version, None),
-            TargetOutcome::Rows { .. } => ("ok", None, None),
-            TargetOutcome::Error { is_ambiguous: false, .. } => ("fail", None, None),
+            TargetOutcome::Done { version } => (LineOutcome::Ok, *version, None),
+            TargetOutcome::Rows { .. } => (LineOutcome::Ok, None, None),
+            TargetOutcome::Error { is_ambiguous: false, .. } => (LineOutcome::Fail, None, None),
             TargetOutcome::Error { is_ambiguous: true, .. } | TargetOutcome::Timeout => {
-                ("unknown", None, None)
+                (LineOutcome::Unknown, None, None)
             }
         };
-        history.record(&Entry {
-            client,
-            op: active.op_name,
-            key: std::str::from_utf8(&active.plan.key).unwrap_or_default(),
+        let line = Line {
+            client: client as u64,
+            op: active.op,
+            key: String::from_utf8_lossy(&active.plan.key).into_owned(),
             value_digest: active.written_digest.clone().or(read_digest),
             version,
-            invoke_ns: nanos(active.stage_invoked),
-            return_ns: completed.filter(|_| label != "unknown").map(nanos),
-            outcome: label,
-        })
+            expected: None,
+            slot: served_at.filter(|_| ended == LineOutcome::Ok),
+            mode: history.read_mode,
+            invoke_ns: history.nanos(active.stage_invoked),
+            return_ns: completed
+                .filter(|_| ended != LineOutcome::Unknown)
+                .map(|at| history.nanos(at)),
+            outcome: ended,
+        };
+        history.record(&line)
     }
 
     fn progress(&self, now: Instant) -> Progress {

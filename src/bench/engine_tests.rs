@@ -57,7 +57,12 @@ impl<F: FnMut(&TargetOp) -> Option<TargetOutcome>> Target for Scripted<F> {
         for (completed_at, client, op) in due {
             match (self.script)(&op) {
                 Some(outcome) => {
-                    completions.push(TargetCompletion { client, outcome, completed_at });
+                    completions.push(TargetCompletion {
+                        client,
+                        outcome,
+                        served_at: None,
+                        completed_at,
+                    });
                 }
                 None => {
                     self.inner.submit(client, op);
@@ -291,6 +296,7 @@ fn reports_survive_json_and_keep_whole_histograms() {
         update: workload.update,
         clients: 1,
         is_dry_run: true,
+        read_mode: crate::types::ReadMode::default(),
         workload,
         phases: vec![phase],
     };

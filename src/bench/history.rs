@@ -1,13 +1,16 @@
 //! Client histories as JSON lines, one per operation on the store, for consistency checkers.
 //!
-//! `{"client","op","key","value_digest","version","invoke_ns","return_ns","outcome"}`; the outcome
-//! is `ok`, `fail` (took no effect) or `unknown` (may have, or may yet). Lines are in the order of
-//! return. A scan is recorded without its rows.
+//! The lines are [`crate::history::Line`]s in the order of return; `docs/history.md` has the format.
+//! Times are the machine's monotonic clock, so that files of several processes on one machine are
+//! one history. A scan is recorded without its rows.
 
-use serde::Serialize;
+use crate::history::Line;
+use crate::types::ReadMode;
+use rustix::time::{ClockId, clock_gettime};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use std::time::Instant;
 use thiserror::Error;
 
 /// A history that cannot be written.
@@ -18,25 +21,14 @@ pub struct HistoryError {
     source: std::io::Error,
 }
 
-/// One operation.
-#[derive(Debug, Serialize)]
-pub(super) struct Entry<'a> {
-    pub client: usize,
-    pub op: &'static str,
-    pub key: &'a str,
-    /// XXH3-128 in hexadecimal of the value written or read; null for none.
-    pub value_digest: Option<String>,
-    pub version: Option<u64>,
-    pub invoke_ns: u64,
-    /// Null when no answer came.
-    pub return_ns: Option<u64>,
-    pub outcome: &'static str,
-}
-
 /// A history being written.
 pub struct History {
     file: String,
     out: BufWriter<Box<dyn Write + Send>>,
+    /// One moment on both clocks.
+    origin: (Instant, u64),
+    /// What the reads of the run promise.
+    pub read_mode: ReadMode,
 }
 
 impl std::fmt::Debug for History {
@@ -53,7 +45,7 @@ impl History {
     pub fn create(path: &Path) -> Result<Self, HistoryError> {
         let file = path.display().to_string();
         match File::create(path) {
-            Ok(out) => Ok(Self { file, out: BufWriter::with_capacity(1 << 20, Box::new(out)) }),
+            Ok(out) => Ok(Self::of(file, BufWriter::with_capacity(1 << 20, Box::new(out)))),
             Err(source) => Err(HistoryError { file, source }),
         }
     }
@@ -61,11 +53,31 @@ impl History {
     /// A history into `out`, called `name` in errors.
     #[must_use]
     pub fn to_writer(name: &str, out: Box<dyn Write + Send>) -> Self {
-        Self { file: name.to_owned(), out: BufWriter::new(out) }
+        Self::of(name.to_owned(), BufWriter::new(out))
     }
 
-    pub(super) fn record(&mut self, entry: &Entry<'_>) -> Result<(), HistoryError> {
-        serde_json::to_writer(&mut self.out, entry)
+    fn of(file: String, out: BufWriter<Box<dyn Write + Send>>) -> Self {
+        let time = clock_gettime(ClockId::Monotonic);
+        let nanos = u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000
+            + u64::try_from(time.tv_nsec).unwrap_or(0);
+        let origin = (Instant::now(), nanos);
+        Self { file, out, origin, read_mode: ReadMode::default() }
+    }
+
+    /// `at` as the lines have it.
+    #[must_use]
+    pub fn nanos(&self, at: Instant) -> u64 {
+        let (origin, nanos) = self.origin;
+        let since = u64::try_from(at.saturating_duration_since(origin).as_nanos());
+        nanos.saturating_add(since.unwrap_or(u64::MAX))
+    }
+
+    /// Adds a line.
+    ///
+    /// # Errors
+    /// [`HistoryError`] when it cannot be written.
+    pub fn record(&mut self, line: &Line) -> Result<(), HistoryError> {
+        serde_json::to_writer(&mut self.out, line)
             .map_err(std::io::Error::from)
             .and_then(|()| self.out.write_all(b"\n"))
             .map_err(|source| HistoryError { file: self.file.clone(), source })

@@ -6,6 +6,7 @@ use super::choices::{RequestDistribution, UpdateMode};
 use super::measure::{Metric, SeriesPoint, micros};
 use super::plan::Phase;
 use super::workload::Workload;
+use crate::types::ReadMode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
@@ -36,6 +37,9 @@ pub struct BenchReport {
     pub clients: usize,
     /// Against the in-memory target, not a cluster?
     pub is_dry_run: bool,
+    /// What the reads promised.
+    #[serde(default)]
+    pub read_mode: ReadMode,
     /// Load, run, or both.
     pub phases: Vec<PhaseReport>,
 }

@@ -80,6 +80,8 @@ pub struct TargetCompletion {
     pub client: usize,
     /// How it ended.
     pub outcome: TargetOutcome,
+    /// The slot at which it was served, when the store says so.
+    pub served_at: Option<u64>,
     /// When the answer was there (not when it was collected).
     pub completed_at: Instant,
 }
@@ -181,7 +183,8 @@ impl Target for MemoryTarget {
         }
         while let Some((client, op)) = self.queue.pop_front() {
             let outcome = self.apply(op);
-            completions.push(TargetCompletion { client, outcome, completed_at: Instant::now() });
+            let (served_at, completed_at) = (Some(self.version), Instant::now());
+            completions.push(TargetCompletion { client, outcome, served_at, completed_at });
         }
         Ok(())
     }

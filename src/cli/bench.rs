@@ -6,6 +6,7 @@ use crate::bench::{
 };
 use crate::client::{Client, ClusterTarget};
 use crate::node::tables::{ClusterFileError, read_cluster_file};
+use crate::types::ReadMode;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,6 +50,9 @@ pub struct BenchArgs {
     /// Write every operation as a JSON line, for consistency checkers
     #[arg(long, value_name = "FILE")]
     pub history: Option<PathBuf>,
+    /// What reads promise: linearizable, lease or eventual
+    #[arg(long, value_name = "MODE", default_value_t = ReadMode::Linearizable)]
+    pub read_mode: ReadMode,
     /// Run against memory instead of a cluster: what the generator itself costs
     #[arg(long)]
     pub dry_run: bool,
@@ -117,6 +121,9 @@ pub fn run(args: &BenchArgs) -> Result<(), BenchCommandError> {
     let mut target = open_target(args, config.clients)?;
     let is_history_wanted = args.history.is_some();
     let mut history = args.history.as_deref().map(History::create).transpose()?;
+    if let Some(history) = &mut history {
+        history.read_mode = args.read_mode;
+    }
     let phases: &[Phase] = match args.phase {
         PhaseChoice::Load => &[Phase::Load],
         PhaseChoice::Run => &[Phase::Run],
@@ -129,9 +136,11 @@ pub fn run(args: &BenchArgs) -> Result<(), BenchCommandError> {
         update: workload.update,
         clients: config.clients,
         is_dry_run: args.dry_run,
+        read_mode: args.read_mode,
         workload,
         phases: Vec::new(),
     };
+    target.set_read_mode(args.read_mode);
     for phase in phases {
         // A record that is missing spoils the run. In a history every attempt would be a line.
         let is_retried = *phase == Phase::Load && !is_history_wanted;
@@ -163,6 +172,13 @@ enum BenchTarget {
 }
 
 impl BenchTarget {
+    fn set_read_mode(&mut self, mode: ReadMode) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Cluster(target) => target.set_read_mode(mode),
+        }
+    }
+
     fn set_put_attempts(&mut self, attempts: u32) {
         match self {
             Self::Memory(_) => {}

@@ -44,6 +44,9 @@ pub struct ClusterArgs {
     /// Limit what each node sends, in Mbit/s
     #[arg(long, value_name = "MBIT")]
     pub rate: Option<f64>,
+    /// Let 'distkv admin netem' cut and shape links while the cluster runs
+    #[arg(long)]
+    pub netem_control: bool,
 }
 
 /// A cluster that did not start, or broke.
@@ -146,6 +149,9 @@ fn configuration(args: &ClusterArgs) -> Result<ClusterConfig, ClusterCommandErro
             seed: 1,
         };
         network.write_to(&mut config);
+    }
+    if args.netem_control {
+        tables::allow_netem_control(&mut config);
     }
     tables::check(&config)?;
     Ok(config)

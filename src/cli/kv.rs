@@ -2,6 +2,7 @@
 
 use crate::client::{Client, ClientError};
 use crate::node::tables::{ClusterFileError, read_cluster_file};
+use crate::types::ReadMode;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +20,10 @@ pub struct KvArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 10, global = true,
         value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: u64,
+    /// What get and scan promise: linearizable, lease (by the leader's lease), or eventual (any node,
+    /// a value that was current at some time)
+    #[arg(long, value_name = "MODE", default_value_t = ReadMode::Linearizable, global = true)]
+    pub read: ReadMode,
     /// What to do.
     #[command(subcommand)]
     pub command: KvCommand,
@@ -123,6 +128,7 @@ pub fn run(args: &KvArgs) -> Result<(), KvError> {
     let cluster = Arc::new(read_cluster_file(&super::cluster_file(args.cluster.as_ref()))?);
     let mut client =
         Client::new(&cluster, Duration::from_secs(args.timeout)).map_err(KvError::Client)?;
+    client.set_read_mode(args.read);
     let of = |key: &str| {
         let key = key.to_owned();
         move |source| KvError::Operation { key, source }

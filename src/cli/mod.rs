@@ -1,9 +1,11 @@
 //! The `distkv` command line: arguments to calls, errors to exit codes.
 //!
 //! Each subcommand is a module with its arguments, its typed error and a `run`. Exit codes: 0 done,
-//! 1 not done (said on standard error), 2 arguments that make no sense.
+//! 1 not done (said on standard error), 2 arguments, or for `check` histories, that make no sense.
 
+pub mod admin;
 pub mod bench;
+pub mod check;
 pub mod cluster;
 pub mod kv;
 pub mod node;
@@ -35,6 +37,8 @@ enum Command {
     Kv(kv::KvArgs),
     Status(status::StatusArgs),
     Bench(Box<bench::BenchArgs>),
+    Check(check::CheckArgs),
+    Admin(admin::AdminArgs),
     Sim(sim::SimArgs),
     Reproduce(reproduce::ReproduceArgs),
     Plot(plot::PlotArgs),
@@ -53,6 +57,10 @@ enum CommandError {
     Status(#[from] status::StatusError),
     #[error(transparent)]
     Bench(#[from] bench::BenchCommandError),
+    #[error(transparent)]
+    Check(#[from] check::CheckError),
+    #[error(transparent)]
+    Admin(#[from] admin::AdminError),
     #[error(transparent)]
     Sim(#[from] sim::SimError),
     #[error(transparent)]
@@ -77,7 +85,11 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::FAILURE
+            if let CommandError::Check(error) = error {
+                error.exit_code()
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -89,6 +101,8 @@ fn run(command: Command) -> Result<(), CommandError> {
         Command::Kv(args) => kv::run(&args)?,
         Command::Status(args) => status::run(&args)?,
         Command::Bench(args) => bench::run(&args)?,
+        Command::Check(args) => check::run(&args)?,
+        Command::Admin(args) => admin::run(&args)?,
         Command::Sim(args) => sim::run(&args, &cancel_on_signal()?)?,
         Command::Reproduce(args) => {
             let cancel = cancel_on_signal()?;

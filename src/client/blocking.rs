@@ -2,9 +2,10 @@
 
 use super::driver::{ClientDriver, DriverError};
 use crate::config::ClusterConfig;
-use crate::kv::{NodeStatus, Op, Outcome, Refusal, Row};
-use crate::replica::client_machine::{ClientOutcome, Completion, SubmitError};
-use crate::types::{Bytes, NodeId};
+use crate::kv::{Admin, NodeStatus, Op, Outcome, Refusal, Row};
+use crate::node::control::{LinkState, NetemCommand, decode_answer};
+use crate::replica::client_machine::{ClientOutcome, Completion, SubmitError, Token};
+use crate::types::{Bytes, NodeId, ReadMode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -42,6 +43,17 @@ pub enum ClientError {
     /// The cluster refuses.
     #[error("{}", refusal_text(*.0))]
     Refused(Refusal),
+    /// One node does not answer.
+    #[error("{node} does not answer within {seconds} s: check that it runs ('distkv status')")]
+    Silent {
+        /// The node.
+        node: NodeId,
+        /// How long was waited.
+        seconds: f64,
+    },
+    /// A command to a node was not obeyed.
+    #[error("{0}")]
+    Control(String),
     /// An answer to something else.
     #[error("the cluster answered something else than was asked: are its nodes of this version?")]
     WrongAnswer,
@@ -185,8 +197,52 @@ impl Client {
         Ok(statuses)
     }
 
+    /// What the reads that follow promise.
+    pub fn set_read_mode(&mut self, mode: ReadMode) {
+        self.driver.set_read_mode(mode);
+    }
+
+    /// Asks the leader for a change of the cluster; gives the slot at which it took effect, 0 when
+    /// it is only under way.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn admin(&mut self, admin: Admin) -> Result<u64, ClientError> {
+        match self.call(Op::Admin(admin), false)? {
+            Outcome::Written { version } => Ok(version),
+            Outcome::Done => Ok(0),
+            other => wrong(&other),
+        }
+    }
+
+    /// Changes the emulated network of `node` at run time; gives its links afterwards.
+    ///
+    /// # Errors
+    /// [`ClientError::Control`] when the node refuses, [`ClientError::Silent`] when it is not there.
+    pub fn change_netem(
+        &mut self,
+        node: NodeId,
+        command: &NetemCommand,
+    ) -> Result<Vec<LinkState>, ClientError> {
+        let token = self.driver.submit_control(0, node, command.encode().into())?;
+        match self.finish(token, false) {
+            Ok(Outcome::Controlled { answer }) => {
+                decode_answer(&answer).map_err(ClientError::Control)
+            }
+            Ok(other) => wrong(&other),
+            Err(ClientError::NoAnswer { seconds, .. }) => {
+                Err(ClientError::Silent { node, seconds })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn call(&mut self, op: Op, is_write: bool) -> Result<Outcome, ClientError> {
         let token = self.driver.submit(0, op)?;
+        self.finish(token, is_write)
+    }
+
+    fn finish(&mut self, token: Token, is_write: bool) -> Result<Outcome, ClientError> {
         let mut ended: Option<Completion> = None;
         while ended.is_none() {
             self.driver.wait(Instant::now() + self.timeout, |completion| {

@@ -8,7 +8,7 @@ use crate::node::socket::{NodeSocket, SocketConfig, SocketError};
 use crate::node::tables::{TableError, transport_config};
 use crate::node::timer::Timer;
 use crate::replica::client_machine::{ClientConfig, ClientMachine, Completion, SubmitError, Token};
-use crate::types::NodeId;
+use crate::types::{Bytes, NodeId, ReadMode};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -73,6 +73,11 @@ impl ClientDriver {
         Ok(Self { runtime, io })
     }
 
+    /// What the reads that follow promise.
+    pub fn set_read_mode(&mut self, mode: ReadMode) {
+        self.io.machine.set_read_mode(mode);
+    }
+
     /// Starts an operation; it is sent by the next [`Self::wait`].
     ///
     /// # Errors
@@ -91,6 +96,19 @@ impl ClientDriver {
         node: NodeId,
     ) -> Result<Token, SubmitError> {
         self.io.machine.submit_status(self.io.clock.now(), session_index, node)
+    }
+
+    /// Gives one node's driver a command.
+    ///
+    /// # Errors
+    /// [`SubmitError`] when the session has its window full, or there is no such node.
+    pub fn submit_control(
+        &mut self,
+        session_index: usize,
+        node: NodeId,
+        command: Bytes,
+    ) -> Result<Token, SubmitError> {
+        self.io.machine.submit_control(self.io.clock.now(), session_index, node, command)
     }
 
     /// Sends and receives until at least one operation has ended, or `deadline`; gives each

@@ -5,6 +5,7 @@ use crate::bench::{Target, TargetCompletion, TargetError, TargetOp, TargetOutcom
 use crate::config::ClusterConfig;
 use crate::kv::{Op, Outcome, Refusal};
 use crate::replica::client_machine::{ClientOutcome, SubmitError};
+use crate::types::ReadMode;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +24,11 @@ pub struct ClusterTarget {
 }
 
 impl ClusterTarget {
+    /// What the reads that follow promise.
+    pub fn set_read_mode(&mut self, mode: ReadMode) {
+        self.driver.set_read_mode(mode);
+    }
+
     /// `clients` sessions with `cluster`; an operation ends after `timeout`.
     ///
     /// # Errors
@@ -67,7 +73,8 @@ impl ClusterTarget {
             SubmitError::NoNode { .. } => "no-node",
         };
         let outcome = TargetOutcome::Error { kind: Cow::Borrowed(kind), is_ambiguous: false };
-        self.refused.push(TargetCompletion { client, outcome, completed_at: Instant::now() });
+        let completed_at = Instant::now();
+        self.refused.push(TargetCompletion { client, outcome, served_at: None, completed_at });
     }
 }
 
@@ -107,6 +114,7 @@ impl Target for ClusterTarget {
         let retries = &mut self.retries;
         let ended = |completion: crate::replica::client_machine::Completion| {
             let client = completion.session_index;
+            let served_at = Some(completion.served_at.0).filter(|slot| *slot > 0);
             let outcome = target_outcome(completion.outcome);
             let is_bad = matches!(outcome, TargetOutcome::Error { .. } | TargetOutcome::Timeout);
             match retries.get_mut(client).and_then(Option::as_mut) {
@@ -116,7 +124,7 @@ impl Target for ClusterTarget {
                 }
                 Some(_) | None => {
                     let completed_at = Instant::now();
-                    completions.push(TargetCompletion { client, outcome, completed_at });
+                    completions.push(TargetCompletion { client, outcome, served_at, completed_at });
                 }
             }
         };
@@ -151,6 +159,7 @@ fn target_outcome(outcome: ClientOutcome) -> TargetOutcome {
             | Outcome::SessionOpened { .. }
             | Outcome::Status(_)
             | Outcome::Done
+            | Outcome::Controlled { .. }
             | Outcome::Refused(_) => {
                 TargetOutcome::Error { kind: Cow::Borrowed("wrong-answer"), is_ambiguous: true }
             }

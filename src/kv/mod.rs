@@ -7,11 +7,13 @@
 mod admin;
 mod command;
 mod request;
+mod response;
 mod state;
+mod status;
 
 pub use admin::Admin;
 pub use command::{Command, CommandError, Operation};
-pub use request::{
-    NodeStatus, Op, Outcome, PeerStatus, Read, ReadMode, Refusal, Request, Response, Role, Row,
-};
+pub use request::{Op, Read, Request};
+pub use response::{Outcome, Refusal, Response, Row};
 pub use state::{Applied, Bounds, Entry, Execution, State, value_digest};
+pub use status::{NodeStatus, PeerStatus, Role};

@@ -1,16 +1,16 @@
-//! What clients and nodes say to each other, and its encoding.
+//! What clients ask of nodes, and its encoding.
 //!
 //! A request is (session, sequence): repeated, it is applied once. Encoded messages start with a
-//! kind byte of [`Request::KIND`] or [`Response::KIND`]; node-to-node messages use other kinds.
+//! kind byte of [`Request::KIND`] or [`super::Response::KIND`]; node-to-node messages use others.
 
 use super::Admin;
-use crate::types::{Ballot, Bytes, DecodeError, NodeId, Reader, Slot, Writer, pack, unpack};
-use serde::{Deserialize, Serialize};
+use crate::types::{Bytes, DecodeError, ReadMode, Reader, Slot, Writer, pack, unpack};
 
 /// One request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// From [`Outcome::SessionOpened`]; 0 for [`Op::OpenSession`] and what needs none (reads, status).
+    /// From [`super::Outcome::SessionOpened`]; 0 for [`Op::OpenSession`] and what needs none (reads,
+    /// status).
     pub session: u64,
     /// Rises by one for each request of a session, from 1; names the reply.
     pub sequence: u64,
@@ -22,21 +22,6 @@ pub struct Request {
     pub op: Op,
 }
 
-/// What a read promises (DESIGN 3.4).
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum ReadMode {
-    /// By the leader, once more than N - Q1 nodes have confirmed it.
-    #[default]
-    Linearizable,
-    /// By the leader alone while it holds a lease; otherwise as linearizable.
-    Lease,
-    /// By any node from what it has applied; monotonic for each client.
-    Eventual,
-}
-
 /// How a read is to be answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Read {
@@ -44,38 +29,6 @@ pub struct Read {
     pub mode: ReadMode,
     /// `eventual` is refused by a node that has not applied up to here: what the client saw last.
     pub at_least: Slot,
-}
-
-impl ReadMode {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Linearizable, Self::Lease, Self::Eventual];
-
-    /// Its name in files and on the command line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Linearizable => "linearizable",
-            Self::Lease => "lease",
-            Self::Eventual => "eventual",
-        }
-    }
-}
-
-impl std::str::FromStr for ReadMode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|mode| mode.name() == text).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            format!("read mode '{text}' is none of {names}")
-        })
-    }
-}
-
-impl std::fmt::Display for ReadMode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
 }
 
 /// What a client may ask.
@@ -120,160 +73,11 @@ pub enum Op {
     Status,
     /// A change of the cluster.
     Admin(Admin),
-}
-
-/// One answer to a client.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Response {
-    /// Of the request.
-    pub session: u64,
-    /// Of the request.
-    pub sequence: u64,
-    /// The slot at which it was served: the write's own, or the last one applied before a read.
-    pub served_at: Slot,
-    /// What became of it.
-    pub outcome: Outcome,
-}
-
-/// What became of a request.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// A session to use.
-    SessionOpened {
-        /// Its id.
-        session: u64,
+    /// A command for the driver of the node asked, outside the state machine.
+    Control {
+        /// As that driver reads it.
+        command: Bytes,
     },
-    /// The key's value.
-    Value {
-        /// The slot that wrote it.
-        version: u64,
-        /// The bytes.
-        value: Bytes,
-    },
-    /// The key is absent.
-    NotFound,
-    /// Written (or deleted: then `version` is the deleting slot).
-    Written {
-        /// The slot that wrote it.
-        version: u64,
-    },
-    /// The compare-and-set met another version; nothing was written.
-    Mismatch {
-        /// The version there; 0 for "absent".
-        current: u64,
-    },
-    /// Rows of a scan, keys ascending.
-    Rows(Vec<Row>),
-    /// The state of the node asked.
-    Status(Box<NodeStatus>),
-    /// Not done, for this reason.
-    Refused(Refusal),
-    /// Done or under way, nothing more to say.
-    Done,
-}
-
-/// One row of a scan.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// The key.
-    pub key: Bytes,
-    /// The slot that wrote it.
-    pub version: u64,
-    /// The value.
-    pub value: Bytes,
-}
-
-/// Why a request was not done. None of these has changed anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Refusal {
-    /// Ask the leader, if one is known.
-    NotLeader {
-        /// The leader, as far as this node knows.
-        leader: Option<u8>,
-    },
-    /// Too much is waiting: try again later.
-    Busy,
-    /// The session is unknown or was evicted; whether an earlier try was done is not known.
-    SessionUnknown,
-    /// The sequence is older than the results kept: whether it was done is not known.
-    Stale,
-    /// The disk is nearly full: deletes are still taken.
-    DiskFull,
-    /// The key is longer than the bound, or empty.
-    KeyBound,
-    /// The value is longer than the bound.
-    ValueBound,
-    /// Too few shards can be reached, or the node that is to lead.
-    Unavailable,
-    /// This node has not applied what the client has seen: ask another one.
-    Behind,
-    /// The configuration asked for is not safe in this cluster.
-    Unsafe,
-}
-
-/// Role of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// Follows a leader, or waits for one.
-    Follower,
-    /// Asks for promises.
-    Candidate,
-    /// Proposes.
-    Leader,
-}
-
-/// A node's account of itself, for `distkv status`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct NodeStatus {
-    /// The node asked.
-    pub node: u8,
-    /// Its role.
-    pub role: Role,
-    /// The leader it knows.
-    pub leader: Option<u8>,
-    /// The highest ballot it promised.
-    pub ballot: Ballot,
-    /// Every slot up to here is known to be chosen.
-    pub chosen: Slot,
-    /// Every slot up to here is applied.
-    pub applied: Slot,
-    /// The last slot with an accepted value.
-    pub last: Slot,
-    /// Keys it holds.
-    pub keys: u64,
-    /// Sessions it holds.
-    pub sessions: u64,
-    /// Bytes of live user data (keys and values).
-    pub live_bytes: u64,
-    /// Restarts of this data directory.
-    pub boot: u64,
-    /// What a leader knows of its peers.
-    pub peers: Vec<PeerStatus>,
-    /// Values rebuilt for reads or catch-up since start.
-    pub rebuilt_count: u64,
-    /// Datagrams that were no messages since start.
-    pub garbage_count: u64,
-    /// Free space is below the reserve.
-    pub disk_full: bool,
-    /// The configuration epoch in force.
-    pub epoch: u64,
-    /// Its policy.
-    pub policy: String,
-    /// The code of its values.
-    pub code: String,
-}
-
-/// What a leader knows of one peer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PeerStatus {
-    /// The peer.
-    pub node: u8,
-    /// Heard from within the failure timeout.
-    pub alive: bool,
-    /// The last slot it said it applied.
-    pub applied: Slot,
 }
 
 impl Request {
@@ -319,6 +123,10 @@ impl Request {
                 to.u8(7);
                 to.small(&pack(admin));
             }
+            Op::Control { command } => {
+                to.u8(KIND_CONTROL);
+                to.small(command);
+            }
         }
         if matches!(self.op, Op::Get { .. } | Op::Scan { .. }) {
             let mode = ReadMode::ALL.iter().position(|mode| *mode == self.read.mode);
@@ -354,6 +162,7 @@ impl Request {
                 let bytes = from.bytes("admin")?;
                 Op::Admin(unpack(&bytes, "admin")?)
             }
+            KIND_CONTROL => Op::Control { command: from.bytes("command")? },
             other => return Err(invalid("operation", other)),
         };
         let read = if matches!(op, Op::Get { .. } | Op::Scan { .. }) {
@@ -369,163 +178,17 @@ impl Request {
     }
 }
 
-impl Response {
-    /// First byte of an encoded response.
-    pub const KIND: u8 = 2;
-
-    /// The response as message parts; values are not copied.
-    #[must_use]
-    pub fn encode(&self) -> Vec<Bytes> {
-        let mut to = Writer::new();
-        to.u8(Self::KIND);
-        to.u64(self.session);
-        to.u64(self.sequence);
-        to.u64(self.served_at.0);
-        match &self.outcome {
-            Outcome::SessionOpened { session } => {
-                to.u8(0);
-                to.u64(*session);
-            }
-            Outcome::Value { version, value } => {
-                to.u8(1);
-                to.u64(*version);
-                to.payload(value);
-            }
-            Outcome::NotFound => to.u8(2),
-            Outcome::Written { version } => {
-                to.u8(3);
-                to.u64(*version);
-            }
-            Outcome::Mismatch { current } => {
-                to.u8(4);
-                to.u64(*current);
-            }
-            Outcome::Rows(rows) => {
-                to.u8(5);
-                to.u32(u32::try_from(rows.len()).expect("scan limits are 32 bits"));
-                for row in rows {
-                    to.small(&row.key);
-                    to.u64(row.version);
-                    to.payload(&row.value);
-                }
-            }
-            Outcome::Status(status) => {
-                to.u8(6);
-                to.small(&pack(&**status));
-            }
-            Outcome::Refused(refusal) => encode_refusal(&mut to, *refusal),
-            Outcome::Done => to.u8(8),
-        }
-        to.finish()
-    }
-
-    /// Reads an encoded response; values are slices of `message`.
-    ///
-    /// # Errors
-    /// [`DecodeError`] for anything that [`Response::encode`] does not write.
-    pub fn decode(message: Bytes) -> Result<Self, DecodeError> {
-        let mut from = Reader::new(message);
-        expect_kind(&mut from, Self::KIND)?;
-        let session = from.u64("session")?;
-        let sequence = from.u64("sequence")?;
-        let served_at = Slot(from.u64("served_at")?);
-        let outcome = match from.u8("outcome")? {
-            0 => Outcome::SessionOpened { session: from.u64("opened")? },
-            1 => Outcome::Value { version: from.u64("version")?, value: from.bytes("value")? },
-            2 => Outcome::NotFound,
-            3 => Outcome::Written { version: from.u64("version")? },
-            4 => Outcome::Mismatch { current: from.u64("current")? },
-            5 => Outcome::Rows(decode_rows(&mut from)?),
-            6 => {
-                let bytes = from.bytes("status")?;
-                Outcome::Status(Box::new(unpack(&bytes, "status")?))
-            }
-            7 => Outcome::Refused(decode_refusal(&mut from)?),
-            8 => Outcome::Done,
-            other => return Err(invalid("outcome", other)),
-        };
-        from.finish()?;
-        Ok(Self { session, sequence, served_at, outcome })
-    }
-}
-
-fn decode_rows(from: &mut Reader) -> Result<Vec<Row>, DecodeError> {
-    let count = from.count("rows", 16)?;
-    let mut rows = Vec::with_capacity(count);
-    for _ in 0..count {
-        rows.push(Row {
-            key: from.bytes("row key")?,
-            version: from.u64("row version")?,
-            value: from.bytes("row value")?,
-        });
-    }
-    Ok(rows)
-}
-
-fn encode_refusal(to: &mut Writer, refusal: Refusal) {
-    to.u8(7);
-    match refusal {
-        Refusal::NotLeader { leader: None } => to.u8(0),
-        Refusal::NotLeader { leader: Some(node) } => {
-            to.u8(1);
-            to.u8(node);
-        }
-        Refusal::Busy => to.u8(2),
-        Refusal::SessionUnknown => to.u8(3),
-        Refusal::Stale => to.u8(4),
-        Refusal::DiskFull => to.u8(5),
-        Refusal::KeyBound => to.u8(6),
-        Refusal::ValueBound => to.u8(7),
-        Refusal::Unavailable => to.u8(8),
-        Refusal::Behind => to.u8(9),
-        Refusal::Unsafe => to.u8(10),
-    }
-}
-
-fn decode_refusal(from: &mut Reader) -> Result<Refusal, DecodeError> {
-    Ok(match from.u8("refusal")? {
-        0 => Refusal::NotLeader { leader: None },
-        1 => Refusal::NotLeader { leader: Some(from.u8("leader")?) },
-        2 => Refusal::Busy,
-        3 => Refusal::SessionUnknown,
-        4 => Refusal::Stale,
-        5 => Refusal::DiskFull,
-        6 => Refusal::KeyBound,
-        7 => Refusal::ValueBound,
-        8 => Refusal::Unavailable,
-        9 => Refusal::Behind,
-        10 => Refusal::Unsafe,
-        other => return Err(invalid("refusal", other)),
-    })
-}
-
-fn expect_kind(from: &mut Reader, kind: u8) -> Result<(), DecodeError> {
+pub(super) fn expect_kind(from: &mut Reader, kind: u8) -> Result<(), DecodeError> {
     let found = from.u8("kind")?;
     if found == kind { Ok(()) } else { Err(invalid("kind", found)) }
 }
 
-impl Refusal {
-    /// The leader that the refusing node named.
-    #[must_use]
-    pub fn leader(self) -> Option<NodeId> {
-        match self {
-            Self::NotLeader { leader } => leader.map(NodeId),
-            Self::Busy
-            | Self::SessionUnknown
-            | Self::Stale
-            | Self::DiskFull
-            | Self::KeyBound
-            | Self::ValueBound
-            | Self::Unavailable
-            | Self::Behind
-            | Self::Unsafe => None,
-        }
-    }
-}
-
-fn invalid(field: &'static str, value: u8) -> DecodeError {
+pub(super) fn invalid(field: &'static str, value: u8) -> DecodeError {
     DecodeError::Invalid { field, value: u64::from(value) }
 }
+
+/// Operation and outcome of commands for a driver: apart from those of the store.
+pub(super) const KIND_CONTROL: u8 = 64;
 
 #[cfg(test)]
 mod tests {
@@ -548,6 +211,7 @@ mod tests {
             Op::Scan { start: key, limit: 7 },
             Op::Status,
             Op::Admin(Admin::Transfer { to: 3 }),
+            Op::Control { command: Bytes::from_static(b"cut") },
         ] {
             let is_read = matches!(op, Op::Get { .. } | Op::Scan { .. });
             let read = Read { mode: ReadMode::Eventual, at_least: Slot(9) };
@@ -557,31 +221,6 @@ mod tests {
             assert_eq!(Request::decode(bytes.clone()), Ok(request));
             for cut in 0..bytes.len() {
                 assert!(Request::decode(bytes.slice(..cut)).is_err(), "cut at {cut}");
-            }
-        }
-    }
-
-    #[test]
-    fn responses_survive_the_wire() {
-        let value = Bytes::from(vec![7_u8; 600]);
-        let row = Row { key: Bytes::from_static(b"k"), version: 1, value: value.clone() };
-        for outcome in [
-            Outcome::SessionOpened { session: 1 },
-            Outcome::Value { version: 2, value },
-            Outcome::NotFound,
-            Outcome::Written { version: 5 },
-            Outcome::Mismatch { current: 0 },
-            Outcome::Rows(vec![row.clone(), row]),
-            Outcome::Refused(Refusal::NotLeader { leader: Some(2) }),
-            Outcome::Refused(Refusal::Unavailable),
-            Outcome::Refused(Refusal::Behind),
-            Outcome::Done,
-        ] {
-            let response = Response { session: 1, sequence: 2, served_at: Slot(3), outcome };
-            let bytes = joined(response.encode());
-            assert_eq!(Response::decode(bytes.clone()), Ok(response));
-            for cut in 0..bytes.len() {
-                assert!(Response::decode(bytes.slice(..cut)).is_err(), "cut at {cut}");
             }
         }
     }

@@ -1,11 +1,15 @@
-//! A monotonic clock as the machines want it: nanoseconds from an origin.
+//! A clock as the machines want it: nanoseconds from an origin.
+//!
+//! It runs on while the machine is suspended, so that a lease ends then too (DESIGN 3.4).
 
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Counts from its creation.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    origin: std::time::Instant,
+    /// Nanoseconds of the system's clock.
+    origin: u64,
 }
 
 impl Clock {
@@ -13,26 +17,35 @@ impl Clock {
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a clock's creation is an event, not a default")]
     pub fn new() -> Self {
-        Self { origin: std::time::Instant::now() }
+        Self { origin: system_nanos() }
     }
 
     /// Nanoseconds since the origin; from 1, as 0 means "right now" to the machines.
     #[must_use]
     pub fn now(&self) -> Instant {
-        let nanos = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        Instant::from_nanos(nanos.max(1))
+        Instant::from_nanos(system_nanos().saturating_sub(self.origin).max(1))
     }
 
-    /// The system's instant for `at`.
+    /// The system's instant for `at`, as far as it can be told now.
     #[must_use]
     pub fn system(&self, at: Instant) -> std::time::Instant {
-        self.origin + std::time::Duration::from_nanos(at.as_nanos())
+        std::time::Instant::now() + at.since(self.now())
     }
 
-    /// This clock's instant for the system's `at`.
+    /// This clock's instant for the system's `at`, as far as it can be told now.
     #[must_use]
     pub fn instant(&self, at: std::time::Instant) -> Instant {
-        let since = at.saturating_duration_since(self.origin).as_nanos();
-        Instant::from_nanos(u64::try_from(since).unwrap_or(u64::MAX))
+        let ago = std::time::Instant::now().saturating_duration_since(at);
+        let ahead = at.saturating_duration_since(std::time::Instant::now());
+        let now = self.now() + ahead;
+        let nanos = u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX);
+        Instant::from_nanos(now.as_nanos().saturating_sub(nanos).max(1))
     }
+}
+
+fn system_nanos() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    let span = Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0));
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }

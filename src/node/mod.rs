@@ -4,6 +4,7 @@
 //! in [`crate::replica`]; here are only the socket, the log, the clock and the signals.
 
 pub mod clock;
+pub mod control;
 pub mod launcher;
 mod log;
 pub mod process;

@@ -6,6 +6,7 @@
 //! write or sync ends the process (rule 9).
 
 use super::clock::Clock;
+use super::control::NetemControl;
 use super::log::{LogFailure, NodeLog};
 use super::process;
 use super::report::{NodeReport, ReportError};
@@ -116,6 +117,7 @@ struct Server {
     replica: Replica,
     timer: Timer,
     signals: Signals,
+    control: NetemControl,
     reserve_bytes: u64,
     space_due: Instant,
     appended_bytes: usize,
@@ -148,6 +150,8 @@ impl Server {
         let reserve_bytes = tables::reserve_bytes(cluster)?;
         let netem = tables::netem_config(cluster)?
             .map(|(config, seed)| Netem::new(config, seed ^ (u64::from(node.0) << 32)));
+        let is_allowed = tables::is_netem_control_allowed(cluster)?;
+        let control = NetemControl::new(Arc::clone(cluster), node, is_allowed);
         // The address first: a second process for this node must not touch its data.
         let socket = NodeSocket::bind(address, SocketConfig::default(), netem)
             .map_err(|source| NodeError::Socket { node, source })?;
@@ -182,6 +186,7 @@ impl Server {
             log,
             replica,
             signals,
+            control,
             reserve_bytes,
             appended_bytes: 0,
             reports_written: 0,
@@ -207,9 +212,13 @@ impl Server {
     /// Takes in what waits, and does everything that follows from it.
     fn turn(&mut self) -> Result<(), NodeError> {
         let node = self.options.node;
-        let now = self.clock.now();
-        let replica = &mut self.replica;
-        self.socket.recv_batch(|from, bytes| replica.handle_datagram(now, from, bytes));
+        // The time is read after the datagram: nothing is judged by one from before a pause.
+        let (clock, replica, control) = (self.clock, &mut self.replica, &self.control);
+        self.socket.recv_batch(|from, bytes| {
+            if !control.is_cut_from(from) {
+                replica.handle_datagram(clock.now(), from, bytes);
+            }
+        });
         let now = self.clock.now();
         if self.replica.poll_timeout().is_some_and(|due| due <= now) {
             self.replica.handle_timeout(now);
@@ -244,6 +253,10 @@ impl Server {
                 Output::Read { ticket, slot } => {
                     let stored = self.log.read(slot).map_err(failed)?;
                     self.replica.handle_read(now, ticket, stored);
+                }
+                Output::Control { caller, command } => {
+                    let answer = self.control.handle(self.socket.netem_mut(), &command);
+                    self.replica.handle_controlled(now, caller, answer);
                 }
                 Output::Trace(text) => {
                     let millis = now.as_nanos() as f64 / 1e6;

@@ -1,8 +1,8 @@
 //! The free-form tables of a cluster file, as the layers that they belong to.
 //!
 //! `[transport]` is a [`TransportConfig`] whose `cluster_id` is the cluster's; `[netem]` a
-//! [`NetemConfig`] with a `seed` beside it; of `[storage]`, `reserve_bytes` is the node's and the rest
-//! the log's.
+//! [`NetemConfig`] with `seed` and `allow_control` beside it; of `[storage]`, `reserve_bytes` is the
+//! node's and the rest the log's.
 
 use crate::coding::Backend;
 use crate::config::{ClusterConfig, Member};
@@ -69,6 +69,7 @@ pub fn read_cluster_file(path: &Path) -> Result<ClusterConfig, ClusterFileError>
 pub fn check(cluster: &ClusterConfig) -> Result<(), TableError> {
     transport_config(cluster)?;
     netem_config(cluster)?;
+    is_netem_control_allowed(cluster)?;
     reserve_bytes(cluster)?;
     super::log::log_options(cluster, cluster.members[0].id)?;
     if let Err(error) = cluster.backend.parse::<Backend>() {
@@ -160,11 +161,33 @@ pub fn netem_config(cluster: &ClusterConfig) -> Result<Option<(NetemConfig, u64)
     let Some(table) = cluster.tables.get("netem").and_then(toml::Value::as_table) else {
         return Ok(None);
     };
-    let config: NetemConfig = parse(cluster, "netem", &["seed"])?;
+    let config: NetemConfig = parse(cluster, "netem", &["seed", ALLOW_CONTROL])?;
     let problem = |problem: String| TableError { table: "netem", problem };
     config.validate().map_err(|error| problem(error.to_string()))?;
     let seed = natural(table, "netem", "seed", 1)?;
     Ok(Some((config, seed)))
+}
+
+/// May clients change the emulated network at run time?
+///
+/// # Errors
+/// [`TableError`] unless it is true or false.
+pub fn is_netem_control_allowed(cluster: &ClusterConfig) -> Result<bool, TableError> {
+    let table = cluster.tables.get("netem").and_then(toml::Value::as_table);
+    let Some(value) = table.and_then(|table| table.get(ALLOW_CONTROL)) else { return Ok(false) };
+    value.as_bool().ok_or_else(|| TableError {
+        table: "netem",
+        problem: format!("{ALLOW_CONTROL} = {value} must be true or false"),
+    })
+}
+
+/// Lets clients change the emulated network at run time.
+pub fn allow_netem_control(cluster: &mut ClusterConfig) {
+    let netem = cluster.tables.entry("netem");
+    let netem = netem.or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    if let Some(table) = netem.as_table_mut() {
+        table.insert(ALLOW_CONTROL.to_owned(), true.into());
+    }
 }
 
 /// Free bytes below which a node refuses puts.
@@ -207,6 +230,7 @@ fn natural(
     })
 }
 
+const ALLOW_CONTROL: &str = "allow_control";
 /// What a message holds beside key and value, generously.
 const MESSAGE_OVERHEAD_BYTES: usize = 4096;
 /// Room for deletes and elections: two segments of the default length, and a margin.
@@ -230,6 +254,12 @@ mod tests {
         assert_eq!(transport_config(&plain).unwrap().cluster_id, 7);
         assert!(netem_config(&plain).unwrap().is_none());
         assert_eq!(reserve_bytes(&plain).unwrap(), DEFAULT_RESERVE_BYTES);
+        assert!(!is_netem_control_allowed(&plain).unwrap());
+        let mut controlled = plain.clone();
+        allow_netem_control(&mut controlled);
+        check(&controlled).unwrap();
+        assert!(is_netem_control_allowed(&controlled).unwrap());
+        assert!(netem_config(&controlled).unwrap().is_some());
         let full = cluster(
             "[transport]\ndatagram_bytes = 1472\n[netem]\nseed = 5\nlink = { loss = 0.1 }\n\
              [storage]\nreserve_bytes = 9",
@@ -270,6 +300,8 @@ mod tests {
         assert!(text(transport_config(&wrong).unwrap_err()).contains("limits.value_bytes"));
         let wrong = cluster("[netem]\nlink = { loss = 2.0 }");
         assert!(text(netem_config(&wrong).unwrap_err()).contains("[netem]"));
+        let wrong = cluster("[netem]\nallow_control = 1");
+        assert!(text(check(&wrong).unwrap_err()).contains("true or false"));
         let wrong = cluster("[storage]\nreserve_bytes = -1");
         assert!(text(reserve_bytes(&wrong).unwrap_err()).contains("reserve_bytes"));
     }

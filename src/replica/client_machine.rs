@@ -20,12 +20,12 @@ mod tests;
 pub use operation::{ClientOutcome, Completion, Token};
 
 use crate::config::ClusterConfig;
-use crate::kv::{Op, ReadMode, Response};
+use crate::kv::{Op, Response};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::transport::{PeerStats, TransportStats};
 use crate::transport::{Transmit, Transport, TransportConfig, TransportEvent};
-use crate::types::{NodeId, Slot};
+use crate::types::{Bytes, NodeId, ReadMode, Slot};
 use operation::Operation;
 use session::Session;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -192,6 +192,11 @@ impl ClientMachine {
         self.admit(now, session_index, op, self.config.read_mode, None)
     }
 
+    /// What the reads that follow promise.
+    pub fn set_read_mode(&mut self, mode: ReadMode) {
+        self.config.read_mode = mode;
+    }
+
     /// Starts a read with a promise of its own.
     ///
     /// # Errors
@@ -221,6 +226,25 @@ impl ClientMachine {
         };
         let mode = ReadMode::default();
         self.admit(now, session_index, Op::Status, mode, Some(usize::from(member)))
+    }
+
+    /// Gives one node's driver a command.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; nothing was started then.
+    pub fn submit_control(
+        &mut self,
+        now: Instant,
+        session_index: usize,
+        node: NodeId,
+        command: Bytes,
+    ) -> Result<Token, SubmitError> {
+        let Some(member) = self.config.cluster.rank(node) else {
+            return Err(SubmitError::NoNode { node });
+        };
+        let mode = ReadMode::default();
+        let member = Some(usize::from(member));
+        self.admit(now, session_index, Op::Control { command }, mode, member)
     }
 
     /// Takes in one datagram; garbage is counted.

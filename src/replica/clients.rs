@@ -1,6 +1,6 @@
 //! Requests of clients: refused, answered from results, proposed, or kept waiting for room.
 
-use super::Replica;
+use super::{Output, Replica};
 use crate::config::EpochConfig;
 use crate::kv::{
     Admin, Applied, Command, Execution, Op, Operation, Outcome, Refusal, Request, Response,
@@ -18,6 +18,10 @@ pub(super) struct Caller {
     pub(super) session: u64,
     pub(super) sequence: u64,
 }
+
+/// Who waits for a command to this node's driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlCaller(Caller);
 
 /// Writes under way on the leader.
 #[derive(Debug, Default)]
@@ -51,6 +55,10 @@ impl Replica {
             }
             Op::Get { .. } | Op::Scan { .. } => self.handle_read_request(now, caller, request),
             Op::Admin(admin) => self.handle_admin(now, caller, &admin.clone()),
+            Op::Control { command } => {
+                let caller = ControlCaller(caller);
+                self.controls.push_back(Output::Control { caller, command: command.clone() });
+            }
             Op::OpenSession | Op::Put { .. } | Op::Delete { .. } | Op::CompareAndSet { .. } => {
                 self.handle_write_request(now, caller, request);
             }
@@ -62,7 +70,7 @@ impl Replica {
         let limits = &self.config.cluster.limits;
         let is_bad_key = |key: &Bytes| key.is_empty() || key.len() > limits.key_bytes;
         match &request.op {
-            Op::OpenSession | Op::Status | Op::Admin(_) => None,
+            Op::OpenSession | Op::Status | Op::Admin(_) | Op::Control { .. } => None,
             Op::Get { key } | Op::Delete { key } => is_bad_key(key).then_some(Refusal::KeyBound),
             Op::Scan { start, .. } => (start.len() > limits.key_bytes).then_some(Refusal::KeyBound),
             Op::Put { key, value } | Op::CompareAndSet { key, value, .. } => {
@@ -102,7 +110,8 @@ impl Replica {
             | Op::Get { .. }
             | Op::Scan { .. }
             | Op::Status
-            | Op::Admin(_) => false,
+            | Op::Admin(_)
+            | Op::Control { .. } => false,
         };
         if takes_space && self.paxos.is_space_low() {
             return self.refuse(now, caller, Refusal::DiskFull);
@@ -133,7 +142,9 @@ impl Replica {
             Op::CompareAndSet { key, expected, value } => {
                 (Operation::CompareAndSet { key, expected }, value)
             }
-            Op::Get { .. } | Op::Scan { .. } | Op::Status | Op::Admin(_) => return,
+            Op::Get { .. } | Op::Scan { .. } | Op::Status | Op::Admin(_) | Op::Control { .. } => {
+                return;
+            }
         };
         let command = Command {
             session: request.session,
@@ -239,6 +250,12 @@ impl Replica {
         }
     }
 
+    /// Answers [`Output::Control`].
+    pub fn handle_controlled(&mut self, now: Instant, caller: ControlCaller, answer: Vec<u8>) {
+        let outcome = Outcome::Controlled { answer: answer.into() };
+        self.reply(now, caller.0, self.state.applied(), outcome);
+    }
+
     pub(super) fn refuse(&mut self, now: Instant, caller: Caller, refusal: Refusal) {
         let applied = self.state.applied();
         self.reply(now, caller, applied, Outcome::Refused(refusal));
@@ -275,7 +292,8 @@ fn value_bytes(op: &Op) -> usize {
         | Op::Delete { .. }
         | Op::Scan { .. }
         | Op::Status
-        | Op::Admin(_) => 0,
+        | Op::Admin(_)
+        | Op::Control { .. } => 0,
     }
 }
 

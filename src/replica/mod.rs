@@ -12,6 +12,7 @@ mod clients;
 mod reads;
 
 pub use crate::paxos::Ticket;
+pub use clients::ControlCaller;
 
 use crate::coding::Backend;
 use crate::config::ClusterConfig;
@@ -97,6 +98,13 @@ pub enum Output {
     Transmit(crate::transport::Transmit),
     /// Something worth a line in a trace; built only when asked for.
     Trace(String),
+    /// A client's command for the driver itself: answer it with `handle_controlled`.
+    Control {
+        /// Who asked.
+        caller: ControlCaller,
+        /// What.
+        command: Bytes,
+    },
 }
 
 /// The machine.
@@ -122,6 +130,8 @@ pub struct Replica {
     garbage_count: u64,
     is_low: bool,
     traces: VecDeque<String>,
+    /// For the driver; a burst of datagrams at most.
+    controls: VecDeque<Output>,
 }
 
 impl Replica {
@@ -179,6 +189,7 @@ impl Replica {
             garbage_count: 0,
             is_low: false,
             traces: VecDeque::new(),
+            controls: VecDeque::new(),
         };
         replica.advance(now);
         Ok(replica)
@@ -226,6 +237,9 @@ impl Replica {
     pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
         if let Some(line) = self.traces.pop_front() {
             return Some(Output::Trace(line));
+        }
+        if let Some(control) = self.controls.pop_front() {
+            return Some(control);
         }
         while self.batch.is_none() {
             match self.paxos.poll_output(now) {

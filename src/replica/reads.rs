@@ -6,9 +6,9 @@
 
 use super::Replica;
 use super::clients::Caller;
-use crate::kv::{Op, Outcome, ReadMode, Refusal, Request, Row};
+use crate::kv::{Op, Outcome, Refusal, Request, Row};
 use crate::time::Instant;
-use crate::types::{Bytes, Slot};
+use crate::types::{Bytes, ReadMode, Slot};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Reads under way.
@@ -146,7 +146,8 @@ impl Replica {
             | Op::Delete { .. }
             | Op::CompareAndSet { .. }
             | Op::Status
-            | Op::Admin(_) => {}
+            | Op::Admin(_)
+            | Op::Control { .. } => {}
         }
     }
 

@@ -7,8 +7,6 @@
 //! seed gives the same trace hash. Source: FoundationDB's and TigerBeetle's simulators; DESIGN 6.
 
 mod faults;
-mod history;
-mod linear;
 mod node;
 mod operator;
 mod scenario;
@@ -17,7 +15,6 @@ mod tests;
 mod totals;
 mod world;
 
-pub use history::{History, Operation, Outcome, Request, Violation};
 pub use scenario::{Fault, Plant, Scenario};
 pub use totals::Totals;
 pub use world::{Failure, TraceSink, run};

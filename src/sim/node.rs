@@ -180,6 +180,8 @@ impl SimNode {
                     running.replica.handle_read(now, ticket, stored);
                 }
                 Output::Trace(line) => output.traces.push(line),
+                // The simulator's faults need no requests.
+                Output::Control { .. } => {}
             }
         }
         if let Some(ticket) = pending {

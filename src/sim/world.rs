@@ -1,19 +1,18 @@
 //! The event loop in virtual time: nodes, clients, network and faults of one seed.
 
 use super::faults::Mend;
-use super::history::{History, Operation, Outcome, Request};
-use super::linear::{Search, search};
 use super::node::SimNode;
 use super::operator::Operator;
 use super::scenario::{Fault, Plant, Scenario};
 use super::totals::Totals;
-use crate::kv::{self, Op, ReadMode, value_digest};
+use crate::history::{History, Operation, Outcome, Request, Search, search};
+use crate::kv::{self, Op, value_digest};
 use crate::netem::{Netem, NetemConfig};
 use crate::replica::client_machine::{ClientConfig, ClientMachine, ClientOutcome};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::transport::{Transmit, TransportConfig};
-use crate::types::{Bytes, NodeId, Slot};
+use crate::types::{Bytes, NodeId, ReadMode, Slot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -482,8 +481,12 @@ impl World {
             match search(&operations) {
                 Search::Linearizable => {}
                 Search::GaveUp => self.totals.gave_up += 1,
-                Search::NotLinearizable => {
-                    return Err(format!("no linear order explains the history of key {key}"));
+                Search::NotLinearizable { stuck } => {
+                    let stuck: Vec<String> = stuck.iter().map(ToString::to_string).collect();
+                    let stuck = stuck.join("\n    ");
+                    return Err(format!(
+                        "no linear order explains key {key}; none can come next of:\n    {stuck}"
+                    ));
                 }
             }
         }
@@ -537,6 +540,7 @@ fn outcome_of(outcome: ClientOutcome) -> Outcome {
             | kv::Outcome::Rows(_)
             | kv::Outcome::Status(_)
             | kv::Outcome::Done
+            | kv::Outcome::Controlled { .. }
             | kv::Outcome::Refused(_) => Outcome::Refused,
         },
     }

@@ -4,12 +4,14 @@
 
 mod id;
 mod pack;
+mod read_mode;
 mod sets;
 mod value;
 mod wire;
 
 pub use id::{Ballot, Epoch, NodeId, Slot, ValueId};
 pub use pack::{pack, unpack};
+pub use read_mode::ReadMode;
 pub use sets::{NodeSet, ShardSet};
 pub use value::{Code, CodeError, Content, Digest, Record, Shard, ValueMeta};
 pub use wire::{DecodeError, Reader, Writer};

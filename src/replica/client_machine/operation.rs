@@ -1,9 +1,9 @@
 //! One operation of a client: what is asked, the attempt in flight, and how it may end.
 
-use crate::kv::{Op, Outcome, ReadMode, Refusal};
+use crate::kv::{Op, Outcome, Refusal};
 use crate::time::Instant;
 use crate::transport::MessageId;
-use crate::types::Slot;
+use crate::types::{ReadMode, Slot};
 
 /// Names an operation; later ones are larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,7 +101,12 @@ impl Operation {
     pub(super) fn is_write(&self) -> bool {
         match &self.op {
             Op::Put { .. } | Op::Delete { .. } | Op::CompareAndSet { .. } => true,
-            Op::OpenSession | Op::Get { .. } | Op::Scan { .. } | Op::Status | Op::Admin(_) => false,
+            Op::OpenSession
+            | Op::Get { .. }
+            | Op::Scan { .. }
+            | Op::Status
+            | Op::Admin(_)
+            | Op::Control { .. } => false,
         }
     }
 
@@ -146,6 +151,7 @@ impl Operation {
             Op::Scan { .. } => matches!(outcome, Outcome::Rows(_)),
             Op::Status => matches!(outcome, Outcome::Status(_)),
             Op::Admin(_) => matches!(outcome, Outcome::Done | Outcome::Written { .. }),
+            Op::Control { .. } => matches!(outcome, Outcome::Controlled { .. }),
         }
     }
 

@@ -35,7 +35,8 @@ impl ClientMachine {
             | Outcome::Mismatch { .. }
             | Outcome::Rows(_)
             | Outcome::Status(_)
-            | Outcome::Done) => {
+            | Outcome::Done
+            | Outcome::Controlled { .. }) => {
                 self.handle_answer(now, token, member, response.served_at, outcome);
             }
         }
@@ -54,7 +55,9 @@ impl ClientMachine {
             self.stats.garbage_messages += 1;
             return;
         }
-        let is_leaders = operation.op != Op::Status && !operation.is_anywhere();
+        // Any node answers these.
+        let is_anyones = matches!(operation.op, Op::Status | Op::Control { .. });
+        let is_leaders = !is_anyones && !operation.is_anywhere();
         // The message in flight to another node than this one is not needed any more.
         if let Stage::Sent { member: asked, message, .. } = operation.stage
             && asked != member

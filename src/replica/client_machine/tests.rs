@@ -185,7 +185,7 @@ impl World {
                 };
                 Outcome::Rows(rows.map(row).collect())
             }
-            Op::Status | Op::Admin(_) => return None,
+            Op::Status | Op::Admin(_) | Op::Control { .. } => return None,
             write => {
                 let Some(results) = self.sessions.get_mut(&request.session) else {
                     return Some(Outcome::Refused(Refusal::SessionUnknown));
@@ -225,9 +225,12 @@ impl World {
                 Some(_) => Outcome::Written { version },
                 None => Outcome::NotFound,
             },
-            Op::OpenSession | Op::Get { .. } | Op::Scan { .. } | Op::Status | Op::Admin(_) => {
-                unreachable!()
-            }
+            Op::OpenSession
+            | Op::Get { .. }
+            | Op::Scan { .. }
+            | Op::Status
+            | Op::Admin(_)
+            | Op::Control { .. } => unreachable!(),
         }
     }
 }

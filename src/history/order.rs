@@ -2,11 +2,11 @@
 //!
 //! Every answer names the slot at which it was served, so the order is known and only has to be
 //! checked: real time is respected, writes have slots of their own, and every read returns what the
-//! latest write at or below its slot wrote. O(n log n) over all operations; [`super::linear`] checks
-//! samples without believing the slots. A write without an answer may have happened, once, or not.
+//! latest write at or below its slot wrote. O(n log n) over all operations; [`super::search`] does
+//! not believe the slots. A write without an answer may have happened, once, or not.
 
-use crate::kv::ReadMode;
 use crate::time::Instant;
+use crate::types::ReadMode;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -94,6 +94,8 @@ pub struct Violation {
 pub struct History {
     /// In order of their ends.
     pub operations: Vec<Operation>,
+    /// Versions below this may have been written before the history began; 0 for an empty store.
+    pub preloaded_below: u64,
 }
 
 impl Operation {
@@ -113,7 +115,7 @@ impl Operation {
     }
 
     /// Was it answered with a slot?
-    const fn is_served(&self) -> bool {
+    pub(super) const fn is_served(&self) -> bool {
         match self.outcome {
             Outcome::Unknown | Outcome::Refused => false,
             Outcome::Found { .. }
@@ -145,7 +147,7 @@ impl History {
             }
         }
         for operations in keys.values() {
-            check_key(operations)?;
+            check_key(operations, self.preloaded_below)?;
         }
         Ok(())
     }
@@ -210,10 +212,13 @@ enum Written {
 struct KeyWrites<'a> {
     known: BTreeMap<u64, (Written, &'a Operation)>,
     unknown: Vec<&'a Operation>,
+    /// Answers that found no key, by the slot after which it was absent.
+    absent: BTreeMap<u64, &'a Operation>,
 }
 
-fn check_key(operations: &[&Operation]) -> Result<(), Violation> {
-    let mut writes = KeyWrites { known: BTreeMap::new(), unknown: Vec::new() };
+fn check_key(operations: &[&Operation], preloaded_below: u64) -> Result<(), Violation> {
+    let mut writes =
+        KeyWrites { known: BTreeMap::new(), unknown: Vec::new(), absent: BTreeMap::new() };
     for &operation in operations {
         match (&operation.outcome, &operation.request) {
             (Outcome::Unknown, _) if operation.is_write() => writes.unknown.push(operation),
@@ -232,17 +237,19 @@ fn check_key(operations: &[&Operation]) -> Result<(), Violation> {
             (Outcome::Written { .. }, Request::Get) => {
                 return violation("a read was answered as a write", &[operation]);
             }
+            (Outcome::Absent | Outcome::Mismatch { current: 0 }, _) => {
+                writes.absent.insert(operation.slot, operation);
+            }
             (
                 Outcome::Unknown
                 | Outcome::Refused
                 | Outcome::Found { .. }
-                | Outcome::Absent
                 | Outcome::Mismatch { .. },
                 _,
             ) => {}
         }
     }
-    writes.discover(operations)?;
+    writes.discover(operations, preloaded_below)?;
     for &operation in operations {
         writes.check(operation)?;
     }
@@ -251,7 +258,11 @@ fn check_key(operations: &[&Operation]) -> Result<(), Violation> {
 
 impl<'a> KeyWrites<'a> {
     /// A read of a version that nobody was answered for shows that an unanswered write happened.
-    fn discover(&mut self, operations: &[&'a Operation]) -> Result<(), Violation> {
+    fn discover(
+        &mut self,
+        operations: &[&'a Operation],
+        preloaded_below: u64,
+    ) -> Result<(), Violation> {
         let mut seen: BTreeMap<u64, (u64, &'a Operation)> = BTreeMap::new();
         for &read in operations {
             let Outcome::Found { version, digest } = read.outcome else { continue };
@@ -277,6 +288,10 @@ impl<'a> KeyWrites<'a> {
                 Request::Get | Request::Delete => false,
             };
             let at = self.unknown.iter().position(|operation| of_digest(operation));
+            if at.is_none() && version < preloaded_below {
+                self.known.insert(version, (Written::Value(digest), read));
+                continue;
+            }
             let Some(at) = at else {
                 return violation("a read returned a value that was never written there", &[read]);
             };
@@ -297,7 +312,9 @@ impl<'a> KeyWrites<'a> {
         match &operation.outcome {
             Outcome::Found { version, .. } => self.check_version(operation, *version),
             Outcome::Absent => self.check_absent(operation, operation.slot),
-            Outcome::Mismatch { current: 0 } => self.check_absent(operation, operation.slot - 1),
+            Outcome::Mismatch { current: 0 } => {
+                self.check_absent(operation, operation.slot.saturating_sub(1))
+            }
             Outcome::Mismatch { current } => {
                 if let Request::CompareAndSet { expected, .. } = operation.request
                     && expected == *current
@@ -311,15 +328,9 @@ impl<'a> KeyWrites<'a> {
                     return Ok(());
                 };
                 if expected == 0 {
-                    self.check_absent(operation, version - 1)
+                    self.check_absent(operation, version.saturating_sub(1))
                 } else {
-                    match self.latest(version - 1) {
-                        Some((latest, _, write)) if latest > expected => violation(
-                            "a compare-and-set took effect over a newer version",
-                            &[write, operation],
-                        ),
-                        Some(_) | None => Ok(()),
-                    }
+                    self.check_expected(operation, expected)
                 }
             }
             Outcome::Unknown | Outcome::Refused => Ok(()),
@@ -333,9 +344,36 @@ impl<'a> KeyWrites<'a> {
         }
         match self.latest(operation.slot) {
             Some((latest, _, write)) if latest > version => {
-                violation("a stale version, or a lost write", &[write, operation])
+                return violation("a stale version, or a lost write", &[write, operation]);
             }
-            Some(_) | None => Ok(()),
+            Some(_) | None => {}
+        }
+        match self.absent.range(version..=operation.slot).next() {
+            Some((_, absent)) => violation(
+                "an older version is back after the key was found absent",
+                &[absent, operation],
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// A compare-and-set that took effect met the version that it expected.
+    fn check_expected(&self, operation: &Operation, expected: u64) -> Result<(), Violation> {
+        let before = operation.slot.saturating_sub(1);
+        match self.latest(before) {
+            Some((latest, _, write)) if latest > expected => {
+                violation("a compare-and-set took effect over a newer version", &[write, operation])
+            }
+            Some((latest, Written::Deleted, write)) if latest == expected => {
+                violation("a compare-and-set took effect on a deleted key", &[write, operation])
+            }
+            Some(_) | None => match self.absent.range(expected..=before).next() {
+                Some((_, absent)) => violation(
+                    "a compare-and-set took effect on a key that was absent",
+                    &[absent, operation],
+                ),
+                None => Ok(()),
+            },
         }
     }
 
@@ -354,7 +392,7 @@ impl<'a> KeyWrites<'a> {
     }
 }
 
-fn violation(what: &str, operations: &[&Operation]) -> Result<(), Violation> {
+pub(super) fn violation(what: &str, operations: &[&Operation]) -> Result<(), Violation> {
     let operations = operations.iter().map(|operation| (*operation).clone()).collect();
     Err(Violation { what: what.to_owned(), operations })
 }

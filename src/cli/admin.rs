@@ -1,0 +1,249 @@
+//! `distkv admin`: changes how a running cluster works.
+
+use crate::client::{Client, ClientError};
+use crate::config::{ConfigError, EpochConfig, Policy};
+use crate::kv::Admin;
+use crate::node::control::{Direction, LinkState, NetemCommand};
+use crate::node::tables::{ClusterFileError, read_cluster_file};
+use crate::types::{Code, CodeError, NodeId};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Changes how a running cluster works.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct AdminArgs {
+    /// Cluster file [default: distkv-cluster/cluster.toml]
+    #[arg(long, alias = "config", value_name = "FILE", global = true)]
+    pub cluster: Option<PathBuf>,
+    /// Seconds to wait for an answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, global = true,
+        value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
+    /// What to change.
+    #[command(subcommand)]
+    pub command: AdminCommand,
+}
+
+/// What can be changed.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum AdminCommand {
+    /// Change the policy and the code of new values while the cluster runs; old values keep theirs
+    Policy {
+        /// replicate, rs-paxos, craft, crossword or hybrid
+        policy: String,
+        /// Data and parity shards, for example 3+2 [default: as many as the policy allows]
+        #[arg(long, value_name = "K+M")]
+        code: Option<String>,
+        /// hybrid: full copies of values shorter than this [default: as it is]
+        #[arg(long, value_name = "BYTES")]
+        hybrid_bytes: Option<u32>,
+    },
+    /// Hand the leadership over to a node
+    Transfer {
+        /// The node that is to lead
+        to: u8,
+    },
+    /// Cut, heal or shape the links of one node, for tests and experiments; prints its links
+    Netem(NetemArgs),
+}
+
+/// Changes of one node's emulated network.
+#[derive(Clone, Debug, clap::Args)]
+pub struct NetemArgs {
+    /// The node
+    #[arg(long, value_name = "ID")]
+    pub node: u8,
+    /// Cut its links with these nodes
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
+    pub cut: Vec<u8>,
+    /// Heal its links with these nodes [default: with all]
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',', num_args = 0..)]
+    pub heal: Option<Vec<u8>>,
+    /// Which way to cut or heal, seen from the node
+    #[arg(long, value_enum, default_value_t = DirectionChoice::Both)]
+    pub direction: DirectionChoice,
+    /// Lose datagrams that it sends to its peers with this probability, 0 to 1
+    #[arg(long, value_name = "PROBABILITY")]
+    pub loss: Option<f64>,
+    /// Delay them by so many milliseconds
+    #[arg(long, value_name = "MS")]
+    pub delay: Option<f64>,
+    /// Spread that delay by so many milliseconds to either side
+    #[arg(long, value_name = "MS")]
+    pub jitter: Option<f64>,
+    /// Lose and delay only what goes to these nodes [default: to all]
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
+    pub to: Vec<u8>,
+}
+
+/// A way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum DirectionChoice {
+    /// What comes from the others.
+    In,
+    /// What goes to the others.
+    Out,
+    /// Both.
+    Both,
+}
+
+/// A change that was not made.
+#[derive(Debug, Error)]
+pub enum AdminError {
+    /// The cluster file is wrong.
+    #[error(transparent)]
+    ClusterFile(#[from] ClusterFileError),
+    /// A policy or a code that this cluster cannot have.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Not a code.
+    #[error(transparent)]
+    Code(#[from] CodeError),
+    /// A node that the cluster file does not have.
+    #[error("node {0} is not in the cluster file")]
+    NoSuchNode(u8),
+    /// Another node leads.
+    #[error(
+        "n{to} does not lead after {seconds} s, {now} does: look at 'distkv status', then try again"
+    )]
+    NotTransferred {
+        /// The node asked for.
+        to: u8,
+        /// Waited.
+        seconds: u64,
+        /// Who leads.
+        now: String,
+    },
+    /// The node does not answer, or refuses.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`AdminError`] that names the node and says what to do.
+pub fn run(args: &AdminArgs) -> Result<(), AdminError> {
+    let cluster = Arc::new(read_cluster_file(&super::cluster_file(args.cluster.as_ref()))?);
+    let mut client = Client::new(&cluster, Duration::from_secs(args.timeout))?;
+    match &args.command {
+        AdminCommand::Policy { policy, code, hybrid_bytes } => {
+            let wanted = wanted_epoch(&cluster, policy, code.as_deref())?;
+            let code = wanted.code;
+            let slot = client.admin(Admin::Policy {
+                policy: wanted.policy,
+                k: code.k(),
+                m: code.m(),
+                hybrid_bytes: *hybrid_bytes,
+            })?;
+            println!("policy {} with code {code} from slot {} on", wanted.policy, slot + 1);
+        }
+        AdminCommand::Transfer { to } => {
+            if cluster.rank(NodeId(*to)).is_none() {
+                return Err(AdminError::NoSuchNode(*to));
+            }
+            transfer(&mut client, *to, args.timeout)?;
+            println!("{} leads", NodeId(*to));
+        }
+        AdminCommand::Netem(args) => {
+            for link in client.change_netem(NodeId(args.node), &args.command())? {
+                println!("{}", sentence(&link));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The epoch asked for, checked here so that the inequality that fails can be named.
+fn wanted_epoch(
+    cluster: &crate::config::ClusterConfig,
+    policy: &str,
+    code: Option<&str>,
+) -> Result<EpochConfig, AdminError> {
+    let policy: Policy = policy.parse()?;
+    let current = cluster.epoch();
+    let k = policy.default_k(u32::from(current.nodes));
+    let k = u8::try_from(k).unwrap_or(u8::MAX);
+    let code: Code = match code {
+        Some(text) => text.parse()?,
+        None => Code::new(k, current.nodes - k)?,
+    };
+    Ok(EpochConfig { policy, code, ..current }.checked()?)
+}
+
+/// Hands over, and waits until it is so.
+fn transfer(client: &mut Client, to: u8, seconds: u64) -> Result<(), AdminError> {
+    let end = std::time::Instant::now() + Duration::from_secs(seconds);
+    let leads = |client: &mut Client| -> Result<Option<u8>, AdminError> {
+        let statuses = client.statuses()?;
+        let leaders = statuses.into_iter().filter_map(|(_, status)| status);
+        let leaders = leaders.filter(|status| status.role == crate::kv::Role::Leader);
+        Ok(leaders.max_by_key(|status| status.ballot).map(|status| status.node))
+    };
+    if leads(client)? != Some(to) {
+        client.admin(Admin::Transfer { to })?;
+    }
+    loop {
+        let now = leads(client)?;
+        if now == Some(to) {
+            return Ok(());
+        }
+        if std::time::Instant::now() >= end {
+            let now = now.map_or_else(|| "nobody".to_owned(), |node| NodeId(node).to_string());
+            return Err(AdminError::NotTransferred { to, seconds, now });
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+impl NetemArgs {
+    fn command(&self) -> NetemCommand {
+        NetemCommand {
+            heal: self.heal.clone(),
+            cut: self.cut.clone(),
+            direction: match self.direction {
+                DirectionChoice::In => Direction::In,
+                DirectionChoice::Out => Direction::Out,
+                DirectionChoice::Both => Direction::Both,
+            },
+            to: self.to.clone(),
+            loss: self.loss,
+            delay_ms: self.delay,
+            jitter_ms: self.jitter,
+        }
+    }
+}
+
+fn sentence(link: &LinkState) -> String {
+    let cut = match (link.is_cut_in, link.is_cut_out) {
+        (true, true) => "cut",
+        (true, false) => "cut in",
+        (false, true) => "cut out",
+        (false, false) => "up",
+    };
+    format!(
+        "{}: {cut}, loss {}, delay {} ms, jitter {} ms",
+        NodeId(link.peer),
+        link.loss,
+        link.delay_ms,
+        link.jitter_ms
+    )
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  From now on full copies of values below 2 KiB, coded 3+2 above:
+    distkv admin policy hybrid --code 3+2 --hybrid-bytes 2048
+  Node 2 is to lead:
+    distkv admin transfer 2
+  Cut node 3 off from nodes 1 and 2, lose a tenth of what it sends, and heal it:
+    distkv admin netem --node 3 --cut 1,2
+    distkv admin netem --node 3 --loss 0.1
+    distkv admin netem --node 3 --heal --loss 0
+  Node 0 hears nothing from node 1, which still hears node 0:
+    distkv admin netem --cluster cluster.toml --node 0 --cut 1 --direction in
+'netem' needs allow_control = true in [netem] of the cluster file, as
+'distkv cluster --netem-control' writes it.";

@@ -1,0 +1,68 @@
+//! A node's account of itself.
+
+use crate::types::{Ballot, Slot};
+use serde::{Deserialize, Serialize};
+
+/// Role of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks for promises.
+    Candidate,
+    /// Proposes.
+    Leader,
+}
+
+/// A node's account of itself, for `distkv status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The node asked.
+    pub node: u8,
+    /// Its role.
+    pub role: Role,
+    /// The leader it knows.
+    pub leader: Option<u8>,
+    /// The highest ballot it promised.
+    pub ballot: Ballot,
+    /// Every slot up to here is known to be chosen.
+    pub chosen: Slot,
+    /// Every slot up to here is applied.
+    pub applied: Slot,
+    /// The last slot with an accepted value.
+    pub last: Slot,
+    /// Keys it holds.
+    pub keys: u64,
+    /// Sessions it holds.
+    pub sessions: u64,
+    /// Bytes of live user data (keys and values).
+    pub live_bytes: u64,
+    /// Restarts of this data directory.
+    pub boot: u64,
+    /// What a leader knows of its peers.
+    pub peers: Vec<PeerStatus>,
+    /// Values rebuilt for reads or catch-up since start.
+    pub rebuilt_count: u64,
+    /// Datagrams that were no messages since start.
+    pub garbage_count: u64,
+    /// Free space is below the reserve.
+    pub disk_full: bool,
+    /// The configuration epoch in force.
+    pub epoch: u64,
+    /// Its policy.
+    pub policy: String,
+    /// The code of its values.
+    pub code: String,
+}
+
+/// What a leader knows of one peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// The peer.
+    pub node: u8,
+    /// Heard from within the failure timeout.
+    pub alive: bool,
+    /// The last slot it said it applied.
+    pub applied: Slot,
+}
