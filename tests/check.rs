@@ -2,8 +2,12 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, missing_docs)]
 
-use std::path::PathBuf;
+use distkv::config::{ClusterConfig, Policy};
+use distkv::node::launcher::{LocalCluster, loopback_members};
+use distkv::types::Code;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// One operation of client 0 on key `a`; the end of a line adds to it or overrides nothing.
 fn line(op: &str, from: u64, to: u64, rest: &str) -> String {
@@ -198,4 +202,31 @@ fn what_is_no_history_is_named_by_file_and_line() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn what_the_bench_records_on_a_cluster_is_consistent() {
+    let program = env!("CARGO_BIN_EXE_distkv");
+    let dir = tempfile::tempdir().unwrap();
+    let code = Code::new(2, 1).unwrap();
+    let members = loopback_members(3, None).unwrap();
+    let config = ClusterConfig::new(0xC4EC, Policy::Craft, code, members).unwrap();
+    let mut cluster = LocalCluster::start(Path::new(program), config, dir.path()).unwrap();
+    cluster.wait_for_leader(Duration::from_secs(20)).unwrap();
+    let history = dir.path().join("h.jsonl");
+    let workload = concat!(env!("CARGO_MANIFEST_DIR"), "/workloads/workloada");
+    let output = Command::new(program)
+        .args(["bench", "-P", workload, "-p", "recordcount=50", "--clients", "8"])
+        .args(["--operations", "1000", "--cluster"])
+        .arg(cluster.cluster_file())
+        .arg("--history")
+        .arg(&history)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let output = Command::new(program).arg("check").arg(&history).output().unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    // Load and run are on one clock, every answer has its slot, and no key was too busy to search.
+    assert!(output.status.success() && text.contains("on 50 keys\n"), "{text}");
+    assert!(!text.contains("warning"), "{text}");
 }
