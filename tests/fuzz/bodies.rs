@@ -432,10 +432,12 @@ pub fn recovery(data: &[u8]) {
         }
         let file = &files[usize::from(program.u8()) % files.len()];
         let kind = program.u8();
-        let offset = u64::from(program.u16()) % file.bytes.max(1);
-        let offset = if kind % 2 == 0 { offset / 8 * 8 } else { offset };
-        // Records are where bytes are: most of a segment is empty.
-        match kind / 2 % 5 {
+        let any = u64::from(program.u16()) % file.bytes.max(1);
+        // Half of all changes are aimed at a record's prefix or head.
+        let starts = if kind & 64 == 0 { Vec::new() } else { record_starts(&mut disk, &file.name) };
+        let start = starts.get(usize::from(program.u8()) % starts.len().max(1)).copied();
+        let offset = start.map_or(any, |start| start + any % 96);
+        match kind % 64 % 5 {
             0 | 1 => {
                 let bytes = Bytes::copy_from_slice(program.bytes());
                 let _ = disk.write_at(&file.name, offset, &[bytes]);
@@ -452,7 +454,7 @@ pub fn recovery(data: &[u8]) {
             }
         }
         if kind >= 128 {
-            seal_prefix(&mut disk, &file.name, offset / 8 * 8);
+            seal_prefix(&mut disk, &file.name, start.unwrap_or(offset) / 8 * 8);
         }
     }
     let Ok((mut log, recovered)) = Log::open(disk.clone(), OPTIONS, INCARNATION) else { return };
@@ -478,6 +480,13 @@ pub fn recovery(data: &[u8]) {
     assert_eq!(again.promised, ballot.max(recovered.promised), "a promise was forgotten");
     let stored = log.read(slot).expect("a whole record").expect("what was synced is there");
     assert_eq!(stored.shards.len(), 1, "a synced shard is gone");
+}
+
+/// Where records seem to start in a file.
+fn record_starts(disk: &mut SimDisk, name: &str) -> Vec<u64> {
+    let Ok(bytes) = disk.read_at(name, 0, 64 << 10) else { return Vec::new() };
+    let is_start = |at: &usize| bytes.get(at + 29..at + 32) == Some(&MARK[..]);
+    (0..bytes.len()).step_by(8).filter(is_start).map(|at| at as u64).collect()
 }
 
 /// Makes the checksums of the record at `offset` good (`storage/record.rs`), as far as it lies in
