@@ -230,3 +230,10 @@ fn what_the_bench_records_on_a_cluster_is_consistent() {
     assert!(output.status.success() && text.contains("on 50 keys\n"), "{text}");
     assert!(!text.contains("warning"), "{text}");
 }
+
+#[test]
+fn an_answer_from_before_the_first_slot_has_a_slot() {
+    let late = [put(0, 1, "x", 5), absent("get", 2, 3, 0)];
+    refuted(&late, "served before one that had ended");
+    assert_eq!(checked(&[], &[&[absent("get", 0, 1, 0), put(2, 3, "x", 5)]]).0, 0);
+}

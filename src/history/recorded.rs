@@ -100,18 +100,18 @@ impl Recorded {
         }
         let request = self.request(line)?;
         let outcome = self.outcome(line, &request)?;
-        let mut slot = line.slot.unwrap_or(0);
+        let (mut slot, mut has_slot) = (line.slot.unwrap_or(0), line.slot.is_some());
         if let Outcome::Written { version } = outcome {
             if line.slot.is_some_and(|slot| slot != version) {
                 return Err(LineError::Slot { slot, version });
             }
-            slot = version;
+            (slot, has_slot) = (version, true);
         }
         let is_answered = !matches!(outcome, Outcome::Unknown | Outcome::Refused);
         let place = match line.mode {
             LineMode::Eventual if line.op == LineOp::Get => Place::Eventual,
             LineMode::Eventual | LineMode::Linearizable | LineMode::Lease => {
-                if is_answered && slot == 0 { Place::Unknown } else { Place::Known }
+                if is_answered && !has_slot { Place::Unknown } else { Place::Known }
             }
         };
         let file = self.files.len() - 1;
