@@ -79,6 +79,9 @@ case "$target" in
     *) release="$target/release/distkv" ;;
 esac
 
+# The fuzz crate is not compiled here: libfuzzer-sys builds C++ and wants a nightly compiler. What its
+# targets do is in tests/fuzz, which `cargo test` and clippy compile, and tests/fuzz.rs
+# checks that the crate's manifest, files and corpora are complete.
 step "no paths of one machine" no_machine_paths
 step "only crates.io" only_crates_io
 step "format" cargo fmt --check

@@ -2,8 +2,12 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, missing_docs)]
 
-use std::path::PathBuf;
+use distkv::config::{ClusterConfig, Policy};
+use distkv::node::launcher::{LocalCluster, loopback_members};
+use distkv::types::Code;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// One operation of client 0 on key `a`; the end of a line adds to it or overrides nothing.
 fn line(op: &str, from: u64, to: u64, rest: &str) -> String {
@@ -164,9 +168,13 @@ fn a_store_that_was_loaded_before_has_first_versions() {
 
 #[test]
 fn eventual_reads_may_be_old_but_never_go_back() {
-    let old = [put(0, 1, "x", 5), put(2, 3, "y", 6), eventual(&get(4, 5, "x", 5, 5))];
-    let (code, text) = checked(&[], &[&old]);
+    let writes = [put(0, 1, "x", 5), put(2, 3, "y", 6)];
+    let old = eventual(&get(4, 5, "x", 5, 5));
+    let (code, text) = checked(&[], &[&writes, std::slice::from_ref(&old)]);
     assert_eq!(code, 0, "{text}");
+    // The client that wrote sees at least its own writes.
+    let old = [writes[0].clone(), writes[1].clone(), old];
+    refuted(&old, "went back");
     assert!(text.contains("1 eventual reads"), "{text}");
     let newer = eventual(&get(4, 5, "y", 6, 6));
     let back = [old[0].clone(), old[1].clone(), newer, eventual(&get(6, 7, "x", 5, 5))];
@@ -198,4 +206,38 @@ fn what_is_no_history_is_named_by_file_and_line() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn what_the_bench_records_on_a_cluster_is_consistent() {
+    let program = env!("CARGO_BIN_EXE_distkv");
+    let dir = tempfile::tempdir().unwrap();
+    let code = Code::new(2, 1).unwrap();
+    let members = loopback_members(3, None).unwrap();
+    let config = ClusterConfig::new(0xC4EC, Policy::Craft, code, members).unwrap();
+    let mut cluster = LocalCluster::start(Path::new(program), config, dir.path()).unwrap();
+    cluster.wait_for_leader(Duration::from_secs(20)).unwrap();
+    let history = dir.path().join("h.jsonl");
+    let workload = concat!(env!("CARGO_MANIFEST_DIR"), "/workloads/workloada");
+    let output = Command::new(program)
+        .args(["bench", "-P", workload, "-p", "recordcount=50", "--clients", "8"])
+        .args(["--operations", "1000", "--cluster"])
+        .arg(cluster.cluster_file())
+        .arg("--history")
+        .arg(&history)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let output = Command::new(program).arg("check").arg(&history).output().unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    // Load and run are on one clock, every answer has its slot, and no key was too busy to search.
+    assert!(output.status.success() && text.contains("on 50 keys\n"), "{text}");
+    assert!(!text.contains("warning"), "{text}");
+}
+
+#[test]
+fn an_answer_from_before_the_first_slot_has_a_slot() {
+    let late = [put(0, 1, "x", 5), absent("get", 2, 3, 0)];
+    refuted(&late, "served before one that had ended");
+    assert_eq!(checked(&[], &[&[absent("get", 0, 1, 0), put(2, 3, "x", 5)]]).0, 0);
 }

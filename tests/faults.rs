@@ -202,7 +202,6 @@ fn digest_text(value: &[u8]) -> String {
 }
 
 fn finish(line: &mut Line, completion: Completion) {
-    let slot = Some(completion.served_at.0).filter(|slot| *slot > 0);
     line.outcome = LineOutcome::Ok;
     match completion.outcome {
         ClientOutcome::Unknown => {
@@ -211,7 +210,7 @@ fn finish(line: &mut Line, completion: Completion) {
         }
         ClientOutcome::Failed(_) => line.outcome = LineOutcome::Fail,
         ClientOutcome::Done(outcome) => {
-            line.slot = slot;
+            line.slot = Some(completion.served_at.0);
             match outcome {
                 Outcome::Value { version, value } => {
                     line.version = Some(version);
@@ -416,6 +415,7 @@ fn judge(name: &str, histories: &[Vec<Line>]) {
         panic!("{name}: {text}\nthe history is in {}", kept.display());
     });
     println!("{name}: {summary:?}");
+    assert_eq!(summary.without_slot, 0, "{name}: an answer without a slot");
     assert!(summary.gave_up.is_empty(), "{name}: no search on {:?}", summary.gave_up);
     let all = || histories.iter().flatten();
     let done = |op| all().filter(|line| line.op == op && line.outcome == LineOutcome::Ok).count();

@@ -80,7 +80,7 @@ pub struct TargetCompletion {
     pub client: usize,
     /// How it ended.
     pub outcome: TargetOutcome,
-    /// The slot at which it was served, when the store says so.
+    /// The slot at which an answer was served, when the store says so.
     pub served_at: Option<u64>,
     /// When the answer was there (not when it was collected).
     pub completed_at: Instant,

@@ -114,7 +114,7 @@ impl Target for ClusterTarget {
         let retries = &mut self.retries;
         let ended = |completion: crate::replica::client_machine::Completion| {
             let client = completion.session_index;
-            let served_at = Some(completion.served_at.0).filter(|slot| *slot > 0);
+            let served_at = Some(completion.served_at.0);
             let outcome = target_outcome(completion.outcome);
             let is_bad = matches!(outcome, TargetOutcome::Error { .. } | TargetOutcome::Timeout);
             match retries.get_mut(client).and_then(Option::as_mut) {

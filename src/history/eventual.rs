@@ -1,4 +1,5 @@
-//! Eventual reads: what one client sees of a key never goes back, and somebody had written it.
+//! Eventual reads without slots: what one client sees of a key never goes back, and somebody had
+//! written it. Those with slots are judged by [`super::History::check`].
 
 use super::order::{Operation, Outcome, Request, Violation, violation};
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,37 +63,21 @@ fn check_stream(reads: &mut [&Operation]) -> Result<(), Violation> {
     by_return.sort_by_key(|read| read.returned);
     reads.sort_by_key(|read| read.invoked);
     let mut ended = by_return.into_iter().peekable();
-    // The highest version found and the highest slot at which there was none.
-    let mut found: Option<(u64, &Operation)> = None;
-    let mut absent: Option<(u64, &Operation)> = None;
+    let mut highest: Option<(u64, &Operation)> = None;
     for &read in reads.iter() {
         while let Some(earlier) = ended.next_if(|other| other.returned < read.invoked) {
-            let (highest, at) = if let Outcome::Found { version, .. } = earlier.outcome {
-                (&mut found, version)
-            } else {
-                (&mut absent, earlier.slot)
-            };
-            if highest.is_none_or(|(highest, _)| at > highest) {
-                *highest = Some((at, earlier));
+            if let Outcome::Found { version, .. } = earlier.outcome
+                && highest.is_none_or(|(highest, _)| version > highest)
+            {
+                highest = Some((version, earlier));
             }
         }
-        let what = "an eventual read went back behind an earlier one of its client";
-        match (&read.outcome, found, absent) {
-            (Outcome::Found { version, .. }, Some((highest, earlier)), _) if *version < highest => {
-                return violation(what, &[earlier, read]);
-            }
-            (Outcome::Found { version, .. }, _, Some((highest, earlier)))
-                if *version <= highest =>
-            {
-                return violation(what, &[earlier, read]);
-            }
-            // A slot of 0: the history does not say.
-            (Outcome::Absent, Some((highest, earlier)), _)
-                if read.slot != 0 && read.slot < highest =>
-            {
-                return violation(what, &[earlier, read]);
-            }
-            _ => {}
+        if let Outcome::Found { version, .. } = read.outcome
+            && let Some((highest, earlier)) = highest
+            && version < highest
+        {
+            let what = "an eventual read went back behind an earlier one of its client";
+            return violation(what, &[earlier, read]);
         }
     }
     Ok(())

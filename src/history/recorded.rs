@@ -35,7 +35,7 @@ pub struct Summary {
     pub unknown: usize,
     /// Answers without a slot: the order check does not cover them.
     pub without_slot: usize,
-    /// Eventual reads: checked for monotonicity only.
+    /// Eventual reads: held to monotonicity, not to real time.
     pub eventual: usize,
     /// Scans: not checked.
     pub scans: u64,
@@ -58,6 +58,7 @@ enum Place {
     Known,
     /// Answered, and nobody says at which slot.
     Unknown,
+    /// An eventual read of which nobody says that either.
     Eventual,
 }
 
@@ -101,19 +102,19 @@ impl Recorded {
         }
         let request = self.request(line)?;
         let outcome = self.outcome(line, &request)?;
-        let mut slot = line.slot.unwrap_or(0);
+        let (mut slot, mut has_slot) = (line.slot.unwrap_or(0), line.slot.is_some());
         if let Outcome::Written { version } = outcome {
             if line.slot.is_some_and(|slot| slot != version) {
                 return Err(LineError::Slot { slot, version });
             }
-            slot = version;
+            (slot, has_slot) = (version, true);
         }
         let is_answered = !matches!(outcome, Outcome::Unknown | Outcome::Refused);
-        let place = match line.mode {
-            ReadMode::Eventual if line.op == LineOp::Get => Place::Eventual,
-            ReadMode::Eventual | ReadMode::Linearizable | ReadMode::Lease => {
-                if is_answered && slot == 0 { Place::Unknown } else { Place::Known }
-            }
+        let is_eventual = line.mode == ReadMode::Eventual && line.op == LineOp::Get;
+        let place = match (is_answered && !has_slot, is_eventual) {
+            (false, _) => Place::Known,
+            (true, false) => Place::Unknown,
+            (true, true) => Place::Eventual,
         };
         let file = self.files.len() - 1;
         let operation = Operation {
@@ -193,8 +194,8 @@ impl Recorded {
         let strong: Vec<&Operation> = self
             .entries
             .iter()
-            .filter(|entry| entry.place != Place::Eventual)
             .map(|entry| &entry.operation)
+            .filter(|operation| !operation.is_eventual())
             .collect();
         let weak: Vec<&Operation> = of(Place::Eventual).map(|entry| &entry.operation).collect();
         eventual::check(&weak, &strong, preloaded_below)?;
@@ -219,7 +220,7 @@ impl Recorded {
             keys: self.keys.texts.len(),
             unknown: self.entries.iter().filter(is_unknown).count(),
             without_slot: of(Place::Unknown).count(),
-            eventual: weak.len(),
+            eventual: self.entries.len() - strong.len(),
             scans: self.scans,
             gave_up,
         })

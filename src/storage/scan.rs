@@ -96,7 +96,9 @@ impl<'a, D: Disk> Scanner<'a, D> {
         let place = self.binding.place(self.segment, offset);
         let Some(prefix) = Prefix::decode(&bytes, place) else { return Ok(None) };
         let length = u32::try_from(prefix.record_bytes()).ok();
-        let fits = length.filter(|length| *length <= self.limit - offset);
+        // Nothing is durable beyond what was written before: else a start would follow it there.
+        let is_possible = prefix.synced <= offset;
+        let fits = length.filter(|length| is_possible && *length <= self.limit - offset);
         Ok(fits.map(|length| (prefix, length)))
     }
 
