@@ -100,6 +100,8 @@ pub struct PeerView {
 #[derive(Clone, Copy, Debug)]
 enum ReadPurpose {
     Promise,
+    /// For a promise that was given up.
+    Abandoned,
     Gather,
     Serve,
 }
@@ -248,6 +250,7 @@ impl Paxos {
         let stored = stored.filter(|stored| stored.meta.slot() == slot);
         match purpose {
             ReadPurpose::Promise => self.continue_promise(now, slot, stored),
+            ReadPurpose::Abandoned => {}
             ReadPurpose::Gather => self.continue_gather(now, slot, stored),
             ReadPurpose::Serve => self.continue_serving(slot, stored),
         }

@@ -2,5 +2,6 @@
 
 mod cluster;
 mod decision;
+mod findings;
 mod laws;
 mod random;
