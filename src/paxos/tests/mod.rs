@@ -4,4 +4,5 @@ mod cluster;
 mod decision;
 mod findings;
 mod laws;
+mod model;
 mod random;
