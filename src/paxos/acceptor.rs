@@ -125,6 +125,16 @@ impl Acceptor {
         }
     }
 
+    /// A record of `slot` cannot be read. What it held must be recorded anew before it counts.
+    pub(super) fn lose(&mut self, slot: Slot) {
+        if slot > self.applied {
+            self.faulty.insert(slot);
+        }
+        if let Some(entry) = self.entries.get_mut(&slot) {
+            entry.held = ShardSet::EMPTY;
+        }
+    }
+
     /// Is nothing certain about `slot` (rule 13)?
     pub(super) fn is_faulty(&self, slot: Slot) -> bool {
         self.faulty.contains(&slot) || self.all_faulty_until.is_some()

@@ -7,10 +7,11 @@
 
 use super::acceptor::{Entry, is_sound};
 use super::message::{Message, ShardedValue, Want};
+use super::policy::wanted;
 use super::{Paxos, ReadPurpose, Role};
 use crate::storage::StoredValue;
 use crate::time::Instant;
-use crate::types::{Bytes, Digest, NodeSet, Record, Shard, ShardSet, Slot, ValueMeta};
+use crate::types::{Bytes, Digest, NodeSet, Record, Shard, Slot, ValueMeta};
 use std::collections::{BTreeMap, VecDeque};
 
 /// One value on its way here.
@@ -91,7 +92,7 @@ impl Paxos {
             gather.meta = Some(stored.meta);
             gather.shards = stored.shards.into_iter().map(|s| (s.index, s)).collect();
         }
-        if !self.try_finish(slot) {
+        if !self.try_finish(now, slot) {
             self.ask(now, slot, false);
         }
     }
@@ -234,15 +235,20 @@ impl Paxos {
         for shard in value.shards {
             gather.shards.insert(shard.index, shard);
         }
-        if !self.try_finish(slot) && is_empty_handed {
+        if !self.try_finish(now, slot) && is_empty_handed {
             self.ask(now, slot, false);
         }
     }
 
     /// Ends the gather of `slot` if that is possible now.
-    fn try_finish(&mut self, slot: Slot) -> bool {
+    fn try_finish(&mut self, now: Instant, slot: Slot) -> bool {
         let Some(gather) = self.gathers.get(&slot) else { return true };
         let Some(meta) = gather.meta.clone() else { return false };
+        if self.proposes_other(meta.id) {
+            // A later ballot has chosen here: this one is overtaken (rule 10).
+            self.step_down(now, "another value is chosen for a slot in flight");
+        }
+        let Some(gather) = self.gathers.get(&slot) else { return true };
         let is_held = self
             .acceptor
             .entries
@@ -284,18 +290,21 @@ impl Paxos {
         true
     }
 
-    /// Stores the own shard of a chosen value that was missed.
+    /// Stores the own shard of a chosen value that was missed. Where a record was damaged, k shards:
+    /// it may have answered for as many, and a promise must not say less (rule 13).
     fn keep(&mut self, meta: ValueMeta, payload: &Bytes) {
-        let home = ShardSet::one(self.rank);
-        let shards = self.coder(meta.code).encode_some(payload, home);
         let slot = meta.slot();
+        let c = if self.acceptor.is_faulty(slot) { meta.code.k() } else { 1 };
+        let held = wanted(meta.code, self.rank, c);
+        let shards = self.coder(meta.code).encode_some(payload, held);
         // Chosen: no ballot can decide otherwise, so it may stand at the promised one.
         let ballot = self.acceptor.promised;
-        let entry = Entry { ballot, meta: meta.clone(), held: home, is_chosen: true };
+        let entry = Entry { ballot, meta: meta.clone(), held, is_chosen: true };
         self.acceptor.entries.insert(slot, entry);
         self.acceptor.faulty.remove(&slot);
         self.effects.persist(Record::Accept { ballot, meta, shards });
         self.acceptor.apply_known();
+        self.advance_commit();
     }
 
     fn mark_chosen(&mut self, slot: Slot) {
@@ -303,6 +312,7 @@ impl Paxos {
             entry.is_chosen = true;
         }
         self.acceptor.apply_known();
+        self.advance_commit();
     }
 
     pub(super) fn handle_fetch(&mut self, from: u8, wants: Vec<Want>) {

@@ -14,7 +14,7 @@ use super::promise::Recovered;
 use super::{Paxos, Role};
 use crate::config::EpochConfig;
 use crate::time::Instant;
-use crate::types::{Ballot, NodeSet, Shard, ShardSet, Slot, ValueMeta};
+use crate::types::{Ballot, NodeSet, Shard, ShardSet, Slot, ValueId, ValueMeta};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A leadership.
@@ -180,11 +180,9 @@ impl Paxos {
         let peer = &mut leader.peers[usize::from(from)];
         peer.heard = now;
         if from != rank && applied > peer.applied {
-            // What a peer has applied is chosen, whatever was counted here.
+            // Chosen, but perhaps another value than this ballot's: it is fetched (rule 10).
             peer.applied = applied;
-            for (_, proposal) in leader.in_flight.range_mut(..=applied) {
-                proposal.is_chosen = true;
-            }
+            self.acceptor.commit = self.acceptor.commit.max(applied);
         }
         for ack in acks {
             let Some(proposal) = leader.in_flight.get_mut(&ack.slot()) else { continue };
@@ -204,9 +202,19 @@ impl Paxos {
         self.advance_commit();
     }
 
+    /// Is another value in flight for the slot of `id`?
+    pub(super) fn proposes_other(&self, id: ValueId) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        leader.in_flight.get(&id.slot).is_some_and(|proposal| proposal.meta.id != id)
+    }
+
     /// Moves the commit over what is chosen and next.
     pub(super) fn advance_commit(&mut self) {
         let Role::Leader(leader) = &mut self.role else { return };
+        // What was gathered meanwhile is the value in flight, or this node would not lead.
+        for (_, proposal) in leader.in_flight.range_mut(..=self.acceptor.applied) {
+            proposal.is_chosen = true;
+        }
         let before = leader.commit;
         while let Some(first) = leader.in_flight.first_entry() {
             if !first.get().is_chosen {

@@ -101,6 +101,7 @@ impl Collected {
 /// Everything the complete promises say of one slot.
 #[derive(Default)]
 struct SlotEvidence<'a> {
+    /// Of promises that are sound elsewhere.
     faulty_count: u32,
     accepted: Vec<(Ballot, ShardSet, &'a ShardedValue)>,
 }
@@ -122,8 +123,11 @@ pub(super) fn decide(promises: &[Collected]) -> Decision {
     let mut epoch = first;
     let mut prepare = epoch.quorums().prepare;
     let mut evidence: BTreeMap<Slot, SlotEvidence<'_>> = BTreeMap::new();
-    let mut all_faulty: Vec<Slot> = Vec::new();
+    let mut sound_count = whole_count;
     for promise in &whole {
+        // A promise without any trustworthy slot counts for none above what it applied.
+        let is_blind = promise.entries().any(|entry| matches!(entry, PromiseEntry::AllFaulty));
+        sound_count -= u32::from(is_blind);
         for entry in promise.entries() {
             match entry {
                 PromiseEntry::Accepted { ballot, claimed, value } => {
@@ -131,15 +135,13 @@ pub(super) fn decide(promises: &[Collected]) -> Decision {
                     of_slot.accepted.push((*ballot, *claimed, value));
                 }
                 PromiseEntry::Faulty { slot } => {
-                    evidence.entry(*slot).or_default().faulty_count += 1;
+                    evidence.entry(*slot).or_default().faulty_count += u32::from(!is_blind);
                 }
-                PromiseEntry::AllFaulty => all_faulty.push(promise.applied),
+                PromiseEntry::AllFaulty => {}
             }
         }
     }
-    // A promise without any trustworthy slot counts for none above what it applied.
-    let doubtful = all_faulty.iter().filter(|of| **of <= applied).count();
-    if whole_count < prepare + u32::try_from(doubtful).unwrap_or(u32::MAX) {
+    if sound_count < prepare {
         return Decision::Wait;
     }
     let last = evidence.keys().next_back().copied().unwrap_or_default();
@@ -147,7 +149,7 @@ pub(super) fn decide(promises: &[Collected]) -> Decision {
     for slot in (applied.0 + 1..=last.0).map(Slot) {
         let of_slot = evidence.remove(&slot).unwrap_or_default();
         // Rule 13: a faulty promise does not count towards Q1 for that slot.
-        if whole_count < prepare + of_slot.faulty_count {
+        if sound_count < prepare + of_slot.faulty_count {
             return Decision::Wait;
         }
         let Some(proposal) = decide_slot(&of_slot) else { return Decision::Wait };
@@ -156,7 +158,7 @@ pub(super) fn decide(promises: &[Collected]) -> Decision {
         {
             epoch = next;
             prepare = epoch.quorums().prepare;
-            if whole_count < prepare + u32::try_from(doubtful).unwrap_or(u32::MAX) {
+            if sound_count < prepare {
                 return Decision::Wait;
             }
         }
@@ -165,7 +167,7 @@ pub(super) fn decide(promises: &[Collected]) -> Decision {
     Decision::Lead { applied, epoch: first, proposals }
 }
 
-/// `None`: shards are claimed whose bytes are not here, wait for more.
+/// `None`: shards are claimed whose bytes are not here, or a later ballot has chosen: wait.
 fn decide_slot(evidence: &SlotEvidence<'_>) -> Option<Recovered> {
     let highest = evidence.accepted.iter().max_by_key(|(ballot, _, _)| *ballot);
     let Some((ballot, _, value)) = highest else {
@@ -178,11 +180,11 @@ fn decide_slot(evidence: &SlotEvidence<'_>) -> Option<Recovered> {
     // Rule 1: shards count by value id, over all ballots.
     for (other_ballot, claimed, other) in &evidence.accepted {
         if other.meta.id != id {
-            assert!(
-                other_ballot != ballot,
-                "two values at one ballot (rule 6): {id} and {} at {ballot}",
-                other.meta.id
-            );
+            if other_ballot == ballot {
+                // A gathered value stands at its node's promised ballot, which may be below the one
+                // that chose it. Then this candidate is overtaken: it cannot lead.
+                return None;
+            }
             continue;
         }
         claimed_all = claimed_all.union(*claimed);
@@ -255,7 +257,7 @@ impl Paxos {
             entries_bytes: entries.len() * 16,
             entries,
         };
-        // Only the latest promise is worth sending: jobs for lower ballots are dropped.
+        // Only the latest promise is worth sending.
         self.promise_job = None;
         self.advance_promise(now, job);
     }
@@ -282,18 +284,26 @@ impl Paxos {
         // A repeated Prepare starts anew while the job before still reads: its answer counts for
         // nothing, or it would stand for a slot that this job has yet to read.
         let Some(mut job) = self.promise_job.take_if(|job| job.id == id) else { return };
+        let claimed_by = |stored: &StoredValue| {
+            let intact: ShardSet = stored.shards.iter().map(|shard| shard.index).collect();
+            intact.union(stored.damaged)
+        };
+        // A slot may rest in several records. One that is gone leaves an older answer (rule 13).
+        let entry = self.acceptor.entries.get(&slot).filter(|entry| !entry.is_chosen);
+        let stored = stored.filter(|stored| {
+            entry.is_none_or(|entry| {
+                stored.ballot >= entry.ballot && claimed_by(stored).contains_all(entry.held)
+            })
+        });
         let entry = match stored {
             Some(stored) => {
-                let mut claimed = stored.damaged;
-                for shard in &stored.shards {
-                    claimed.insert(shard.index);
-                }
+                let claimed = claimed_by(&stored);
                 let value = ShardedValue { meta: stored.meta, shards: stored.shards };
                 job.entries_bytes += value.wire_bytes();
                 PromiseEntry::Accepted { ballot: stored.ballot, claimed, value }
             }
             None => {
-                self.acceptor.faulty.insert(slot);
+                self.acceptor.lose(slot);
                 PromiseEntry::Faulty { slot }
             }
         };
@@ -366,7 +376,12 @@ impl Paxos {
             Decision::Wait => {
                 self.trace(|| format!("candidate {ballot}: promises do not decide yet"));
             }
-            Decision::Lead { applied, epoch, proposals } => {
+            Decision::Lead { applied, epoch, mut proposals } => {
+                // What was gathered meanwhile is chosen: nothing is proposed there (rule 5).
+                let gathered = self.acceptor.applied.0.saturating_sub(applied.0);
+                let gathered = usize::try_from(gathered).unwrap_or(usize::MAX);
+                proposals.drain(..gathered.min(proposals.len()));
+                let applied = applied.max(self.acceptor.applied);
                 let applied_by = self.applied_by_rank();
                 self.lead(now, ballot, (applied, epoch), proposals, applied_by);
             }

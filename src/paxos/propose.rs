@@ -69,10 +69,17 @@ impl Paxos {
 
     /// Proposes what phase 1 decided, up to a configuration; the rest when that is applied.
     fn propose_recovered(&mut self, now: Instant) {
+        let applied = self.acceptor.applied;
         while let Role::Leader(leader) = &mut self.role
             && leader.barrier.is_none()
             && let Some(proposal) = leader.recovered.pop_front()
         {
+            if leader.next_slot <= applied {
+                // Gathered behind the configuration: chosen, so nothing is proposed (rule 5).
+                leader.commit = leader.commit.max(leader.next_slot);
+                leader.next_slot = leader.next_slot.next();
+                continue;
+            }
             match proposal {
                 Recovered::Value { meta, shards } => self.re_propose(now, meta, &shards),
                 Recovered::NoOp => self.propose_next(now, Bytes::new(), &Bytes::new()),
@@ -92,6 +99,11 @@ impl Paxos {
         leader.epoch = epoch;
         self.trace(|| format!("in force: {epoch:?}"));
         self.propose_recovered(now);
+        if let Role::Leader(leader) = &self.role
+            && leader.next_slot <= applied
+        {
+            self.step_down(now, "later slots are chosen already");
+        }
     }
 
     /// Proposes a configuration epoch like `wanted`, numbered after the one in force. `None` when
@@ -195,8 +207,7 @@ impl Paxos {
             proposed_at: now,
             send_again_at: now + patience,
             tries: 0,
-            // Behind a configuration a peer may have gone on already: what it applied is chosen.
-            is_chosen: leader.peers.iter().any(|peer| peer.applied >= slot),
+            is_chosen: false,
         };
         leader.in_flight.insert(slot, proposal);
         self.accept_own(ballot, ShardedValue { meta, shards: own });

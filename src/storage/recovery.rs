@@ -241,14 +241,13 @@ impl Replay {
     }
 
     /// What the node is told. A faulty slot is well again when k distinct verified shards of its
-    /// value, or an empty value, were recorded after the damage.
+    /// value were recorded after the damage. An empty value too: its shards are counted like others.
     fn finish<D: Disk>(self, log: &mut SegmentLog<D>) -> Result<Recovered, LogError> {
         let mut faulty = Vec::new();
         for slot in self.faulty {
-            let is_well = log.read(slot)?.is_some_and(|value| {
-                value.meta.payload_bytes == 0
-                    || value.shards.len() >= usize::from(value.meta.code.k())
-            });
+            let is_well = log
+                .read(slot)?
+                .is_some_and(|value| value.shards.len() >= usize::from(value.meta.code.k()));
             if !is_well {
                 faulty.push(slot);
             }

@@ -79,7 +79,7 @@ impl FakeLog {
 pub struct Node {
     pub paxos: Option<Paxos>,
     pub durable: FakeLog,
-    written: FakeLog,
+    pub written: FakeLog,
     unsynced: VecDeque<(Ticket, FakeLog)>,
     pub applied: Vec<ValueMeta>,
 }

@@ -128,14 +128,6 @@ fn gaps_become_no_ops() {
     assert_eq!(kinds(&decide(&promises)), vec![None, Some(v.id)]);
 }
 
-#[test]
-#[should_panic(expected = "two values at one ballot")]
-fn two_values_at_one_ballot_are_a_broken_cluster() {
-    let (v, w) = (value(1, 1), value(2, 1));
-    let promises = [whole(0, vec![accepted(3, &v, &[0])]), whole(0, vec![accepted(3, &w, &[1])])];
-    decide(&promises);
-}
-
 /// A value that starts the epoch `next`.
 fn start_of(next: EpochConfig, origin: u64, slot: u64) -> ValueMeta {
     let code = Code::new(1, 2).unwrap();
@@ -167,4 +159,32 @@ fn the_epoch_of_whoever_applied_most_is_in_force() {
     let three = [later, whole(1, vec![]), whole(0, vec![])];
     let Decision::Lead { applied, epoch, .. } = decide(&three) else { panic!("waits") };
     assert_eq!((applied, epoch), (Slot(4), next));
+}
+
+#[test]
+fn damage_of_both_kinds_is_counted_together() {
+    // One promise is blind, another faulty in this slot: one of three is sound, and Q1 is two.
+    let v = value(1, 1);
+    let promises = [
+        whole(0, vec![PromiseEntry::AllFaulty]),
+        whole(0, vec![PromiseEntry::Faulty { slot: Slot(1) }]),
+        whole(0, vec![accepted(1, &v, &[2])]),
+    ];
+    assert_eq!(decide(&promises), Decision::Wait);
+    let both = PromiseEntry::Faulty { slot: Slot(1) };
+    let promises = [
+        whole(0, vec![PromiseEntry::AllFaulty, both]),
+        whole(0, vec![accepted(1, &v, &[1])]),
+        whole(0, vec![accepted(1, &v, &[2])]),
+    ];
+    assert_eq!(kinds(&decide(&promises)), vec![Some(v.id)], "one node is left out once");
+}
+
+#[test]
+fn two_values_at_the_highest_ballot_make_it_wait() {
+    // A node that gathered w keeps it at the ballot it promised, where v was proposed.
+    let (v, w) = (value(1, 1), value(4, 1));
+    let promises =
+        [whole(0, vec![accepted(1, &v, &[0, 1])]), whole(0, vec![accepted(1, &w, &[1])])];
+    assert_eq!(decide(&promises), Decision::Wait);
 }

@@ -2,5 +2,7 @@
 
 mod cluster;
 mod decision;
+mod findings;
 mod laws;
+mod model;
 mod random;

@@ -54,6 +54,22 @@ fn a_damaged_head_makes_its_slot_faulty_and_keeps_what_follows() {
 }
 
 #[test]
+fn an_empty_value_too_is_sound_only_with_k_shards() {
+    let mut disk = five();
+    let at = header_offset(&disk, 3);
+    assert!(disk.corrupt_at(FIRST, at, 4));
+    let (mut log, _) = open(&disk);
+    log.append(&[accept(3, (7, 7), &[1], 0)]).unwrap();
+    log.sync().unwrap();
+    let (mut log, recovered) = open(&disk);
+    assert_eq!(recovered.faulty, [Slot(3)], "a leader counts the shards of an empty value too");
+    log.append(&[accept(3, (7, 7), &[2, 4], 0)]).unwrap();
+    log.sync().unwrap();
+    let (_, recovered) = open(&disk);
+    assert!(recovered.faulty.is_empty());
+}
+
+#[test]
 fn a_damaged_prefix_makes_what_is_not_chosen_faulty() {
     let mut disk = five();
     // Inside the prefix, which the head follows: ballot, origin, epoch, code, lengths, digest.

@@ -1,0 +1,184 @@
+//! Laws that the model, or its making, found broken once.
+
+use super::super::{Message, PromiseEntry, RoleName};
+use super::cluster::{Cluster, Flight};
+use crate::config::Policy;
+use crate::types::{Ballot, NodeId, ShardSet, Slot};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Lets the nodes `awake` pass `millis`, and nobody else; messages of the others wait for ever.
+fn pass_for(cluster: &mut Cluster, awake: &[u8], millis: u64, is_lost: impl Fn(&Flight) -> bool) {
+    for _ in 0..millis.div_ceil(25) {
+        cluster.now = cluster.now + Duration::from_millis(25);
+        for rank in awake {
+            let now = cluster.now;
+            if let Some(paxos) = &mut cluster.nodes[usize::from(*rank)].paxos {
+                paxos.handle_timeout(now);
+            }
+            cluster.drain(*rank);
+        }
+        cluster.settle(&is_lost);
+    }
+}
+
+#[test]
+fn a_paused_leader_does_not_take_anothers_value_for_its_own() {
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 5);
+    let old = cluster.elect();
+    cluster.pass(200, |_| false);
+    let near = (old + 1) % 5;
+    let far: Vec<u8> = (0..5).filter(|rank| ![old, near].contains(rank)).collect();
+    // `near` misses a slot that is chosen, and hears that it is.
+    cluster.propose(old, "a", 10);
+    cluster.settle(|flight| flight.to == near && matches!(flight.message, Message::Accept { .. }));
+    cluster.tick(Duration::from_millis(25));
+    let mut delayed = None;
+    let at = cluster.flights.iter().position(|flight| {
+        flight.to == near && matches!(flight.message, Message::Heartbeat { .. })
+    });
+    if let Some(flight) = at.and_then(|at| cluster.flights.remove(at)) {
+        let message = flight.message.clone();
+        delayed = Some(Flight { from: flight.from, to: flight.to, message });
+        cluster.deliver(flight);
+    }
+    cluster.settle(|_| false);
+    // The old leader proposes a value that nobody gets, and is paused.
+    let lost = cluster.propose(old, "old", 10);
+    cluster.settle(|flight| flight.from == old);
+    // The others elect a leader. `near` talks with them, and is not told who leads.
+    let awake: Vec<u8> = far.iter().copied().chain([near]).collect();
+    let is_cut = |flight: &Flight| {
+        let is_shards = matches!(flight.message, Message::Fetch { .. } | Message::Shards { .. });
+        let has_near = [flight.from, flight.to].contains(&near);
+        [flight.from, flight.to].contains(&old) || has_near && !is_shards
+    };
+    let is_apart =
+        |flight: &Flight| [flight.from, flight.to].iter().any(|rank| [old, near].contains(rank));
+    pass_for(&mut cluster, &far, 4000, is_apart);
+    let leads = |cluster: &Cluster, rank: u8| {
+        cluster.nodes[usize::from(rank)].paxos.as_ref().unwrap().role() == RoleName::Leader
+    };
+    let new = far.iter().copied().find(|rank| leads(&cluster, *rank)).unwrap();
+    assert_eq!(cluster.propose(new, "new", 10).slot, lost.slot);
+    pass_for(&mut cluster, &far, 500, is_apart);
+    pass_for(&mut cluster, &awake, 4000, is_cut);
+    assert_eq!(cluster.texts(near), ["a", "new"], "gathered");
+    // The old leader wakes, still leading, and hears from `near` that the slot is applied.
+    assert!(leads(&cluster, old));
+    cluster.deliver(delayed.unwrap());
+    cluster.settle(is_apart_from(old, near));
+    assert!(!cluster.texts(old).contains(&"old".to_owned()), "not its value");
+    cluster.pass(4000, |_| false);
+    assert_eq!(cluster.texts(old), ["a", "new"]);
+}
+
+/// Everything but what these two say to each other is lost.
+fn is_apart_from(a: u8, b: u8) -> impl Fn(&Flight) -> bool {
+    move |flight| ![(a, b), (b, a)].contains(&(flight.from, flight.to))
+}
+
+/// A cluster of three with three values that `follower` alone has accepted; a ballot of `other`.
+struct Half {
+    cluster: Cluster,
+    follower: u8,
+    other: u8,
+    slots: BTreeSet<Slot>,
+    ballot: Ballot,
+}
+
+impl Half {
+    fn new() -> Self {
+        let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
+        let leader = cluster.elect();
+        cluster.pass(200, |_| false);
+        let (follower, other) = ((leader + 1) % 3, (leader + 2) % 3);
+        let texts = ["a", "bb", "ccc"];
+        let slots = texts.iter().map(|text| cluster.propose(leader, text, 10).slot).collect();
+        cluster.settle(|flight| (flight.from, flight.to) != (leader, follower));
+        let paxos = cluster.nodes[usize::from(follower)].paxos.as_ref().unwrap();
+        let ballot = paxos.promised().next_for(NodeId(other));
+        Self { cluster, follower, other, slots, ballot }
+    }
+
+    /// Both prepares come before the promise is durable; the entries promised.
+    fn promised(&mut self, attempts: u64) -> Vec<PromiseEntry> {
+        let now = self.cluster.now;
+        let node = usize::from(self.follower);
+        let paxos = self.cluster.nodes[node].paxos.as_mut().unwrap();
+        // The old leader gave its lease up: nothing but the promise is in question here.
+        let released = paxos.promised();
+        for attempt in 1..=attempts {
+            let prepare = Message::Prepare { ballot: self.ballot, attempt, released };
+            paxos.handle_message(now, self.other, prepare);
+        }
+        self.cluster.drain(self.follower);
+        self.cluster.sync(self.follower);
+        let mut entries = Vec::new();
+        let mut has_last = false;
+        for flight in self.cluster.flights.drain(..) {
+            let Message::Promise(promise) = flight.message else { continue };
+            assert_eq!(promise.attempt, attempts);
+            has_last |= promise.is_last;
+            entries.extend(promise.entries);
+        }
+        assert!(has_last);
+        entries
+    }
+}
+
+#[test]
+fn a_prepare_that_comes_twice_is_answered_in_full() {
+    let mut half = Half::new();
+    let entries = half.promised(2);
+    let told: BTreeSet<Slot> = entries
+        .iter()
+        .filter_map(|entry| match entry {
+            PromiseEntry::Accepted { value, .. } => Some(value.meta.slot()),
+            PromiseEntry::Faulty { .. } | PromiseEntry::AllFaulty => None,
+        })
+        .collect();
+    assert_eq!(told, half.slots, "a promise that leaves out a slot lets a leader overwrite it");
+}
+
+#[test]
+fn an_older_record_does_not_answer_for_a_lost_one() {
+    let mut half = Half::new();
+    let [lower, fewer, _] = half.slots.iter().copied().collect::<Vec<_>>()[..] else { panic!() };
+    let written = &mut half.cluster.nodes[usize::from(half.follower)].written;
+    // The record that raised the ballot of one slot, and the one with the shard of another.
+    written.values.get_mut(&lower).unwrap().0 = Ballot::ZERO;
+    written.values.get_mut(&fewer).unwrap().2.clear();
+    let entries = half.promised(1);
+    for slot in [lower, fewer] {
+        assert!(entries.contains(&PromiseEntry::Faulty { slot }), "{slot}: {entries:?}");
+    }
+    // What is recorded anew counts again.
+    let node = &half.cluster.nodes[usize::from(half.follower)];
+    let (_, meta, shards) = &node.written.values[&lower];
+    let (meta, shards) = (meta.clone(), shards.values().cloned().collect::<Vec<_>>());
+    let held: ShardSet = shards.iter().map(|shard| shard.index).collect();
+    let entries = vec![crate::paxos::ShardedValue { meta, shards }];
+    let accept = Message::Accept { ballot: half.ballot, commit: Slot::ZERO, entries };
+    half.cluster.deliver(Flight { from: half.other, to: half.follower, message: accept });
+    half.cluster.sync(half.follower);
+    let stored = &half.cluster.nodes[usize::from(half.follower)].durable.values[&lower];
+    assert_eq!((stored.0, stored.2.keys().copied().collect()), (half.ballot, held));
+}
+
+#[test]
+fn a_damaged_slot_is_gathered_with_k_shards() {
+    let mut cluster = Cluster::new(Policy::Craft, 3, 5);
+    let leader = cluster.elect();
+    let id = cluster.propose(leader, "a", 900);
+    cluster.pass(500, |_| false);
+    let victim = (leader + 1) % 5;
+    cluster.crash(victim);
+    cluster.nodes[usize::from(victim)].durable.faulty.push(id.slot);
+    cluster.nodes[usize::from(victim)].durable.values.remove(&id.slot);
+    cluster.start(victim);
+    cluster.pass(2000, |_| false);
+    assert_eq!(cluster.texts(victim), ["a"]);
+    let (_, _, shards) = &cluster.nodes[usize::from(victim)].durable.values[&id.slot];
+    assert!(shards.len() >= 3, "it may have answered for a full copy: {:?}", shards.keys());
+}
