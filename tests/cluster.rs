@@ -9,7 +9,7 @@
     missing_docs
 )]
 
-use distkv::client::{Client, ClientDriver};
+use distkv::client::{ArchiveWriter, Client, ClientDriver};
 use distkv::config::{ClusterConfig, Policy};
 use distkv::kv::{Op, Outcome};
 use distkv::node::launcher::{LocalCluster, loopback_members};
@@ -236,6 +236,75 @@ fn a_full_disk_refuses_puts_and_still_elects_reads_and_deletes() {
     client.delete(b"a").unwrap();
     let statuses = client.statuses().unwrap();
     assert!(statuses.into_iter().all(|(_, status)| status.unwrap().disk_full));
+}
+
+#[test]
+fn all_rows_go_from_one_cluster_to_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = start(&dir.path().join("old"), Policy::Craft, 3, 5);
+    let mut driver = ClientDriver::new(old.cluster(), 16, Duration::from_secs(20)).unwrap();
+    let mut acknowledged = Acknowledged::new();
+    write(&mut driver, 16, "row", &mut acknowledged, |count| count >= 450);
+    let mut client = Client::new(old.cluster(), Duration::from_secs(20)).unwrap();
+    for (key, bytes) in [("empty", 0), ("long", 1 << 20), ("longer", 3 << 20)] {
+        let version = client.put(key.as_bytes(), Bytes::from(vec![5; bytes])).unwrap();
+        acknowledged.insert(key.to_owned(), version);
+    }
+    let file = dir.path().join("all.rows").display().to_string();
+    let old_file = old.cluster_file().display().to_string();
+    let exported = distkv(&["export", "--cluster", &old_file, &file]);
+    assert!(exported.status.success(), "{exported:?}");
+    let count = acknowledged.len();
+    assert!(said(&exported.stdout).starts_with(&format!("{count} rows")), "{exported:?}");
+    let again = distkv(&["export", "--cluster", &old_file, &file]);
+    assert!(said(&again.stderr).contains("--force"), "{again:?}");
+
+    let new = start(&dir.path().join("new"), Policy::Replicate, 1, 3);
+    let new_file = new.cluster_file().display().to_string();
+    let mut other = Client::new(new.cluster(), Duration::from_secs(20)).unwrap();
+    // A file that is not whole changes nothing.
+    let whole = std::fs::read(&file).unwrap();
+    let cut = dir.path().join("cut.rows");
+    std::fs::write(&cut, &whole[..whole.len() - 1]).unwrap();
+    let refused = distkv(&["import", "--cluster", &new_file, &cut.display().to_string()]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused.stderr).contains("cut short"), "{refused:?}");
+    assert!(other.scan(b"", 10).unwrap().is_empty());
+    other.put(b"empty", Bytes::from_static(b"mine")).unwrap();
+    let kept = distkv(&["import", "--only-absent", "--cluster", &new_file, &file]);
+    assert!(said(&kept.stdout).contains("1 left alone"), "{kept:?}");
+    assert_eq!(other.get(b"empty").unwrap().unwrap().1, Bytes::from_static(b"mine"));
+    let imported = distkv(&["import", "--cluster", &new_file, &file]);
+    assert!(said(&imported.stdout).starts_with(&format!("{count} rows")), "{imported:?}");
+    for key in acknowledged.keys() {
+        let values = [&mut client, &mut other].map(|c| c.get(key.as_bytes()).unwrap().unwrap().1);
+        assert!(values[0] == values[1], "{key}");
+    }
+    // A second copy of the second cluster is the same file.
+    let copy = dir.path().join("copy.rows").display().to_string();
+    distkv(&["export", "--cluster", &new_file, &copy]);
+    assert!(std::fs::read(&copy).unwrap() == whole);
+}
+
+#[test]
+fn rows_beyond_a_clusters_bounds_are_named_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("all.rows");
+    let mut archive = ArchiveWriter::new(std::fs::File::create(&file).unwrap()).unwrap();
+    archive.push(b"fits", b"1").unwrap();
+    archive.push(&[b'k'; 1025], b"1").unwrap();
+    archive.finish().unwrap();
+    let members = loopback_members(1, None).unwrap();
+    let code = Code::new(1, 0).unwrap();
+    let config = ClusterConfig::new(1, Policy::Replicate, code, members).unwrap();
+    let cluster_file = dir.path().join("cluster.toml");
+    std::fs::write(&cluster_file, config.to_toml()).unwrap();
+    // Nobody runs: nobody is asked.
+    let cluster_file = cluster_file.display().to_string();
+    let refused = distkv(&["import", "--cluster", &cluster_file, &file.display().to_string()]);
+    assert_eq!(refused.status.code(), Some(1));
+    let text = said(&refused.stderr);
+    assert!(text.contains("row 2") && text.contains("limits.key_bytes"), "{text}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod bench;
+pub mod carry;
 pub mod check;
 pub mod cluster;
 pub mod kv;
@@ -39,6 +40,8 @@ enum Command {
     Bench(Box<bench::BenchArgs>),
     Check(check::CheckArgs),
     Admin(admin::AdminArgs),
+    Export(carry::ExportArgs),
+    Import(carry::ImportArgs),
     Sim(sim::SimArgs),
     Reproduce(reproduce::ReproduceArgs),
     Plot(plot::PlotArgs),
@@ -61,6 +64,8 @@ enum CommandError {
     Check(#[from] check::CheckError),
     #[error(transparent)]
     Admin(#[from] admin::AdminError),
+    #[error(transparent)]
+    Carry(#[from] carry::CarryCommandError),
     #[error(transparent)]
     Sim(#[from] sim::SimError),
     #[error(transparent)]
@@ -103,6 +108,8 @@ fn run(command: Command) -> Result<(), CommandError> {
         Command::Bench(args) => bench::run(&args)?,
         Command::Check(args) => check::run(&args)?,
         Command::Admin(args) => admin::run(&args)?,
+        Command::Export(args) => carry::run_export(&args, &cancel_on_signal()?)?,
+        Command::Import(args) => carry::run_import(&args, &cancel_on_signal()?)?,
         Command::Sim(args) => sim::run(&args, &cancel_on_signal()?)?,
         Command::Reproduce(args) => {
             let cancel = cancel_on_signal()?;

@@ -1,13 +1,18 @@
 //! Clients at the edge: the client machine on a socket.
 //!
 //! [`ClientDriver`] is one thread for any number of sessions, [`Client`] a blocking session for
-//! commands, [`ClusterTarget`] what the load generator drives. Retries, sessions and the search for
+//! commands, [`ClusterTarget`] what the load generator drives, [`export`] and [`import`] carry all rows
+//! out and in. Retries, sessions and the search for
 //! the leader are [`crate::replica::client_machine`]'s.
 
+mod archive;
 mod blocking;
+mod carry;
 mod driver;
 mod target;
 
+pub use archive::{ArchiveError, ArchiveReader, ArchiveRow, ArchiveWriter};
 pub use blocking::{Client, ClientError};
+pub use carry::{Carried, CarryError, export, import, verify};
 pub use driver::{ClientDriver, DriverError};
 pub use target::ClusterTarget;
