@@ -131,7 +131,17 @@ macro_rules! targets {
     };
 }
 
-targets!(datagrams, envelopes, requests, clients, recovery, cluster_files, workloads, histories);
+targets!(
+    datagrams,
+    envelopes,
+    requests,
+    clients,
+    recovery,
+    cluster_files,
+    workloads,
+    histories,
+    archives
+);
 
 /// `cargo test --test fuzz -- --ignored` writes the corpora's seeds anew, after a format changed.
 #[test]

@@ -10,6 +10,7 @@ mod log_recovery;
 pub use log_recovery::recovery;
 
 use distkv::bench::{MemoryTarget, Phase, PhaseConfig, Properties, Workload, run_phase};
+use distkv::client::{ArchiveReader, ArchiveWriter};
 use distkv::config::{ClusterConfig, Member, Policy};
 use distkv::history::{Recorded, read_lines};
 use distkv::kv::{Admin, Command, Op, Outcome, Read, Request, Response};
@@ -23,6 +24,7 @@ use distkv::transport::{Transport, TransportConfig, TransportEvent};
 use distkv::types::{Bytes, Code, NodeId, ReadMode, Slot};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// A target by its name, which is also that of its file and of its corpus.
 pub type Target = (&'static str, fn(&[u8]));
@@ -37,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     ("cluster_files", cluster_files),
     ("workloads", workloads),
     ("histories", histories),
+    ("archives", archives),
 ];
 
 /// Takes numbers off the front of the bytes; zeros when they are used up.
@@ -431,5 +434,43 @@ pub fn histories(data: &[u8]) {
     }
     if data.iter().filter(|byte| **byte == b'{').count() <= 12 {
         let _ = recorded.check();
+    }
+}
+
+/// Exported rows, with or without their checksums made good: what is read is written the same.
+pub fn archives(data: &[u8]) {
+    let Some((mode, bytes)) = data.split_first() else { return };
+    let mut bytes = bytes.to_vec();
+    if mode % 2 == 1 {
+        make_sums_good(&mut bytes);
+    }
+    let Ok(mut reader) = ArchiveReader::new(bytes.as_slice()) else { return };
+    let mut writer = ArchiveWriter::new(Vec::new()).expect("memory does not fail");
+    loop {
+        match reader.next_row() {
+            Ok(Some(row)) => writer.push(&row.key, &row.value).expect("it was read"),
+            Ok(None) => break,
+            Err(_) => return,
+        }
+    }
+    assert_eq!(writer.finish().expect("memory does not fail"), bytes);
+}
+
+fn make_sums_good(bytes: &mut [u8]) {
+    let (mut at, mut rows, mut sums) = (12, 0_u64, Xxh3::new());
+    let number = |bytes: &[u8], at: usize| {
+        bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
+    };
+    while bytes.get(at) == Some(&1) {
+        let end = at + 9 + number(bytes, at + 1) as usize + number(bytes, at + 5) as usize;
+        let Some(sum) = bytes.get(at..end).map(xxh3_64) else { return };
+        let Some(place) = bytes.get_mut(end..end + 8) else { return };
+        place.copy_from_slice(&sum.to_le_bytes());
+        sums.update(&sum.to_le_bytes());
+        (at, rows) = (end + 8, rows + 1);
+    }
+    if let Some(place) = bytes.get_mut(at + 1..at + 17) {
+        place[..8].copy_from_slice(&rows.to_le_bytes());
+        place[8..].copy_from_slice(&sums.digest().to_le_bytes());
     }
 }

@@ -1,5 +1,6 @@
 //! Valid inputs of every fuzz target, from which mutations start.
 
+use distkv::client::ArchiveWriter;
 use distkv::config::{EpochConfig, Policy};
 use distkv::kv::{Admin, Command, Op, Operation, Outcome, Read, Refusal, Request, Response, Row};
 use distkv::node::control::NetemCommand;
@@ -32,6 +33,15 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
         for (number, text) in texts.iter().enumerate() {
             add(target, format!("seed-{number:02}"), text.as_bytes().to_vec());
         }
+    }
+    let rows: [&[(&str, &str)]; 2] = [&[], &[("a", ""), ("key", "value"), ("z", "zz")]];
+    for (number, rows) in rows.into_iter().enumerate() {
+        let mut archive = ArchiveWriter::new(vec![1]).expect("memory does not fail");
+        for (key, value) in rows {
+            archive.push(key.as_bytes(), value.as_bytes()).expect("memory does not fail");
+        }
+        let bytes = archive.finish().expect("memory does not fail");
+        seeds.push(("archives", format!("seed-{number:02}"), bytes));
     }
     seeds
 }
