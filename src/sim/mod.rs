@@ -17,4 +17,4 @@ mod world;
 
 pub use scenario::{Fault, Plant, Scenario};
 pub use totals::Totals;
-pub use world::{Failure, TraceSink, run};
+pub use world::{Failure, TraceSink, run, run_scenario};

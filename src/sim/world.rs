@@ -38,7 +38,23 @@ pub type TraceSink = Box<dyn FnMut(&str)>;
 /// # Panics
 /// When a machine's own assertion fails: as much a failure of the seed.
 pub fn run(seed: u64, plant: Plant, trace: Option<TraceSink>) -> Result<Totals, Failure> {
-    let mut world = World::new(seed, plant, trace);
+    run_scenario(Scenario::draw(seed), seed, plant, trace)
+}
+
+/// Runs a scenario that need not be the one of `seed`, which draws everything else.
+///
+/// # Errors
+/// As [`run`].
+///
+/// # Panics
+/// As [`run`].
+pub fn run_scenario(
+    scenario: Scenario,
+    seed: u64,
+    plant: Plant,
+    trace: Option<TraceSink>,
+) -> Result<Totals, Failure> {
+    let mut world = World::new(scenario, seed, plant, trace);
     match world.run().and_then(|()| world.check()) {
         Ok(()) => Ok(world.totals),
         Err(what) => Err(Failure { seed, what }),
@@ -91,8 +107,7 @@ enum Place {
 }
 
 impl World {
-    fn new(seed: u64, plant: Plant, mut trace: Option<TraceSink>) -> Self {
-        let scenario = Scenario::draw(seed);
+    fn new(scenario: Scenario, seed: u64, plant: Plant, mut trace: Option<TraceSink>) -> Self {
         if let Some(trace) = &mut trace {
             trace(&scenario.to_string());
         }
