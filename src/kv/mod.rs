@@ -6,6 +6,7 @@
 
 mod admin;
 mod command;
+mod image;
 mod request;
 mod response;
 mod state;

@@ -329,6 +329,7 @@ fn record_bytes(record: &crate::types::Record) -> usize {
     use crate::types::Record;
     match record {
         Record::Accept { shards, .. } => shards.iter().map(|shard| shard.bytes.len()).sum(),
+        Record::Index { bytes, .. } => bytes.len(),
         Record::Promise { .. } | Record::Chosen { .. } | Record::Peer { .. } => 0,
     }
 }

@@ -39,7 +39,7 @@ impl FakeLog {
                 self.faulty.retain(|faulty| *faulty != slot);
             }
             Record::Chosen { slot } => self.chosen = self.chosen.max(slot),
-            Record::Peer { .. } => {}
+            Record::Peer { .. } | Record::Index { .. } => {}
         }
     }
 
@@ -60,8 +60,7 @@ impl FakeLog {
                 })
                 .collect(),
             faulty: self.faulty.clone(),
-            unknown_damage: false,
-            peers: BTreeMap::new(),
+            ..Recovered::default()
         }
     }
 
