@@ -77,8 +77,10 @@ pub struct Execution {
     pub applied: Applied,
     /// The slot at which it did so: an earlier one for a repeated request.
     pub slot: Slot,
-    /// The version that it replaced or removed.
-    pub superseded: Option<Slot>,
+    /// What it replaced or removed.
+    pub superseded: Option<Entry>,
+    /// The slot's value is a key's current one now: it lives. All else is done with.
+    pub is_current: bool,
 }
 
 /// Keys, versions and sessions at one slot.
@@ -193,7 +195,7 @@ impl State {
                 Some(entry) => {
                     self.live_bytes -= key.len() as u64 + u64::from(entry.payload_bytes);
                     let applied = Applied::Written { version: slot.0 };
-                    Execution { applied, slot, superseded: Some(entry.version) }
+                    Execution { superseded: Some(entry), ..Execution::of(slot, applied) }
                 }
                 None => Execution::of(slot, Applied::NotFound),
             },
@@ -214,7 +216,7 @@ impl State {
         let mut superseded = None;
         if let Some(place) = self.keys.get_mut(key.as_ref()) {
             self.live_bytes -= u64::from(place.payload_bytes);
-            superseded = Some(place.version);
+            superseded = Some(*place);
             *place = entry;
         } else {
             self.live_bytes += key.len() as u64;
@@ -222,7 +224,8 @@ impl State {
             self.keys.insert(key.as_ref().into(), entry);
         }
         self.live_bytes += u64::from(payload_bytes);
-        Execution { applied: Applied::Written { version: slot.0 }, slot, superseded }
+        let applied = Applied::Written { version: slot.0 };
+        Execution { superseded, is_current: true, ..Execution::of(slot, applied) }
     }
 
     /// Where a request was applied before and what it did, while that is kept.
@@ -240,14 +243,22 @@ impl State {
     /// Is `value` the current version of the key that it writes?
     #[must_use]
     pub fn is_current(&self, value: &ValueMeta) -> bool {
-        let Ok(command) = Command::decode(value.header.clone()) else { return false };
-        let key = match &command.operation {
-            Operation::OpenSession | Operation::Delete { .. } => return false,
+        self.current_key(value).is_some()
+    }
+
+    /// The key whose current version `value` is, if it is one's.
+    #[must_use]
+    pub fn current_key(&self, value: &ValueMeta) -> Option<Bytes> {
+        if value.content() != Content::Command {
+            return None;
+        }
+        let key = match Command::decode(value.header.clone()).ok()?.operation {
+            Operation::OpenSession | Operation::Delete { .. } => return None,
             Operation::Put { key } | Operation::CompareAndSet { key, .. } => key,
         };
-        self.entry(key).is_some_and(|entry| {
-            entry.version == value.slot() && entry.fingerprint == value.fingerprint()
-        })
+        let entry = self.entry(&key)?;
+        let is_it = entry.version == value.slot() && entry.fingerprint == value.fingerprint();
+        is_it.then_some(key)
     }
 
     /// Keys after `key`, ascending; from the first one when there is none.
@@ -327,7 +338,7 @@ impl State {
 
 impl Execution {
     const fn of(slot: Slot, applied: Applied) -> Self {
-        Self { applied, slot, superseded: None }
+        Self { applied, slot, superseded: None, is_current: false }
     }
 }
 

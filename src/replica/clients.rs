@@ -215,8 +215,9 @@ impl Replica {
             let execution =
                 self.state.apply(&meta).unwrap_or_else(|error| panic!("{slot}: {error}"));
             if let Some(superseded) = execution.and_then(|execution| execution.superseded) {
-                self.cache.remove(superseded);
+                self.cache.remove(superseded.version);
             }
+            self.note_garbage(&meta, execution);
             self.answer_write(now, &meta, execution);
         }
     }

@@ -359,6 +359,13 @@ impl Node {
                         let stored = self.log.read(slot).expect("a whole log");
                         self.replica.handle_read(self.now, ticket, stored);
                     }
+                    Output::ReadIndex { slot, part } => {
+                        let part = self.log.read_index_part(slot, part).expect("a whole log");
+                        self.replica.handle_index_read(self.now, part);
+                    }
+                    Output::Reclaim { floor, slots, is_sound } => {
+                        self.log.reclaim(floor, &slots, is_sound).expect("a whole log");
+                    }
                     Output::Control { caller, command } => {
                         self.replica.handle_controlled(self.now, caller, command.to_vec());
                     }

@@ -103,7 +103,14 @@ fn messages() -> Vec<Message> {
         Message::Heartbeat { ballot: ballot(2), sequence: 8, commit: Slot(3) },
         Message::HeartbeatReply { ballot: ballot(2), sequence: 8, applied: Slot(3), is_low },
         Message::Fetch { wants: vec![Want { slot: Slot(4), held: Some(id(4)) }] },
-        Message::Shards { applied: Slot(5), missing: vec![Slot(2)], entries: vec![value()] },
+        Message::Shards {
+            applied: Slot(5),
+            floor: Slot(1),
+            missing: vec![Slot(2)],
+            entries: vec![value()],
+        },
+        Message::FetchIndex { slot: Slot(5), part: 1 },
+        Message::IndexPart { slot: Slot(5), part: 1, parts: 2, bytes: Bytes::from_static(b"keys") },
     ]
 }
 

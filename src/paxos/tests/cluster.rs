@@ -143,7 +143,7 @@ impl Cluster {
             Arc::clone(&self.config),
             NodeId(rank),
             Backend::default(),
-            recovered,
+            (recovered, None),
             self.now,
             self.seed,
             false,
@@ -171,6 +171,7 @@ impl Cluster {
                     }
                     node.unsynced.push_back((ticket, node.written.clone()));
                 }
+                Output::ReadIndex { .. } => {}
                 Output::Read { slot } => {
                     let stored = node.written.read(slot);
                     paxos.handle_read(now, slot, stored);
