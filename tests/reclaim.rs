@@ -67,8 +67,7 @@ fn write_round(driver: &mut ClientDriver, keys: usize, round: usize, bytes: usiz
                 open -= 1;
                 free.push(completion.session_index);
                 let outcome = completion.outcome;
-                let is_written =
-                    matches!(outcome, ClientOutcome::Done(Outcome::Written { .. }));
+                let is_written = matches!(outcome, ClientOutcome::Done(Outcome::Written { .. }));
                 assert!(is_written, "{outcome:?}");
             })
             .unwrap();

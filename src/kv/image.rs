@@ -64,10 +64,11 @@ impl State {
         for _ in 0..sessions {
             let id = from.u64("session")?;
             let session = read_session(from, bounds.session_window)?;
-            let is_new = state.idle.insert((session.last_used, id));
-            if !is_new || state.sessions.insert(id, session).is_some() {
+            let is_next = state.sessions.last_key_value().is_none_or(|(last, _)| *last < id);
+            if !is_next || !state.idle.insert((session.last_used, id)) {
                 return Err(DecodeError::Invalid { field: "session", value: id });
             }
+            state.sessions.insert(id, session);
         }
         Ok(state)
     }
@@ -82,6 +83,9 @@ fn read_session(from: &mut Reader, window: usize) -> Result<Session, DecodeError
     let mut results = BTreeMap::new();
     for _ in 0..count {
         let sequence = from.u64("sequence")?;
+        if results.last_key_value().is_some_and(|(last, _)| *last >= sequence) {
+            return Err(DecodeError::Invalid { field: "sequence", value: sequence });
+        }
         let slot = Slot(from.u64("slot")?);
         results.insert(sequence, (slot, read_applied(from)?));
     }
@@ -99,10 +103,10 @@ fn read_applied(from: &mut Reader) -> Result<Applied, DecodeError> {
     let applied = match kind {
         1 => Applied::SessionOpened { session: of },
         2 => Applied::Written { version: of },
-        3 => Applied::NotFound,
+        3 if of == 0 => Applied::NotFound,
         4 => Applied::Mismatch { current: of },
-        5 => Applied::SessionUnknown,
-        6 => Applied::Stale,
+        5 if of == 0 => Applied::SessionUnknown,
+        6 if of == 0 => Applied::Stale,
         other => {
             return Err(DecodeError::Invalid { field: "applied", value: u64::from(other) });
         }

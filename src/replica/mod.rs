@@ -9,12 +9,14 @@
 mod cache;
 pub mod client_machine;
 mod clients;
+mod image;
 mod reads;
 mod scrub;
 mod snapshots;
 
 pub use crate::paxos::Ticket;
 pub use clients::ControlCaller;
+pub use image::{IndexImage, encode_index};
 
 use crate::coding::Backend;
 use crate::config::ClusterConfig;

@@ -5,15 +5,15 @@
 //! below the floor is given to the log to forget; the floor is never above the slot of a snapshot that
 //! is durable here. A snapshot holds the configuration in force and the whole state, never shards.
 
+use super::image::{IndexImage, encode_index};
 use super::{Output, Replica, ReplicaError};
 use crate::config::EpochConfig;
 use crate::kv::{Bounds, Entry, Execution, State, StorageStatus};
 use crate::paxos::Paxos;
 use crate::storage::{IndexSnapshot, Recovered};
 use crate::time::Instant;
-use crate::types::{Bytes, DecodeError, Reader, Record, Slot, ValueMeta, Writer};
-use std::collections::VecDeque;
-use xxhash_rust::xxh3::xxh3_64;
+use crate::types::{DecodeError, Record, Slot, ValueMeta};
+use std::collections::{BTreeSet, VecDeque};
 
 /// Snapshots and garbage of one node.
 #[derive(Debug, Default)]
@@ -47,19 +47,12 @@ pub(super) struct Restored {
     pub(super) snapshots: Snapshots,
 }
 
-/// The contents of an index snapshot.
-struct Image {
-    epoch: EpochConfig,
-    skipped: Option<(Slot, Slot)>,
-    state: State,
-}
-
 impl Restored {
     pub(super) fn new(recovered: &Recovered, bounds: Bounds) -> Result<Self, ReplicaError> {
         let mut snapshots = Snapshots::default();
         let (mut state, mut base) = (State::new(bounds), None);
         if let Some(index) = &recovered.index {
-            let image = Image::decode(index, bounds)
+            let image = decode(index, bounds)
                 .map_err(|error| ReplicaError::Index { slot: index.slot, error })?;
             base = Some((index.slot, image.epoch));
             state = image.state;
@@ -76,36 +69,6 @@ impl Restored {
         }
         snapshots.forget(recovered.floor.min(covered));
         Ok(Self { state, base, snapshots })
-    }
-}
-
-impl Image {
-    fn decode(index: &IndexSnapshot, bounds: Bounds) -> Result<Self, DecodeError> {
-        let Some(end) = index.bytes.len().checked_sub(DIGEST_BYTES) else {
-            return Err(DecodeError::Truncated { field: "index snapshot" });
-        };
-        let digest = xxh3_64(&index.bytes[..end]).to_le_bytes();
-        if index.bytes[end..] != digest {
-            return Err(DecodeError::Invalid { field: "index digest", value: end as u64 });
-        }
-        let mut from = Reader::new(index.bytes.slice(..end));
-        let version = from.u8("index version")?;
-        if version != VERSION {
-            let value = u64::from(version);
-            return Err(DecodeError::Invalid { field: "index version", value });
-        }
-        let epoch = EpochConfig::read(&mut from)?;
-        let skipped = match from.u8("skipped")? {
-            0 => None,
-            _ => Some((Slot(from.u64("skipped from")?), Slot(from.u64("skipped to")?))),
-        };
-        let state = State::read_image(&mut from, bounds)?;
-        from.finish()?;
-        if state.applied() != index.slot {
-            let value = state.applied().0;
-            return Err(DecodeError::Invalid { field: "index slot", value });
-        }
-        Ok(Self { epoch, skipped, state })
     }
 }
 
@@ -163,18 +126,8 @@ impl Replica {
 
     /// Lays the state out in parts; they are persisted a few at a time.
     fn begin_snapshot(&mut self) {
-        let mut to = Writer::new();
-        to.u8(VERSION);
-        self.paxos.applied_epoch().write(&mut to);
-        to.u8(u8::from(self.snapshots.skipped.is_some()));
-        if let Some((from, until)) = self.snapshots.skipped {
-            to.u64(from.0);
-            to.u64(until.0);
-        }
-        self.state.write_image(&mut to);
-        let mut bytes = to.finish().concat();
-        bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
-        let bytes = Bytes::from(bytes);
+        let epoch = self.paxos.applied_epoch();
+        let bytes = encode_index(&epoch, self.snapshots.skipped, &self.state);
         let slot = self.state.applied();
         let part_bytes = self.config.cluster.limits.page_bytes.max(PART_BYTES_MIN);
         let parts = u32::try_from(bytes.len().div_ceil(part_bytes)).unwrap_or(u32::MAX);
@@ -207,7 +160,7 @@ impl Replica {
         let Some(index) = self.paxos.poll_restored() else { return };
         let limits = &self.config.cluster.limits;
         let bounds = Bounds { sessions: limits.sessions, session_window: limits.session_window };
-        let image = match Image::decode(&index, bounds) {
+        let image = match decode(&index, bounds) {
             Ok(image) => image,
             Err(error) => {
                 self.trace(|| format!("the index snapshot of {} is none: {error}", index.slot));
@@ -228,7 +181,7 @@ impl Replica {
         snapshots.skipped = Some((low, index.slot));
         // Whatever the log holds of these slots may be of no use; what is current is kept.
         let held = before.0 + 1..=last.0.min(index.slot.0);
-        let current: std::collections::BTreeSet<Slot> =
+        let current: BTreeSet<Slot> =
             self.state.after(None).map(|(_, entry)| entry.version).collect();
         snapshots.garbage.extend(held.map(Slot).filter(|slot| !current.contains(slot)));
         snapshots.garbage.retain(|slot| !current.contains(slot));
@@ -275,14 +228,21 @@ impl Snapshots {
     }
 }
 
+/// What an index snapshot says, if it is of the slot that it was kept under.
+fn decode(index: &IndexSnapshot, bounds: Bounds) -> Result<IndexImage, DecodeError> {
+    let image = IndexImage::decode(&index.bytes, bounds)?;
+    let applied = image.state.applied();
+    if applied != index.slot {
+        return Err(DecodeError::Invalid { field: "index slot", value: applied.0 });
+    }
+    Ok(image)
+}
+
 /// About what a value of `payload_bytes` takes of one node's log.
 const fn disk_bytes(payload_bytes: u32, k: u64) -> u64 {
     payload_bytes as u64 / k + RECORD_BYTES
 }
 
-/// Of the layout of an index snapshot.
-const VERSION: u8 = 1;
-const DIGEST_BYTES: usize = 8;
 /// What a record takes beside its shard.
 const RECORD_BYTES: u64 = 200;
 /// So many slots at least lie between two snapshots.
