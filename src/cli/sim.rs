@@ -186,6 +186,8 @@ fn print(totals: &Totals, seeds: u64, took: Duration) {
     println!("operations  {operations}: {}", list(&totals.operations));
     println!("outcomes    {}", list(&totals.outcomes));
     println!("faults      {faults}: {}", list(&totals.faults));
+    println!("effects     {}", list(&totals.effects));
+    println!("network     {}", list(&totals.network));
     println!(
         "clusters    {} elections, {} slots applied, {} values rebuilt, {} datagrams",
         totals.elections, totals.slots, totals.rebuilt, totals.datagrams

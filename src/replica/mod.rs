@@ -16,14 +16,16 @@ pub use clients::ControlCaller;
 
 use crate::coding::Backend;
 use crate::config::ClusterConfig;
-use crate::kv::{Bounds, Command, CommandError, NodeStatus, PeerStatus, Request, Role, State};
+use crate::kv::{
+    Bounds, Command, CommandError, Execution, NodeStatus, PeerStatus, Request, Role, State,
+};
 use crate::paxos::{self, Envelope, Message, Paxos, RoleName};
 use crate::storage::{Recovered, StoredValue};
 use crate::time::Instant;
 use crate::transport::{
     Transport, TransportConfig, TransportConfigError, TransportEvent, TransportStats,
 };
-use crate::types::{Ballot, Bytes, Content, NodeId, Record, Slot};
+use crate::types::{Ballot, Bytes, Content, NodeId, Record, Slot, ValueMeta};
 use cache::Cache;
 use clients::Writes;
 use reads::Reads;
@@ -44,6 +46,17 @@ pub struct ReplicaConfig {
     pub transport: TransportConfig,
     /// Build [`Output::Trace`] lines.
     pub is_traced: bool,
+    /// Keep what is executed for [`Replica::poll_executed`].
+    pub is_observed: bool,
+}
+
+/// A slot that was executed: what stood in it and what that did; `None` for what is no command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Executed {
+    /// The value.
+    pub meta: ValueMeta,
+    /// What it did.
+    pub execution: Option<Execution>,
 }
 
 /// Names a read of the log.
@@ -130,6 +143,8 @@ pub struct Replica {
     garbage_count: u64,
     is_low: bool,
     traces: VecDeque<String>,
+    /// For an observer; empty without one.
+    executed: VecDeque<Executed>,
     /// For the driver; a burst of datagrams at most.
     controls: VecDeque<Output>,
 }
@@ -189,6 +204,7 @@ impl Replica {
             garbage_count: 0,
             is_low: false,
             traces: VecDeque::new(),
+            executed: VecDeque::new(),
             controls: VecDeque::new(),
         };
         replica.advance(now);
@@ -263,6 +279,11 @@ impl Replica {
             return Some(Output::Transmit(transmit));
         }
         self.batch.take().map(|(ticket, records)| Output::Persist { ticket, records })
+    }
+
+    /// The next slot that was executed, for an observer; see [`ReplicaConfig::is_observed`].
+    pub fn poll_executed(&mut self) -> Option<Executed> {
+        self.executed.pop_front()
     }
 
     /// When to call [`Self::handle_timeout`].
@@ -400,6 +421,12 @@ impl Replica {
             policy: epoch.policy.to_string(),
             code: epoch.code.to_string(),
         }
+    }
+
+    /// Does it take itself for the leader?
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.paxos.role() == RoleName::Leader
     }
 
     /// Counters of the transport.

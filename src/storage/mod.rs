@@ -20,6 +20,7 @@ mod scan;
 mod segments;
 mod sim_disk;
 mod stored;
+mod survey;
 #[cfg(feature = "edge")]
 mod system;
 #[cfg(test)]
@@ -32,5 +33,6 @@ pub use file_disk::FileDisk;
 pub use identity::Identity;
 pub use log::{Log, LogUsage};
 pub use options::LogOptions;
-pub use sim_disk::{DiskStats, SimDisk};
+pub use sim_disk::{DiskStats, SimDisk, TripKind};
 pub use stored::{Durability, Recovered, RecoveredEntry, StoredValue};
+pub use survey::{Resting, survey};
