@@ -4,56 +4,77 @@ use super::agreed::{Scan, ScanRow};
 use super::world::World;
 use crate::history::{Operation, Outcome, Request};
 use crate::kv::{self, Op, value_digest};
-use crate::replica::client_machine::{ClientMachine, ClientOutcome};
+use crate::replica::client_machine::{ClientMachine, ClientOutcome, Completion};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::types::{Bytes, Digest, ReadMode, Slot};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-/// One client.
+/// One client: a machine with one session or more, that asks side by side.
 pub(super) struct Client {
-    pub(super) id: u64,
     pub(super) address: SocketAddr,
     pub(super) machine: ClientMachine,
-    /// The operation under way.
-    pub(super) current: Option<Current>,
-    pub(super) next_at: Instant,
+    pub(super) sessions: Vec<Session>,
+    /// Operations of all sessions.
     pub(super) issued: u64,
     /// Keys still to be read at the end.
     pub(super) final_reads: Vec<u64>,
+}
+
+/// One session of a client, which asks for one thing at a time.
+pub(super) struct Session {
+    /// As histories name it.
+    pub(super) id: u64,
+    /// What is under way.
+    pub(super) current: Option<Current>,
+    pub(super) next_at: Instant,
     /// Versions seen, for compare-and-set.
     pub(super) versions: BTreeMap<u64, u64>,
 }
 
-/// What a client waits for.
+/// A client and one of its sessions.
+type Place = (usize, usize);
+
+/// What a session waits for.
 pub(super) enum Current {
     Key(Operation),
     Scan(Scan),
 }
 
 impl World {
+    /// Lets every session of a client that is idle long enough ask something.
     pub(super) fn issue(&mut self, at: usize) {
+        for session in 0..self.clients[at].sessions.len() {
+            let waiting = &self.clients[at].sessions[session];
+            if waiting.current.is_none() && waiting.next_at <= self.now {
+                self.issue_one((at, session));
+            }
+        }
+    }
+
+    fn issue_one(&mut self, from: Place) {
+        let at = from.0;
         let issued = self.clients[at].issued;
         let is_loaded = issued < self.scenario.operations_per_client;
         // Load goes on while faults do.
         if !is_loaded && self.is_healed {
             if let Some(key) = self.clients[at].final_reads.pop() {
-                self.issue_on_key(at, key, Request::Get, ReadMode::Linearizable);
+                self.issue_on_key(from, key, Request::Get, ReadMode::Linearizable);
             }
             return;
         }
         let mode = self.draw_mode();
         let key = self.rng.below(self.scenario.key_count);
         if self.rng.below(100) < SCAN_PERCENT {
-            return self.issue_scan(at, key, mode);
+            return self.issue_scan(from, key, mode);
         }
         let is_any = is_loaded || issued.is_multiple_of(4);
-        let request = if is_any { self.draw_request(at, key) } else { Request::Get };
-        self.issue_on_key(at, key, request, mode);
+        let request = if is_any { self.draw_request(from, key) } else { Request::Get };
+        self.issue_on_key(from, key, request, mode);
     }
 
-    fn issue_on_key(&mut self, at: usize, key: u64, request: Request, mode: ReadMode) {
+    fn issue_on_key(&mut self, from: Place, key: u64, request: Request, mode: ReadMode) {
         let name = key_name(key);
         let op = match &request {
             Request::Get => Op::Get { key: name },
@@ -72,7 +93,7 @@ impl World {
             Request::CompareAndSet { .. } => "compare-and-set",
         };
         let operation = Operation {
-            client: self.clients[at].id,
+            client: self.session(from).id,
             key,
             request,
             mode,
@@ -81,13 +102,13 @@ impl World {
             slot: 0,
             outcome: Outcome::Unknown,
         };
-        self.submit(at, kind, op, mode, Current::Key(operation));
+        self.submit(from, kind, op, mode, Current::Key(operation));
     }
 
-    fn issue_scan(&mut self, at: usize, start: u64, mode: ReadMode) {
+    fn issue_scan(&mut self, from: Place, start: u64, mode: ReadMode) {
         let limit = u32::try_from(self.rng.range(1, self.scenario.key_count + 1)).unwrap_or(1);
         let scan = Scan {
-            client: self.clients[at].id,
+            client: self.session(from).id,
             mode,
             invoked: self.now,
             start,
@@ -96,16 +117,27 @@ impl World {
             rows: Vec::new(),
         };
         let op = Op::Scan { start: key_name(start), limit };
-        self.submit(at, "scan", op, mode, Current::Scan(scan));
+        self.submit(from, "scan", op, mode, Current::Scan(scan));
     }
 
-    fn submit(&mut self, at: usize, kind: &'static str, op: Op, mode: ReadMode, current: Current) {
+    fn submit(
+        &mut self,
+        from: Place,
+        kind: &'static str,
+        op: Op,
+        mode: ReadMode,
+        current: Current,
+    ) {
         *self.totals.operations.entry(kind).or_default() += 1;
-        let client = &mut self.clients[at];
+        let client = &mut self.clients[from.0];
         client.issued += 1;
-        let submitted = client.machine.submit_read(self.now, 0, op, mode);
-        submitted.expect("one operation at a time");
-        client.current = Some(current);
+        let submitted = client.machine.submit_read(self.now, from.1, op, mode);
+        submitted.expect("a session asks for one thing at a time");
+        client.sessions[from.1].current = Some(current);
+    }
+
+    fn session(&mut self, place: Place) -> &mut Session {
+        &mut self.clients[place.0].sessions[place.1]
     }
 
     fn draw_mode(&mut self) -> ReadMode {
@@ -116,7 +148,7 @@ impl World {
         }
     }
 
-    fn draw_request(&mut self, at: usize, key: u64) -> Request {
+    fn draw_request(&mut self, from: Place, key: u64) -> Request {
         self.next_value += 1;
         let digest = self.next_value;
         match self.rng.below(100) {
@@ -124,7 +156,7 @@ impl World {
             35..80 => Request::Put { digest },
             80..88 => Request::Delete,
             _ => {
-                let known = self.clients[at].versions.get(&key).copied().unwrap_or(0);
+                let known = self.session(from).versions.get(&key).copied().unwrap_or(0);
                 Request::CompareAndSet { expected: known, digest }
             }
         }
@@ -151,13 +183,18 @@ impl World {
         }
     }
 
-    pub(super) fn complete(&mut self, at: usize, served_at: Slot, outcome: ClientOutcome) {
+    pub(super) fn complete(&mut self, at: usize, completion: Completion) {
+        let Completion { session_index, served_at, outcome, .. } = completion;
+        let place = (at, session_index);
         let think = u64::try_from(self.scenario.think_time.as_micros()).unwrap_or(u64::MAX);
         let pause = Duration::from_micros(self.rng.below(think.max(1)));
-        let client = &mut self.clients[at];
-        client.next_at = self.now + pause;
-        match client.current.take() {
-            Some(Current::Key(operation)) => self.complete_key(at, operation, served_at, outcome),
+        let next_at = self.now + pause;
+        let session = self.session(place);
+        session.next_at = next_at;
+        match session.current.take() {
+            Some(Current::Key(operation)) => {
+                self.complete_key(place, operation, served_at, outcome);
+            }
             Some(Current::Scan(scan)) => self.complete_scan(scan, served_at, outcome),
             None => {}
         }
@@ -165,7 +202,7 @@ impl World {
 
     fn complete_key(
         &mut self,
-        at: usize,
+        place: Place,
         mut operation: Operation,
         served_at: Slot,
         outcome: ClientOutcome,
@@ -182,10 +219,10 @@ impl World {
             Outcome::Refused => ("refused", None),
         };
         *self.totals.outcomes.entry(kind).or_default() += 1;
-        let client = &mut self.clients[at];
         if let Some(version) = version {
-            client.versions.insert(operation.key, version);
+            self.session(place).versions.insert(operation.key, version);
         }
+        let client = &mut self.clients[place.0];
         // A final read that got no answer is asked again: nothing may stay unread.
         let is_final = self.is_healed && client.issued > self.scenario.operations_per_client;
         if is_final && version.is_none() && operation.request == Request::Get {

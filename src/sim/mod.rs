@@ -18,6 +18,7 @@ mod node;
 mod operator;
 mod rot;
 mod scenario;
+mod shrink;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -26,6 +27,7 @@ mod world;
 pub use clock::ClockSetting;
 pub use fault::{Damage, Fault, Shape};
 pub use scenario::{Plant, Scenario, ScenarioError, ScenarioFile};
+pub use shrink::{Shrunk, failure_kind, shrink};
 pub use totals::Totals;
 pub use world::{run, run_scenario};
 

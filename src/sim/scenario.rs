@@ -30,8 +30,10 @@ pub struct Scenario {
     pub link: LinkConfig,
     /// UDP payload at most.
     pub datagram_bytes: usize,
-    /// Clients, one session each.
+    /// Clients.
     pub client_count: u64,
+    /// Sessions of each client, which ask side by side.
+    pub sessions_per_client: u64,
     /// Keys in use.
     pub key_count: u64,
     /// Longest value.
@@ -83,6 +85,8 @@ pub enum ScenarioError {
 struct Raw {
     seed: u64,
     client_count: u64,
+    #[serde(default = "one")]
+    sessions_per_client: u64,
     key_count: u64,
     value_bytes_max: u64,
     operations_per_client: u64,
@@ -151,8 +155,11 @@ impl ScenarioFile {
         if !raw.faults.iter().all(|raw| is_rank(raw.fault.node())) {
             return Err(ScenarioError::Bound("a fault of a node that the cluster does not have"));
         }
-        if raw.key_count == 0 || raw.client_count == 0 || raw.client_count > CLIENTS_MAX {
-            return Err(ScenarioError::Bound("one key and 1 to 100 clients are needed"));
+        let is_possible = (1..=CLIENTS_MAX).contains(&raw.client_count)
+            && (1..=SESSIONS_MAX).contains(&raw.sessions_per_client);
+        if raw.key_count == 0 || !is_possible {
+            let bound = "one key, 1 to 100 clients and 1 to 100 sessions of each are needed";
+            return Err(ScenarioError::Bound(bound));
         }
         let mut faults: Vec<(Duration, Fault)> =
             raw.faults.into_iter().map(|raw| (raw.at_us, raw.fault)).collect();
@@ -162,6 +169,7 @@ impl ScenarioFile {
             link: raw.link,
             datagram_bytes: raw.datagram_bytes,
             client_count: raw.client_count,
+            sessions_per_client: raw.sessions_per_client,
             key_count: raw.key_count,
             value_bytes_max: raw.value_bytes_max,
             operations_per_client: raw.operations_per_client,
@@ -187,6 +195,7 @@ impl ScenarioFile {
         let raw = Raw {
             seed: self.seed,
             client_count: scenario.client_count,
+            sessions_per_client: scenario.sessions_per_client,
             key_count: scenario.key_count,
             value_bytes_max: scenario.value_bytes_max,
             operations_per_client: scenario.operations_per_client,
@@ -209,14 +218,15 @@ impl fmt::Display for Scenario {
         let cluster = &self.cluster;
         writeln!(
             f,
-            "{} nodes, {} {}, backend {}, durability {}, {} clients x {} operations on {} keys, \
-             values up to {} B",
+            "{} nodes, {} {}, backend {}, durability {}, {} clients with {} sessions x {} \
+             operations on {} keys, values up to {} B",
             cluster.members.len(),
             cluster.policy,
             cluster.code,
             cluster.backend,
             cluster.durability,
             self.client_count,
+            self.sessions_per_client,
             self.operations_per_client,
             self.key_count,
             self.value_bytes_max
@@ -236,8 +246,13 @@ impl fmt::Display for Scenario {
     }
 }
 
+const fn one() -> u64 {
+    1
+}
+
 /// Their addresses are numbered in one byte.
 const CLIENTS_MAX: u64 = 100;
+const SESSIONS_MAX: u64 = 100;
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@
 
 use super::agreed::{Agreed, Scan};
 use super::faults::{LinkTroubles, Mend};
-use super::load::{Client, Current};
+use super::load::{Client, Current, Session};
 use super::node::{NodeConfig, SimNode};
 use super::operator::Operator;
 use super::rot::RotBooks;
@@ -132,18 +132,23 @@ impl World {
                 let address = SocketAddr::from(([10, 0, 1, last], 9000));
                 let at = usize::try_from(id).expect("a handful of clients");
                 by_address.insert(address, Place::Client(at));
-                let mut config = ClientConfig::new(Arc::clone(&cluster), transport.clone(), 1);
+                let sessions = scenario.sessions_per_client.max(1);
+                let count = usize::try_from(sessions).expect("a handful of sessions");
+                let mut config = ClientConfig::new(Arc::clone(&cluster), transport.clone(), count);
                 config.attempt_timeout = scenario.attempt_timeout;
                 config.operation_timeout = Duration::from_millis(rng.range(800, 6000));
-                Client {
-                    id,
-                    address,
-                    machine: ClientMachine::new(config, id + 1, rng.next_u64()),
+                let session = |index: u64| Session {
+                    id: id * sessions + index,
                     current: None,
                     next_at: Instant::ZERO,
+                    versions: BTreeMap::new(),
+                };
+                Client {
+                    address,
+                    machine: ClientMachine::new(config, id + 1, rng.next_u64()),
+                    sessions: (0..sessions).map(session).collect(),
                     issued: 0,
                     final_reads: (0..scenario.key_count).collect(),
-                    versions: BTreeMap::new(),
                 }
             })
             .collect();
@@ -211,7 +216,10 @@ impl World {
 
     /// All clients have done and read everything, and all nodes have applied the same.
     fn is_over(&self) -> bool {
-        let is_done = |client: &Client| client.current.is_none() && client.final_reads.is_empty();
+        let is_done = |client: &Client| {
+            client.final_reads.is_empty()
+                && client.sessions.iter().all(|session| session.current.is_none())
+        };
         self.is_healed && self.clients.iter().all(is_done) && self.is_level()
     }
 
@@ -219,7 +227,8 @@ impl World {
         let clients: Vec<String> = self
             .clients
             .iter()
-            .filter_map(|client| match client.current.as_ref()? {
+            .flat_map(|client| &client.sessions)
+            .filter_map(|session| match session.current.as_ref()? {
                 Current::Key(operation) => Some(operation.to_string()),
                 Current::Scan(scan) => Some(format!("{scan:?}")),
             })
@@ -272,8 +281,10 @@ impl World {
         let is_finished = self.is_healed
             && client.issued >= self.scenario.operations_per_client
             && client.final_reads.is_empty();
-        if client.current.is_none() && !is_finished {
-            due = due.min(client.next_at);
+        for session in client.sessions.iter().filter(|_| !is_finished) {
+            if session.current.is_none() {
+                due = due.min(session.next_at);
+            }
         }
         self.clients_due[at] = due;
     }
@@ -346,11 +357,9 @@ impl World {
                 self.clients[at].machine.handle_timeout(now);
             }
             while let Some(completion) = self.clients[at].machine.poll_completion() {
-                self.complete(at, completion.served_at, completion.outcome);
+                self.complete(at, completion);
             }
-            if self.clients[at].current.is_none() && self.clients[at].next_at <= now {
-                self.issue(at);
-            }
+            self.issue(at);
             let from = self.clients[at].address;
             while let Some(transmit) = self.clients[at].machine.poll_transmit(now) {
                 self.send(from, transmit);
