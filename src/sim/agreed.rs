@@ -245,3 +245,111 @@ impl Replay<'_> {
         Err(format!("a scan found other rows than the log has at its slot, {there:?}: {scan:?}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Ballot, Code, Epoch, Slot, ValueId};
+
+    const NODES: [NodeId; 2] = [NodeId(0), NodeId(1)];
+
+    fn key_of(key: u64) -> Bytes {
+        Bytes::from(format!("key-{key:03}"))
+    }
+
+    /// A put that took effect at `slot`.
+    fn put(slot: u64, sequence: u64, value: &[u8]) -> Executed {
+        let operation = kv::Operation::Put { key: key_of(1) };
+        let command = Command { session: 1, sequence, answered_below: 0, operation };
+        let id = ValueId { origin: Ballot { round: 1, node: 0 }, slot: Slot(slot) };
+        let meta = ValueMeta {
+            id,
+            epoch: Epoch(0),
+            code: Code::new(1, 2).unwrap(),
+            payload_bytes: 3,
+            digest: Digest::of(value),
+            header: command.encode(),
+        };
+        let applied = Applied::Written { version: slot };
+        let execution = Execution { applied, slot: Slot(slot), superseded: None };
+        Executed { meta, execution: Some(execution) }
+    }
+
+    fn operation(request: Request, slot: u64, outcome: Outcome) -> Operation {
+        Operation {
+            client: 0,
+            key: 1,
+            request,
+            mode: ReadMode::Linearizable,
+            invoked: Instant::ZERO,
+            returned: Instant::ZERO,
+            slot,
+            outcome,
+        }
+    }
+
+    #[test]
+    fn two_values_in_one_slot_are_found() {
+        let mut agreed = Agreed::default();
+        agreed.note(NODES[0], put(1, 1, b"a")).unwrap();
+        agreed.note(NODES[1], put(1, 1, b"a")).unwrap();
+        let mut other = put(1, 1, b"a");
+        other.meta.id.origin.round = 2;
+        assert!(agreed.note(NODES[1], other).unwrap_err().contains("two values"));
+        let mut other = put(1, 1, b"a");
+        other.execution = None;
+        assert!(agreed.note(NODES[1], other).unwrap_err().contains("did"));
+    }
+
+    #[test]
+    fn a_request_that_takes_effect_twice_is_found() {
+        let mut agreed = Agreed::default();
+        agreed.note(NODES[0], put(1, 7, b"a")).unwrap();
+        assert!(agreed.note(NODES[0], put(2, 7, b"a")).unwrap_err().contains("twice"));
+    }
+
+    #[test]
+    fn an_acknowledged_write_that_is_not_there_is_found() {
+        let mut agreed = Agreed::default();
+        agreed.note_value(11, b"a");
+        agreed.note_value(12, b"b");
+        agreed.note(NODES[0], put(1, 1, b"a")).unwrap();
+        let write = |digest, version| {
+            [operation(Request::Put { digest }, version, Outcome::Written { version })]
+        };
+        assert_eq!(agreed.check(&write(11, 1), &[], key_of), Ok(()));
+        for lost in [write(12, 1), write(11, 2)] {
+            assert!(agreed.check(&lost, &[], key_of).unwrap_err().contains("lost"));
+        }
+    }
+
+    #[test]
+    fn reads_and_scans_that_differ_from_the_log_are_found() {
+        let mut agreed = Agreed::default();
+        agreed.note_value(11, b"a");
+        agreed.note_value(12, b"b");
+        agreed.note(NODES[0], put(1, 1, b"a")).unwrap();
+        agreed.note(NODES[0], put(2, 2, b"b")).unwrap();
+        let found = |version, digest| Outcome::Found { version, digest };
+        let read = |slot, outcome| [operation(Request::Get, slot, outcome)];
+        assert_eq!(agreed.check(&read(1, found(1, 11)), &[], key_of), Ok(()));
+        assert_eq!(agreed.check(&read(0, Outcome::Absent), &[], key_of), Ok(()));
+        for wrong in [read(2, found(1, 11)), read(2, found(2, 11)), read(1, Outcome::Absent)] {
+            assert!(agreed.check(&wrong, &[], key_of).is_err(), "{wrong:?}");
+        }
+        let scan = |slot, rows| Scan {
+            client: 0,
+            mode: ReadMode::Linearizable,
+            invoked: Instant::ZERO,
+            start: 0,
+            limit: 3,
+            slot,
+            rows,
+        };
+        let row = |version, value| ScanRow { key: key_of(1), version, digest: Digest::of(value) };
+        assert_eq!(agreed.check(&[], &[scan(2, vec![row(2, b"b")])], key_of), Ok(()));
+        for wrong in [scan(2, vec![row(1, b"a")]), scan(2, vec![]), scan(0, vec![row(1, b"a")])] {
+            assert!(agreed.check(&[], &[wrong.clone()], key_of).is_err(), "{wrong:?}");
+        }
+    }
+}
