@@ -108,7 +108,7 @@ pub(super) fn print(report: &Report) {
         totals.starts, totals.elections, totals.slots, totals.rebuilt
     );
     println!(
-        "storage     {} slots reclaimed, {} index snapshots taken in, {} values' shards recorded anew",
+        "storage     {} slots reclaimed, {} snapshots taken in, {} values' shards recorded anew",
         totals.reclaimed, totals.restored, totals.repaired
     );
     println!(
