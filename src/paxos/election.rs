@@ -97,6 +97,7 @@ impl Paxos {
             return;
         }
         // Rule 9: the candidate's own ballot is durable before its first Prepare.
+        self.campaigns += 1;
         self.promise(ballot);
         self.effects.hold(Effect::Prepare { ballot });
         let promises = vec![Collected::default(); usize::from(self.nodes)];

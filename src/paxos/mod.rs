@@ -150,6 +150,7 @@ pub struct Paxos {
     outputs: VecDeque<Output>,
     rebuilt_count: u64,
     elections_won: u64,
+    campaigns: u64,
 }
 
 impl Paxos {
@@ -202,6 +203,7 @@ impl Paxos {
             outputs: VecDeque::new(),
             rebuilt_count: 0,
             elections_won: 0,
+            campaigns: 0,
             config,
         };
         paxos.reset_election(now);
@@ -416,6 +418,12 @@ impl Paxos {
     #[must_use]
     pub fn elections_won(&self) -> u64 {
         self.elections_won
+    }
+
+    /// Campaigns started since the start: many more than elections won anywhere is a ballot race.
+    #[must_use]
+    pub fn campaigns(&self) -> u64 {
+        self.campaigns
     }
 
     /// Panics when a relation between fields is broken.
