@@ -5,11 +5,12 @@
 //! lead. Cut links lose what is sent over them, or hold it until they are up again as the
 //! transport does.
 
-use super::super::RoleName;
+use super::super::{Message, RoleName};
 use super::cluster::{Cluster, Flight};
 use crate::config::Policy;
 use crate::rng::Rng;
 use crate::time::Duration;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 
 /// From the beginning of a shape until something is chosen, and between two such moments: a leader
@@ -378,5 +379,54 @@ fn a_deposed_leader_neither_commits_nor_reads() {
             assert!(!is_own || is_deaf, "chosen without a word ({})", bed.what);
             assert!(bed.cluster.chosen.len() >= before);
         }
+    }
+}
+
+#[test]
+fn a_late_yes_does_not_serve_a_later_question() {
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 5);
+    let dead = cluster.elect();
+    cluster.pass(300, |_| false);
+    cluster.crash(dead);
+    // This one hears nothing from here on; what the others say to it is on its way.
+    let deaf = (dead + 1) % 5;
+    let late = RefCell::new(Vec::new());
+    cluster.pass(4000, |flight| {
+        if flight.to == deaf && matches!(flight.message, Message::PreVoteReply { .. }) {
+            let Flight { from, to, message } = flight;
+            late.borrow_mut().push(Flight { from: *from, to: *to, message: message.clone() });
+        }
+        flight.to == deaf
+    });
+    let leader = cluster.leader().unwrap();
+    let is_yes =
+        |flight: &Flight| matches!(flight.message, Message::PreVoteReply { is_granted: true, .. });
+    let yes: Vec<Flight> = late.into_inner().into_iter().filter(is_yes).collect();
+    assert!(yes.len() >= 3, "only {} said yes while nobody led", yes.len());
+    for flight in yes {
+        cluster.deliver(flight);
+    }
+    cluster.pass(1000, |flight| flight.to == deaf);
+    assert_eq!(cluster.nodes[usize::from(deaf)].paxos.as_ref().unwrap().campaigns(), 0);
+    assert_eq!(cluster.leader(), Some(leader), "a living leader was overthrown");
+}
+
+#[test]
+fn campaigns_in_vain_become_rare_and_end_when_promises_come() {
+    for (policy, k, nodes) in setups() {
+        let mut cluster = Cluster::new(policy, k, nodes);
+        // Every node can win a pre-vote and nobody gets promises, as when bytes are missing.
+        let is_promise = |flight: &Flight| matches!(flight.message, Message::Promise(_));
+        cluster.pass(30_000, is_promise);
+        let campaigns = |cluster: &Cluster| -> u64 {
+            let all = cluster.nodes.iter().filter_map(|node| node.paxos.as_ref());
+            all.map(|paxos| paxos.campaigns()).sum()
+        };
+        let count = campaigns(&cluster);
+        assert_eq!(cluster.leader(), None);
+        // Without the longer waits there are about fifty.
+        assert!((5..=27).contains(&count), "{policy}, {nodes} nodes: {count} campaigns in 30 s");
+        cluster.pass(4500, |_| false);
+        assert!(cluster.leader().is_some(), "{policy}, {nodes} nodes: nobody leads");
     }
 }
