@@ -27,7 +27,6 @@ use distkv::types::ReadMode;
 use distkv::types::{Bytes, Code, NodeId};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -75,17 +74,14 @@ impl SmallDisk {
         self.path().join("ballast")
     }
 
-    /// Takes every byte, and gives back less than the nodes' reserve: room to elect, not to put.
+    /// Leaves less than the nodes' reserve: room to elect, not to put.
     fn fill(&self) {
-        let mut ballast = std::fs::File::create(self.ballast()).unwrap();
-        let mut length = 1 << 20;
-        while length > 0 {
-            if ballast.write_all(&vec![1; length]).is_err() {
-                length /= 2;
-            }
-        }
-        let taken_bytes = ballast.metadata().unwrap().len();
-        ballast.set_len(taken_bytes - RESERVE_BYTES / 2).unwrap();
+        let mut df = Command::new("df");
+        df.args(["--output=avail", "--block-size=1"]).arg(self.path());
+        let said = String::from_utf8(df.output().unwrap().stdout).unwrap();
+        let free_bytes: u64 = said.lines().nth(1).unwrap().trim().parse().unwrap();
+        let taken_bytes = free_bytes.saturating_sub(RESERVE_BYTES / 2) as usize;
+        std::fs::write(self.ballast(), vec![1; taken_bytes]).unwrap();
     }
 
     fn empty(&self) {
