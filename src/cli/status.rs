@@ -151,12 +151,12 @@ Examples:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::PeerStatus;
+    use crate::kv::{PeerStatus, Standing};
     use crate::types::{Ballot, Slot};
 
     #[test]
     fn the_table_shows_lag_and_the_silent() {
-        let peer = |node, alive| PeerStatus { node, alive, applied: Slot(1) };
+        let peer = |node, alive| PeerStatus { node, alive, applied: Slot(1), durable: Slot(1) };
         let status = |node, role, applied| NodeStatus {
             node,
             role,
@@ -176,6 +176,12 @@ mod tests {
             epoch: 0,
             policy: "craft".to_owned(),
             code: "3+2".to_owned(),
+            hybrid_bytes: 0,
+            members: Vec::new(),
+            change: None,
+            settled: true,
+            standing: Standing::Member,
+            refused_by: Vec::new(),
         };
         let text = table(&[
             (NodeId(0), Some(status(0, Role::Leader, 9))),

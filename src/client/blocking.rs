@@ -81,7 +81,19 @@ fn refusal_text(refusal: Refusal) -> &'static str {
              the cluster's nodes ('distkv status')"
         }
         Refusal::Behind => "no node that was asked has applied what this client has seen",
-        Refusal::Unsafe => "the policy and the code are not safe in a cluster of this size",
+        Refusal::Unsafe => {
+            "not safe: some set of nodes that must suffice for an election would not hold enough \
+             shards of new values, or of values that there are"
+        }
+        Refusal::ChangeUnderWay => {
+            "another change of the members is under way: wait for it ('distkv status'), or give it up \
+             with 'distkv admin cancel-change'"
+        }
+        Refusal::IdUsed => {
+            "the new node's id or address is, or was, another member's: ids are never used twice; \
+             choose another one below 32"
+        }
+        Refusal::NotMember => "the node that is to go is no member ('distkv status' shows them)",
     }
 }
 

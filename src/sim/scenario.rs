@@ -109,6 +109,7 @@ impl Fault {
             Self::DiskLow { .. } => "disk low",
             Self::Partition { .. } => "partition",
             Self::Operator(Admin::Policy { .. }) => "policy change",
+            Self::Operator(Admin::Change { .. } | Admin::CancelChange) => "membership change",
             Self::Operator(Admin::Transfer { .. }) => "leadership transfer",
         }
     }

@@ -4,5 +4,7 @@ mod cluster;
 mod decision;
 mod findings;
 mod laws;
+mod membership;
 mod model;
 mod random;
+mod wire;

@@ -97,6 +97,9 @@ impl ClientMachine {
             | Refusal::KeyBound
             | Refusal::ValueBound
             | Refusal::Unsafe
+            | Refusal::ChangeUnderWay
+            | Refusal::IdUsed
+            | Refusal::NotMember
                 if operation.is_open() =>
             {
                 self.refuse_waiting(now, token, refusal);
@@ -110,7 +113,12 @@ impl ClientMachine {
                 };
                 self.end(now, token, Slot::ZERO, outcome);
             }
-            Refusal::KeyBound | Refusal::ValueBound | Refusal::Unsafe => {
+            Refusal::KeyBound
+            | Refusal::ValueBound
+            | Refusal::Unsafe
+            | Refusal::ChangeUnderWay
+            | Refusal::IdUsed
+            | Refusal::NotMember => {
                 self.end(now, token, Slot::ZERO, ClientOutcome::Failed(refusal));
             }
         }
