@@ -9,6 +9,7 @@ pub mod carry;
 pub mod check;
 pub mod cluster;
 pub mod kv;
+mod members;
 pub mod node;
 pub mod plot;
 pub mod reproduce;

@@ -183,14 +183,35 @@ impl Client {
         }
     }
 
-    /// The status of every node, in the cluster file's order; None for those that do not answer.
+    /// The status of every node, the cluster file's first; None for members that do not answer.
     ///
     /// # Errors
     /// [`ClientError`] when the client itself fails.
     pub fn statuses(&mut self) -> Result<Vec<(NodeId, Option<NodeStatus>)>, ClientError> {
+        let mut statuses = Vec::new();
+        loop {
+            // The answers may name nodes that the cluster file does not have.
+            let is_new = |node: NodeId| statuses.iter().all(|(known, _)| *known != node);
+            let known = self.driver.machine().known_nodes().iter().map(|member| member.id);
+            let nodes: Vec<NodeId> = known.filter(|node| is_new(*node)).collect();
+            if nodes.is_empty() {
+                break;
+            }
+            statuses.extend(self.statuses_of(&nodes)?);
+        }
+        // Who is no member any more, and silent, is none of anybody's business.
+        let members: Vec<NodeId> = self.driver.machine().members().map(|m| m.id).collect();
+        statuses.retain(|(node, status)| status.is_some() || members.contains(node));
+        Ok(statuses)
+    }
+
+    fn statuses_of(
+        &mut self,
+        nodes: &[NodeId],
+    ) -> Result<Vec<(NodeId, Option<NodeStatus>)>, ClientError> {
         let mut asked = Vec::new();
-        for member in &self.cluster.members {
-            asked.push((self.driver.submit_status(0, member.id)?, member.id));
+        for node in nodes {
+            asked.push((self.driver.submit_status(0, *node)?, *node));
         }
         let mut statuses: Vec<(NodeId, Option<NodeStatus>)> =
             asked.iter().map(|(_, node)| (*node, None)).collect();

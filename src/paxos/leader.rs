@@ -352,6 +352,7 @@ impl Paxos {
         let is_change = leader.grow_assignments();
         self.send_again(now, if is_change { Again::Everything } else { Again::To(back) });
         self.send_again(now, Again::Overdue);
+        self.mark_durable();
     }
 
     /// A peer runs anew, or a message to it was not taken by a full queue.

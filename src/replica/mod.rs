@@ -129,6 +129,10 @@ pub struct Replica {
     garbage_count: u64,
     is_low: bool,
     traces: VecDeque<String>,
+    /// What an operator should know; a handful.
+    notices: VecDeque<String>,
+    /// What this node was when it last looked.
+    stood: paxos::Standing,
     /// For the driver; a burst of datagrams at most.
     controls: VecDeque<Output>,
 }
@@ -185,6 +189,8 @@ impl Replica {
             garbage_count: 0,
             is_low: false,
             traces: VecDeque::new(),
+            notices: VecDeque::new(),
+            stood: paxos::Standing::Member,
             controls: VecDeque::new(),
         };
         replica.advance(now);
@@ -334,7 +340,9 @@ impl Replica {
         }
         if let Message::Refused { incarnation } = message {
             if incarnation != self.incarnation {
-                self.refused_by.insert(node.0);
+                if self.refused_by.insert(node.0) {
+                    self.notices.push_back(refused_notice(self.config.node, node));
+                }
                 self.trace(|| format!("refused by {node}: this id has another data directory"));
             }
             return true;
@@ -363,6 +371,7 @@ impl Replica {
     /// Does everything that the last input has made possible.
     fn advance(&mut self, now: Instant) {
         self.apply_chosen(now);
+        self.notice_standing();
         let led = (self.paxos.role() == RoleName::Leader).then(|| self.paxos.promised());
         if led != self.led {
             self.led = led;
@@ -430,6 +439,30 @@ impl Replica {
         }
     }
 
+    /// A line for the node's log that is worth an operator's attention.
+    pub fn poll_notice(&mut self) -> Option<String> {
+        self.notices.pop_front()
+    }
+
+    fn notice_standing(&mut self) {
+        let standing = self.paxos.standing();
+        if standing == self.stood {
+            return;
+        }
+        self.stood = standing;
+        let text = match standing {
+            paxos::Standing::Member => "is a member",
+            paxos::Standing::Newcomer => "learns, to be a member",
+            paxos::Standing::Unknown => {
+                "is no member yet: let it in with 'distkv admin add-node' or 'replace-node'"
+            }
+            paxos::Standing::Removed => {
+                "was removed from the cluster: its id is refused for ever, stop it"
+            }
+        };
+        self.notices.push_back(text.to_owned());
+    }
+
     /// Counters of the transport.
     #[must_use]
     pub fn transport_stats(&self) -> TransportStats {
@@ -471,4 +504,12 @@ impl Replica {
         self.reads.check_invariants();
         assert_eq!(self.state.applied(), self.paxos.applied(), "applied and not executed");
     }
+}
+
+fn refused_notice(own: NodeId, by: NodeId) -> String {
+    format!(
+        "refused by {by}: {own} was another data directory before, and this one does not know what that \
+         promised; bring a new node in its place with 'distkv admin replace-node --old {}'",
+        own.0
+    )
 }

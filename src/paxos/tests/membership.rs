@@ -187,7 +187,9 @@ fn a_cluster_grows_to_five_and_shrinks_back() {
             match cluster.change(leader, None, Some(gone), (2, m)) {
                 Begun::NotYet => cluster.pass(100, |_| false),
                 Begun::Proposed(_) => break,
-                other => panic!("{other:?}"),
+                other @ (Begun::Known | Begun::Refused(_) | Begun::Unsafe(_)) => {
+                    panic!("{other:?}")
+                }
             }
             leader = cluster.elect();
         }
@@ -250,9 +252,9 @@ fn a_new_leader_finishes_a_change_that_the_old_one_had_all_but_closed() {
     let replaced = (leader + 1) % 3;
     assert!(is_begun(&cluster.change(leader, Some(newcomer), Some(replaced), (2, 1))));
     let last = Slot(id.slot.0 + 2);
-    let starts_it = |flight: &Flight| match &flight.message {
-        Message::Accepted { acks, .. } => acks.iter().any(|ack| ack.slot() == last),
-        _ => false,
+    let starts_it = |flight: &Flight| {
+        let Message::Accepted { acks, .. } = &flight.message else { return false };
+        acks.iter().any(|ack| ack.slot() == last)
     };
     for _ in 0..200 {
         cluster.pass(25, |flight| flight.to == leader && starts_it(flight));
@@ -289,7 +291,9 @@ fn a_node_that_was_away_for_all_changes_is_found_and_helps() {
             match cluster.change(leader, Some(newcomer), Some(old), (1, 2)) {
                 Begun::NotYet => cluster.pass(100, |_| false),
                 Begun::Proposed(_) => break,
-                other => panic!("{other:?}"),
+                other @ (Begun::Known | Begun::Refused(_) | Begun::Unsafe(_)) => {
+                    panic!("{other:?}")
+                }
             }
             leader = cluster.elect();
         }
