@@ -14,6 +14,7 @@ pub mod node;
 pub mod plot;
 pub mod reproduce;
 pub mod sim;
+mod sim_report;
 pub mod status;
 
 use crate::experiment::CancelFlag;
@@ -43,7 +44,7 @@ enum Command {
     Admin(admin::AdminArgs),
     Export(carry::ExportArgs),
     Import(carry::ImportArgs),
-    Sim(sim::SimArgs),
+    Sim(Box<sim::SimArgs>),
     Reproduce(reproduce::ReproduceArgs),
     Plot(plot::PlotArgs),
 }

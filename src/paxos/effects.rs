@@ -22,6 +22,10 @@ pub(super) enum Effect {
     Prepare { ballot: Ballot },
     /// Answer a `Prepare`.
     Promise { to: u8, ballot: Ballot, attempt: u64 },
+    /// The index snapshot of this slot is stored whole.
+    Indexed { slot: Slot },
+    /// The shards that an index snapshot left out are stored.
+    Repaired,
 }
 
 /// The records and the effects that wait for them.
@@ -41,6 +45,9 @@ pub(super) struct Effects {
     marks: VecDeque<(Ticket, Slot)>,
     /// Up to where `Record::Chosen` is durable, and all that it covers before it.
     durable_mark: Slot,
+    /// What is applied stands on an index snapshot that is not stored yet: until then no
+    /// `Record::Chosen` may claim that the log holds what is chosen.
+    unstored_base: Option<Slot>,
 }
 
 impl Effects {
@@ -71,7 +78,7 @@ impl Effects {
 
     /// Notes what is applied in the open batch, which needs a sync if it had nothing else.
     pub(super) fn mark(&mut self, applied: Slot) {
-        if applied > self.marked {
+        if applied > self.marked && self.unstored_base.is_none() {
             self.marked = applied;
             self.records.push(Record::Chosen { slot: applied });
             self.marks.push_back((Ticket(self.issued.0 + 1), applied));
@@ -81,6 +88,16 @@ impl Effects {
     /// Every slot up to here is applied, and that and its shards are durable.
     pub(super) fn durable_mark(&self) -> Slot {
         self.durable_mark
+    }
+
+    /// What is applied stands on the index snapshot of `slot` from now on.
+    pub(super) fn rebase(&mut self, slot: Slot) {
+        self.unstored_base = Some(slot);
+    }
+
+    /// The index snapshot of `slot` is durable.
+    pub(super) fn handle_indexed(&mut self, slot: Slot) {
+        self.unstored_base = self.unstored_base.filter(|base| *base > slot);
     }
 
     /// Everything up to `ticket` is durable.

@@ -47,6 +47,9 @@ impl Paxos {
         if !self.has_vote() {
             return self.step_down(now, "is no member");
         }
+        if self.acceptor.is_stateless() || self.restoring.is_under_way() {
+            return;
+        }
         let ballot = Ballot { round: self.round_seen.max(self.acceptor.promised.round), node: 0 }
             .next_for(self.node);
         self.role = Role::PreCandidate { ballot, granted: NodeSet::one(self.own) };
@@ -67,7 +70,8 @@ impl Paxos {
                 .is_some_and(|heard| now.since(heard) < self.config.timing.election()),
         };
         let is_bound = self.granted.binds(now, Ballot::ZERO);
-        let is_granted = ballot > promised && !hears_leader && !is_bound;
+        let is_stateless = self.acceptor.is_stateless();
+        let is_granted = ballot > promised && !hears_leader && !is_bound && !is_stateless;
         self.send(from, Message::PreVoteReply { ballot, is_granted, promised });
     }
 
@@ -152,7 +156,7 @@ impl Paxos {
         self.acceptor.learn_commit(ballot, commit);
         self.mark_durable();
         let (applied, is_low) = (self.acceptor.applied, self.is_low);
-        let durable = self.effects.durable_mark();
+        let durable = self.durable();
         self.send(from, Message::HeartbeatReply { ballot, sequence, applied, durable, is_low });
     }
 

@@ -10,6 +10,7 @@
 //! any Q1 of the members has one that knows durably that it is one.
 
 use super::choice::is_chosen;
+use super::effects::Effect;
 use super::leader::{Closing, Leader, Peer};
 use super::message::Message;
 use super::{Paxos, Role};
@@ -29,6 +30,15 @@ pub enum Standing {
     Unknown,
     /// It was a member, or was to be one: its id is refused for ever.
     Removed,
+}
+
+/// Are shards missing of what an index snapshot stands for?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repairing {
+    No,
+    Yes,
+    /// All are recorded, not yet durable.
+    Closing,
 }
 
 /// What becomes of a change that was asked for.
@@ -223,7 +233,7 @@ impl Paxos {
             .iter()
             .filter(|(node, peer)| **node != self.own && peer.durable >= slot && peer.is_alive);
         let mut level: NodeSet = others.map(|(node, _)| *node).collect();
-        if self.effects.durable_mark() >= slot {
+        if self.durable() >= slot {
             level.insert(self.own);
         }
         level
@@ -348,6 +358,8 @@ impl Paxos {
             | Message::HeartbeatReply { .. }
             | Message::Fetch { .. }
             | Message::Shards { .. }
+            | Message::FetchIndex { .. }
+            | Message::IndexPart { .. }
             | Message::Probe { .. }
             | Message::Refused { .. } => false,
         };
@@ -398,6 +410,34 @@ impl Paxos {
         if told.rules.epoch > known.max(self.acceptor.rules().epoch) {
             self.heard = Some(told);
         }
+    }
+
+    /// Are shards missing that this node should hold of what an index snapshot stands for? Then it
+    /// does not say that it has them.
+    pub fn handle_repair(&mut self, is_outstanding: bool) {
+        match (self.repairing, is_outstanding) {
+            (Repairing::No | Repairing::Closing, true) => self.repairing = Repairing::Yes,
+            (Repairing::Yes, false) => {
+                self.repairing = Repairing::Closing;
+                self.effects.hold(Effect::Repaired);
+            }
+            (Repairing::Yes, true) | (Repairing::No | Repairing::Closing, false) => {}
+        }
+    }
+
+    /// What was repaired is durable.
+    pub(super) fn finish_repair(&mut self) {
+        if self.repairing == Repairing::Closing {
+            self.repairing = Repairing::No;
+        }
+    }
+
+    /// Up to here this node holds its shards, and knows that it does, durably.
+    pub(super) fn durable(&self) -> Slot {
+        if self.repairing != Repairing::No || self.restoring.is_under_way() {
+            return Slot::ZERO;
+        }
+        self.effects.durable_mark()
     }
 
     /// While members change, what is applied is made durable without waiting for other records.

@@ -4,6 +4,9 @@
 //! names value ids, codes and digests (rule 10). Shards are slices of what was received; whoever
 //! takes one in verifies its digest.
 
+#[cfg(test)]
+mod tests;
+
 use crate::config::Configuration;
 use crate::types::{
     Ballot, Bytes, DecodeError, Epoch, NodeId, Reader, Shard, ShardSet, Slot, ValueId, ValueMeta,
@@ -108,6 +111,9 @@ pub enum Message {
     Shards {
         /// The sender has applied up to here.
         applied: Slot,
+        /// Slots up to here may be gone at the sender, but for the values that live: whoever misses
+        /// one of them needs an index snapshot.
+        floor: Slot,
         /// Slots of the request that it cannot answer.
         missing: Vec<Slot>,
         /// The others; no shards where the asker holds that value already.
@@ -131,6 +137,24 @@ pub enum Message {
     Refused {
         /// The one that the sender knows.
         incarnation: u64,
+    },
+    /// Send a part of your index snapshot.
+    FetchIndex {
+        /// Of this slot; zero for the latest.
+        slot: Slot,
+        /// The part, from 0.
+        part: u32,
+    },
+    /// The answer: this part, or part 0 of a later snapshot when that one is gone.
+    IndexPart {
+        /// Of this slot.
+        slot: Slot,
+        /// The part, from 0.
+        part: u32,
+        /// How many there are; 0 when there is no snapshot, or it cannot be read.
+        parts: u32,
+        /// The part's bytes.
+        bytes: Bytes,
     },
 }
 
@@ -321,9 +345,22 @@ impl Message {
                 to.u8(22);
                 to.u64(*incarnation);
             }
-            Self::Shards { applied, missing, entries } => {
+            Self::FetchIndex { slot, part } => {
+                to.u8(12);
+                to.u64(slot.0);
+                to.u32(*part);
+            }
+            Self::IndexPart { slot, part, parts, bytes } => {
+                to.u8(13);
+                to.u64(slot.0);
+                to.u32(*part);
+                to.u32(*parts);
+                to.payload(bytes);
+            }
+            Self::Shards { applied, floor, missing, entries } => {
                 to.u8(10);
                 to.u64(applied.0);
+                to.u64(floor.0);
                 write_list(to, missing, |slot, to| to.u64(slot.0));
                 write_list(to, entries, ShardedValue::write);
             }
@@ -379,6 +416,7 @@ impl Message {
             },
             10 => Self::Shards {
                 applied: Slot(from.u64("applied")?),
+                floor: Slot(from.u64("floor")?),
                 missing: read_list(from, "missing", 8, |from| Ok(Slot(from.u64("slot")?)))?,
                 entries: read_list(from, "entries", VALUE_BYTES_MIN, ShardedValue::read)?,
             },
@@ -391,6 +429,13 @@ impl Message {
                 configuration: Configuration::read(from)?,
             },
             22 => Self::Refused { incarnation: from.u64("incarnation")? },
+            12 => Self::FetchIndex { slot: Slot(from.u64("slot")?), part: from.u32("part")? },
+            13 => Self::IndexPart {
+                slot: Slot(from.u64("slot")?),
+                part: from.u32("part")?,
+                parts: from.u32("parts")?,
+                bytes: from.bytes("index part")?,
+            },
             other => return Err(invalid("message", other)),
         })
     }

@@ -20,6 +20,7 @@ mod message;
 mod policy;
 mod promise;
 mod propose;
+mod restore;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +42,7 @@ use gather::{Gather, Serving};
 use leader::Leader;
 use lease::Granted;
 use promise::{Candidacy, PromiseJob};
+use restore::Restoring;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -58,6 +60,14 @@ pub enum Output {
     Read {
         /// The slot.
         slot: Slot,
+    },
+    /// Read a part of the latest index snapshot from the log, then call
+    /// [`Paxos::handle_index_read`]. Answered in order.
+    ReadIndex {
+        /// Of this slot.
+        slot: Slot,
+        /// The part, from 0.
+        part: u32,
     },
     /// Send this to the node of that id.
     Send {
@@ -129,6 +139,7 @@ pub struct Paxos {
     rng: Rng,
     is_traced: bool,
     is_low: bool,
+    repairing: membership::Repairing,
 
     acceptor: Acceptor,
     effects: Effects,
@@ -146,6 +157,8 @@ pub struct Paxos {
 
     gathers: BTreeMap<Slot, Gather>,
     gathered: VecDeque<Gathered>,
+    repaired: VecDeque<Slot>,
+    restoring: Restoring,
     serving: VecDeque<Serving>,
     /// Slots to ask for, by id.
     wants: BTreeMap<u8, Vec<Want>>,
@@ -161,19 +174,22 @@ pub struct Paxos {
 }
 
 impl Paxos {
-    /// The node `node` with what its log recovered. One that `config` does not have is a newcomer.
+    /// The node `node` with what its log recovered; one that `config` does not have is a newcomer.
+    /// `base`: of its index snapshot, the slot and the epochs up to it; none to start from the
+    /// cluster file.
     #[must_use]
     pub fn new(
         config: Arc<ClusterConfig>,
         node: NodeId,
         backend: Backend,
-        recovered: Recovered,
+        (recovered, base): (Recovered, Option<(Slot, Epochs)>),
         now: Instant,
         seed: u64,
         is_traced: bool,
     ) -> Self {
         let marked = recovered.chosen;
-        let epochs = Epochs::new(Configuration::first(&config));
+        let (base, epochs) =
+            base.unwrap_or_else(|| (Slot::ZERO, Epochs::new(Configuration::first(&config))));
         let incarnations = recovered.peers.clone();
         let accept_ahead_slots = config.limits.accept_ahead_slots;
         let mut paxos = Self {
@@ -186,7 +202,8 @@ impl Paxos {
             rng: Rng::new(seed),
             is_traced,
             is_low: false,
-            acceptor: Acceptor::new(recovered, accept_ahead_slots, epochs),
+            repairing: membership::Repairing::No,
+            acceptor: Acceptor::new(recovered, accept_ahead_slots, (base, epochs)),
             effects: Effects::new(marked),
             role: Role::Follower,
             leader: None,
@@ -198,6 +215,8 @@ impl Paxos {
             promise_jobs: 0,
             gathers: BTreeMap::new(),
             gathered: VecDeque::new(),
+            repaired: VecDeque::new(),
+            restoring: Restoring::new(base),
             serving: VecDeque::new(),
             wants: BTreeMap::new(),
             gather_at: now,
@@ -254,8 +273,12 @@ impl Paxos {
             // The replica's: it knows whose data directory is meant.
             Message::Refused { .. } => {}
             Message::Fetch { wants } => self.handle_fetch(from, wants),
-            Message::Shards { applied, missing, entries } => {
-                self.handle_shards(now, from, applied, &missing, entries);
+            Message::Shards { applied, floor, missing, entries } => {
+                self.handle_shards(now, from, (applied, floor), &missing, entries);
+            }
+            Message::FetchIndex { slot, part } => self.handle_fetch_index(now, from, slot, part),
+            Message::IndexPart { slot, part, parts, bytes } => {
+                self.handle_index_part(now, from, (slot, part, parts), bytes);
             }
         }
     }
@@ -289,7 +312,9 @@ impl Paxos {
     #[must_use]
     pub fn poll_timeout(&self) -> Instant {
         let role = self.leader_timeout().unwrap_or(self.election_at);
-        let is_gathering = !self.gathers.is_empty() || self.acceptor.commit > self.acceptor.applied;
+        let is_gathering = !self.gathers.is_empty()
+            || self.acceptor.commit > self.acceptor.applied
+            || self.is_restoring();
         if is_gathering { role.min(self.gather_at) } else { role }
     }
 
@@ -372,6 +397,12 @@ impl Paxos {
         }
     }
 
+    /// The configuration epoch in force after what is applied.
+    #[must_use]
+    pub fn applied_epochs(&self) -> &Epochs {
+        &self.acceptor.epochs
+    }
+
     fn quorums(&self) -> Quorums {
         self.epoch().quorums()
     }
@@ -450,7 +481,9 @@ impl Paxos {
             }
             Role::Follower | Role::PreCandidate { .. } => {}
         }
-        assert!(self.gathers.len() <= self.limits().gathers, "too many gathers");
+        let (most, others) = (self.limits().gathers, self.gathers_for_applied());
+        assert!(others <= most, "too many gathers for reads and repairs");
+        assert!(self.gathers.len() - others <= most, "too many gathers of missed slots");
     }
 
     fn limits(&self) -> &Limits {

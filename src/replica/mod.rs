@@ -9,27 +9,31 @@
 mod cache;
 pub mod client_machine;
 mod clients;
+mod image;
 mod reads;
+mod scrub;
+mod snapshots;
+mod status;
 
 pub use crate::paxos::Ticket;
 pub use clients::ControlCaller;
+pub use image::{IndexImage, encode_index};
 
 use crate::coding::Backend;
-use crate::config::{ClusterConfig, Seat};
-use crate::kv::{
-    Bounds, ChangeStatus, Command, CommandError, MemberStatus, NodeStatus, PeerStatus, Request,
-    Role, Standing, State,
-};
+use crate::config::ClusterConfig;
+use crate::kv::{Bounds, Command, CommandError, Execution, Request, State};
 use crate::paxos::{self, Envelope, Message, Paxos, RoleName};
 use crate::storage::{Recovered, StoredValue};
 use crate::time::Instant;
 use crate::transport::{
     Transport, TransportConfig, TransportConfigError, TransportEvent, TransportStats,
 };
-use crate::types::{Ballot, Bytes, Content, NodeId, Record, Slot};
+use crate::types::{Ballot, Bytes, Content, DecodeError, NodeId, Record, Slot, ValueMeta};
 use cache::Cache;
 use clients::Writes;
 use reads::Reads;
+use scrub::Scrub;
+use snapshots::{Restored, Snapshots};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,6 +51,17 @@ pub struct ReplicaConfig {
     pub transport: TransportConfig,
     /// Build [`Output::Trace`] lines.
     pub is_traced: bool,
+    /// Keep what is executed for [`Replica::poll_executed`].
+    pub is_observed: bool,
+}
+
+/// A slot that was executed: what stood in it and what that did; `None` for what is no command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Executed {
+    /// The value.
+    pub meta: ValueMeta,
+    /// What it did.
+    pub execution: Option<Execution>,
 }
 
 /// Names a read of the log.
@@ -71,6 +86,17 @@ pub enum ReplicaError {
     /// A recovered command cannot be read.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// The index snapshot is intact and cannot be read.
+    #[error(
+        "the index snapshot of slot {slot} does not fit this program or cluster file ({error}): \
+         start the program that wrote it, or empty the directory and let the node join as a new one"
+    )]
+    Index {
+        /// Of this slot.
+        slot: Slot,
+        /// What is wrong.
+        error: DecodeError,
+    },
 }
 
 /// What a replica asks of its driver.
@@ -90,6 +116,22 @@ pub enum Output {
         ticket: ReadTicket,
         /// The slot.
         slot: Slot,
+    },
+    /// Read a part of the log's latest index snapshot and call `handle_index_read`; in order.
+    ReadIndex {
+        /// Of this slot.
+        slot: Slot,
+        /// The part, from 0.
+        part: u32,
+    },
+    /// Let the log forget these slots, all at or below `floor` (rule 14).
+    Reclaim {
+        /// A durable index snapshot covers every slot up to here.
+        floor: Slot,
+        /// What nobody needs any more.
+        slots: Vec<Slot>,
+        /// No accepted slot of this node is in doubt.
+        is_sound: bool,
     },
     /// Send these datagrams.
     Transmit(crate::transport::Transmit),
@@ -120,11 +162,13 @@ pub struct Replica {
     strangers: BTreeMap<u8, SocketAddr>,
     /// Who says that this node's id belongs to another data directory (rule 12).
     refused_by: BTreeSet<u8>,
+    snapshots: Snapshots,
+    scrub: Scrub,
     /// The ballot at which this node led when it last looked.
     led: Option<Ballot>,
     /// Records for the driver; held back until the messages have gone out.
     batch: Option<(Ticket, Vec<Record>)>,
-    read_tickets: VecDeque<(ReadTicket, Slot)>,
+    read_tickets: VecDeque<(ReadTicket, Slot, Reader)>,
     next_read: u64,
     garbage_count: u64,
     is_low: bool,
@@ -133,8 +177,17 @@ pub struct Replica {
     notices: VecDeque<String>,
     /// What this node was when it last looked.
     stood: paxos::Standing,
+    /// For an observer; empty without one.
+    executed: VecDeque<Executed>,
     /// For the driver; a burst of datagrams at most.
     controls: VecDeque<Output>,
+}
+
+/// Who reads the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    Paxos,
+    Scrub,
 }
 
 impl Replica {
@@ -170,18 +223,22 @@ impl Replica {
         };
         let cache_bytes = cluster.limits.cache_bytes;
         let (node, is_traced) = (config.node, config.is_traced);
+        let Restored { state, base, snapshots } = Restored::new(&recovered, bounds)?;
+        let recovered = (recovered, base);
         let mut replica = Self {
             config,
             incarnation,
             boot,
             paxos: Paxos::new(cluster, node, backend, recovered, now, seed, is_traced),
-            state: State::new(bounds),
+            state,
             transport: Transport::new(transport, epoch, seed),
             cache: Cache::new(cache_bytes),
             writes: Writes::default(),
             reads: Reads::default(),
             strangers: BTreeMap::new(),
             refused_by: BTreeSet::new(),
+            snapshots,
+            scrub: Scrub::new(now),
             led: None,
             batch: None,
             read_tickets: VecDeque::new(),
@@ -191,6 +248,7 @@ impl Replica {
             traces: VecDeque::new(),
             notices: VecDeque::new(),
             stood: paxos::Standing::Member,
+            executed: VecDeque::new(),
             controls: VecDeque::new(),
         };
         replica.advance(now);
@@ -207,15 +265,34 @@ impl Replica {
     /// Everything up to `ticket` is durable.
     pub fn handle_persisted(&mut self, now: Instant, ticket: Ticket) {
         self.paxos.handle_persisted(now, ticket);
+        self.persist_parts();
+        self.advance(now);
+    }
+
+    /// The answer to [`Output::ReadIndex`]: how many parts there are and the one asked for; `None`
+    /// when it is gone or damaged. In the order in which they were asked for.
+    pub fn handle_index_read(&mut self, now: Instant, part: Option<(u32, Bytes)>) {
+        self.paxos.handle_index_read(part);
         self.advance(now);
     }
 
     /// The answer to [`Output::Read`]: `None` when the slot's record is gone or unreadable. Reads are
     /// answered in the order in which they were asked for.
     pub fn handle_read(&mut self, now: Instant, ticket: ReadTicket, stored: Option<StoredValue>) {
-        let Some((expected, slot)) = self.read_tickets.pop_front() else { return };
+        let Some((expected, slot, reader)) = self.read_tickets.pop_front() else { return };
         assert_eq!(ticket, expected, "reads are answered in order");
-        self.paxos.handle_read(now, slot, stored);
+        // Up to the floor the log may hold what was never chosen: only the state knows what was.
+        let floor = self.paxos.floor();
+        let stored = stored.filter(|stored| slot > floor || self.state.is_current(&stored.meta));
+        match reader {
+            Reader::Paxos => {
+                if let Some(stored) = stored.as_ref().filter(|stored| !stored.damaged.is_empty()) {
+                    self.scrub_soon(now, stored);
+                }
+                self.paxos.handle_read(now, slot, stored);
+            }
+            Reader::Scrub => self.handle_scrubbed(now, slot, stored),
+        }
         self.advance(now);
     }
 
@@ -231,6 +308,7 @@ impl Replica {
         self.handle_events(now);
         self.paxos.handle_timeout(now);
         self.tick_reads(now);
+        self.tick_scrub(now);
         self.advance(now);
     }
 
@@ -243,17 +321,21 @@ impl Replica {
         if let Some(control) = self.controls.pop_front() {
             return Some(control);
         }
+        if let Some(reclaim) = self.snapshots.poll_reclaim(&mut self.paxos) {
+            return Some(reclaim);
+        }
+        if let Some(slot) = self.scrub.poll_read() {
+            return Some(self.read(slot, Reader::Scrub));
+        }
         while self.batch.is_none() {
             match self.paxos.poll_output(now) {
                 Some(paxos::Output::Send { to, message }) => self.send(now, to, message),
                 Some(paxos::Output::Persist { ticket, records }) => {
                     self.batch = Some((ticket, records));
                 }
-                Some(paxos::Output::Read { slot }) => {
-                    self.next_read += 1;
-                    let ticket = ReadTicket(self.next_read);
-                    self.read_tickets.push_back((ticket, slot));
-                    return Some(Output::Read { ticket, slot });
+                Some(paxos::Output::Read { slot }) => return Some(self.read(slot, Reader::Paxos)),
+                Some(paxos::Output::ReadIndex { slot, part }) => {
+                    return Some(Output::ReadIndex { slot, part });
                 }
                 Some(paxos::Output::Trace(line)) => return Some(Output::Trace(line)),
                 None => break,
@@ -267,14 +349,27 @@ impl Replica {
         self.batch.take().map(|(ticket, records)| Output::Persist { ticket, records })
     }
 
+    /// The next slot that was executed, for an observer; see [`ReplicaConfig::is_observed`].
+    pub fn poll_executed(&mut self) -> Option<Executed> {
+        self.executed.pop_front()
+    }
+
     /// When to call [`Self::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let mut at = self.paxos.poll_timeout();
-        for other in [self.transport.poll_timeout(), self.reads_timeout()].into_iter().flatten() {
+        let others = [self.transport.poll_timeout(), self.reads_timeout(), self.scrub_timeout()];
+        for other in others.into_iter().flatten() {
             at = at.min(other);
         }
         Some(at)
+    }
+
+    fn read(&mut self, slot: Slot, reader: Reader) -> Output {
+        self.next_read += 1;
+        let ticket = ReadTicket(self.next_read);
+        self.read_tickets.push_back((ticket, slot, reader));
+        Output::Read { ticket, slot }
     }
 
     fn handle_events(&mut self, now: Instant) {
@@ -372,6 +467,8 @@ impl Replica {
     fn advance(&mut self, now: Instant) {
         self.apply_chosen(now);
         self.notice_standing();
+        self.take_in_restored(now);
+        self.paxos.handle_repair(self.snapshots.is_repair_outstanding());
         let led = (self.paxos.role() == RoleName::Leader).then(|| self.paxos.promised());
         if led != self.led {
             self.led = led;
@@ -380,63 +477,7 @@ impl Replica {
         }
         self.advance_reads(now);
         self.propose_waiting(now);
-    }
-
-    /// The node's account of itself.
-    #[must_use]
-    pub fn status(&self, _now: Instant) -> NodeStatus {
-        let configuration = self.paxos.configuration();
-        let epoch = self.paxos.epoch();
-        let member = |seat: &Seat| MemberStatus { node: seat.id.0, address: seat.address };
-        NodeStatus {
-            node: self.config.node.0,
-            role: match self.paxos.role() {
-                RoleName::Follower => Role::Follower,
-                RoleName::Candidate => Role::Candidate,
-                RoleName::Leader => Role::Leader,
-            },
-            leader: self.paxos.leader().map(|node| node.0),
-            ballot: self.paxos.promised(),
-            chosen: self.paxos.commit(),
-            applied: self.state.applied(),
-            last: self.paxos.last(),
-            keys: self.state.key_count(),
-            sessions: self.state.session_count(),
-            live_bytes: self.state.live_bytes(),
-            boot: self.boot,
-            peers: self
-                .paxos
-                .peers()
-                .into_iter()
-                .map(|peer| PeerStatus {
-                    node: peer.node,
-                    alive: peer.is_alive,
-                    applied: peer.applied,
-                    durable: peer.durable,
-                })
-                .collect(),
-            rebuilt_count: self.paxos.rebuilt_count(),
-            garbage_count: self.garbage_count + self.transport.stats().garbage_datagrams,
-            disk_full: self.is_low,
-            epoch: epoch.epoch.0,
-            policy: epoch.policy.to_string(),
-            code: epoch.code.to_string(),
-            hybrid_bytes: epoch.hybrid_bytes,
-            members: configuration.members.iter().map(member).collect(),
-            change: configuration.change.map(|change| ChangeStatus {
-                joins: change.joins.as_ref().map(member),
-                leaves: change.leaves.map(|node| node.0),
-                code: change.code.to_string(),
-            }),
-            settled: self.paxos.is_settled(),
-            standing: match self.paxos.standing() {
-                paxos::Standing::Member => Standing::Member,
-                paxos::Standing::Newcomer => Standing::Newcomer,
-                paxos::Standing::Unknown => Standing::Unknown,
-                paxos::Standing::Removed => Standing::Removed,
-            },
-            refused_by: self.refused_by.iter().copied().collect(),
-        }
+        self.advance_snapshots(now);
     }
 
     /// A line for the node's log that is worth an operator's attention.
@@ -502,6 +543,7 @@ impl Replica {
         self.cache.check_invariants();
         self.writes.check_invariants();
         self.reads.check_invariants();
+        self.snapshots.check_invariants();
         assert_eq!(self.state.applied(), self.paxos.applied(), "applied and not executed");
     }
 }

@@ -79,7 +79,7 @@ impl Identity {
         Ok(())
     }
 
-    fn read<D: Disk>(disk: &mut D) -> Result<Option<Self>, OpenError> {
+    pub(super) fn read<D: Disk>(disk: &mut D) -> Result<Option<Self>, OpenError> {
         let files = disk.list()?;
         let mut newest: Option<Self> = None;
         let mut first_error = None;
@@ -204,7 +204,7 @@ fn long(bytes: &[u8], at: usize) -> Option<u64> {
 /// The file and its copy.
 pub(super) const FILES: [&str; 2] = ["identity", "identity.copy"];
 /// Of the identity file and the segments together.
-pub(super) const FORMAT_VERSION: u32 = 1;
+pub(super) const FORMAT_VERSION: u32 = 2;
 const MAGIC: [u8; 8] = *b"DISTKVID";
 const VERSION_END: usize = MAGIC.len() + 4;
 const FILE_BYTES: usize = VERSION_END + 36 + 4;

@@ -7,4 +7,3 @@ mod laws;
 mod membership;
 mod model;
 mod random;
-mod wire;

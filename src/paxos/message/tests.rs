@@ -1,9 +1,8 @@
-//! Messages on the wire: nothing is lost, and nothing from outside does harm.
+//! Messages survive the wire; garbage is refused.
 
-use super::super::message::{Ack, Envelope, Message, Promise, PromiseEntry, ShardedValue, Want};
-use crate::config::{Configuration, EpochConfig};
+use super::*;
+use crate::config::EpochConfig;
 use crate::rng::Rng;
-use crate::types::{Ballot, Bytes, NodeId, Shard, ShardSet, Slot, ValueId, ValueMeta};
 use crate::types::{Code, Digest, Epoch};
 
 fn every_message() -> Vec<Message> {
@@ -22,6 +21,11 @@ fn every_message() -> Vec<Message> {
     let shards = vec![Shard::new(2, Bytes::from(payload)), Shard::new(4, Bytes::new())];
     let value = ShardedValue { meta, shards };
     let held = ShardSet::one(4);
+    let entries = vec![
+        PromiseEntry::Accepted { ballot, claimed: held, value: value.clone() },
+        PromiseEntry::Faulty { slot },
+        PromiseEntry::AllFaulty,
+    ];
     let configuration = Configuration::of_ranks(EpochConfig {
         epoch: Epoch(3),
         nodes: 5,
@@ -29,13 +33,11 @@ fn every_message() -> Vec<Message> {
         code: Code::new(3, 2).unwrap(),
         hybrid_bytes: 4096,
     });
-    let entries = vec![
-        PromiseEntry::Accepted { ballot, claimed: held, value: value.clone() },
-        PromiseEntry::Faulty { slot },
-        PromiseEntry::AllFaulty,
-    ];
     vec![
         Message::PreVote { ballot },
+        Message::Probe { epoch: Epoch(3), applied: slot },
+        Message::Members { applied: slot, configuration: configuration.clone() },
+        Message::Refused { incarnation: 9 },
         Message::PreVoteReply { ballot, is_granted: true, promised: ballot },
         Message::Prepare { ballot, attempt: 4, released: Ballot::ZERO },
         Message::TakeOver { ballot },
@@ -53,11 +55,15 @@ fn every_message() -> Vec<Message> {
         Message::Nack { promised: ballot },
         Message::Heartbeat { ballot, sequence: 3, commit: slot },
         Message::HeartbeatReply { ballot, sequence: 3, applied: slot, durable: slot, is_low: true },
-        Message::Probe { epoch: Epoch(3), applied: slot },
-        Message::Members { applied: slot, configuration },
-        Message::Refused { incarnation: 9 },
         Message::Fetch { wants: vec![Want { slot, held: Some(id) }, Want { slot, held: None }] },
-        Message::Shards { applied: slot, missing: vec![slot], entries: vec![value] },
+        Message::Shards {
+            applied: slot,
+            floor: Slot(9),
+            missing: vec![slot],
+            entries: vec![value],
+        },
+        Message::FetchIndex { slot, part: 3 },
+        Message::IndexPart { slot, part: 3, parts: 9, bytes: Bytes::from(vec![7; 600]) },
     ]
 }
 

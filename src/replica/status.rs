@@ -1,0 +1,73 @@
+//! A replica's account of itself.
+
+use super::Replica;
+use crate::config::Seat;
+use crate::kv::{ChangeStatus, MemberStatus, NodeStatus, PeerStatus, Role, Standing};
+use crate::paxos::{self, RoleName};
+use crate::time::Instant;
+
+impl Replica {
+    /// The node's account of itself.
+    #[must_use]
+    pub fn status(&self, _now: Instant) -> NodeStatus {
+        let configuration = self.paxos.configuration();
+        let member = |seat: &Seat| MemberStatus { node: seat.id.0, address: seat.address };
+        let epoch = self.paxos.epoch();
+        NodeStatus {
+            node: self.config.node.0,
+            role: match self.paxos.role() {
+                RoleName::Follower => Role::Follower,
+                RoleName::Candidate => Role::Candidate,
+                RoleName::Leader => Role::Leader,
+            },
+            leader: self.paxos.leader().map(|node| node.0),
+            ballot: self.paxos.promised(),
+            chosen: self.paxos.commit(),
+            applied: self.state.applied(),
+            last: self.paxos.last(),
+            keys: self.state.key_count(),
+            sessions: self.state.session_count(),
+            live_bytes: self.state.live_bytes(),
+            boot: self.boot,
+            peers: self
+                .paxos
+                .peers()
+                .into_iter()
+                .map(|peer| PeerStatus {
+                    node: peer.node,
+                    alive: peer.is_alive,
+                    applied: peer.applied,
+                    durable: peer.durable,
+                })
+                .collect(),
+            rebuilt_count: self.paxos.rebuilt_count(),
+            garbage_count: self.garbage_count + self.transport.stats().garbage_datagrams,
+            disk_full: self.is_low,
+            epoch: epoch.epoch.0,
+            policy: epoch.policy.to_string(),
+            code: epoch.code.to_string(),
+            hybrid_bytes: epoch.hybrid_bytes,
+            members: configuration.members.iter().map(member).collect(),
+            change: configuration.change.map(|change| ChangeStatus {
+                joins: change.joins.as_ref().map(member),
+                leaves: change.leaves.map(|node| node.0),
+                code: change.code.to_string(),
+            }),
+            settled: self.paxos.is_settled(),
+            standing: match self.paxos.standing() {
+                paxos::Standing::Member => Standing::Member,
+                paxos::Standing::Newcomer => Standing::Newcomer,
+                paxos::Standing::Unknown => Standing::Unknown,
+                paxos::Standing::Removed => Standing::Removed,
+            },
+            refused_by: self.refused_by.iter().copied().collect(),
+            storage: self.storage_status(),
+        }
+    }
+
+    /// Does it take itself for the leader?
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.paxos.role() == RoleName::Leader
+    }
+}
