@@ -42,6 +42,8 @@ impl Replica {
                 .collect(),
             rebuilt_count: self.paxos.rebuilt_count(),
             garbage_count: self.garbage_count + self.transport.stats().garbage_datagrams,
+            elections_won: self.paxos.elections_won(),
+            campaigns: self.paxos.campaigns(),
             disk_full: self.is_low,
             epoch: epoch.epoch.0,
             policy: epoch.policy.to_string(),

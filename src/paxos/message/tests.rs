@@ -34,11 +34,11 @@ fn every_message() -> Vec<Message> {
         hybrid_bytes: 4096,
     });
     vec![
-        Message::PreVote { ballot },
+        Message::PreVote { ballot, number: 2 },
         Message::Probe { epoch: Epoch(3), applied: slot },
         Message::Members { applied: slot, configuration: configuration.clone() },
         Message::Refused { incarnation: 9 },
-        Message::PreVoteReply { ballot, is_granted: true, promised: ballot },
+        Message::PreVoteReply { ballot, number: 2, is_granted: true, promised: ballot },
         Message::Prepare { ballot, attempt: 4, released: Ballot::ZERO },
         Message::TakeOver { ballot },
         Message::Promise(Promise {
