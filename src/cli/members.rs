@@ -109,8 +109,8 @@ fn progress(leader: &NodeStatus, wanted: &MemberChange) -> String {
             format!("{id} holds {} of {} slots", peer.durable.0, leader.chosen.0)
         }
         Some(_) | None => format!(
-            "{id} is not heard: start it with 'distkv node --id {node} --address {address}', or give \
-             the change up with 'distkv admin cancel-change'"
+            "{id} is not heard: start it with 'distkv node --id {node} --address {address}', or \
+             give the change up with 'distkv admin cancel-change'"
         ),
     }
 }

@@ -4,6 +4,7 @@
 //! names value ids, codes and digests (rule 10). Shards are slices of what was received; whoever
 //! takes one in verifies its digest.
 
+mod parts;
 #[cfg(test)]
 mod tests;
 
@@ -300,10 +301,7 @@ impl Message {
                 to.u8(5);
                 ballot.write(to);
                 to.u64(applied.0);
-                write_list(to, acks, |ack, to| {
-                    ack.id.write(to);
-                    to.u32(ack.held.0);
-                });
+                write_list(to, acks, Ack::write);
             }
             Self::Nack { promised } => {
                 to.u8(6);
@@ -325,13 +323,7 @@ impl Message {
             }
             Self::Fetch { wants } => {
                 to.u8(9);
-                write_list(to, wants, |want, to| {
-                    to.u64(want.slot.0);
-                    to.u8(u8::from(want.held.is_some()));
-                    if let Some(id) = want.held {
-                        id.write(to);
-                    }
-                });
+                write_list(to, wants, Want::write);
             }
             Self::TakeOver { ballot } => {
                 to.u8(11);
@@ -444,74 +436,6 @@ impl Message {
                 bytes: from.bytes("index part")?,
             },
             other => return Err(invalid("message", other)),
-        })
-    }
-}
-
-impl ShardedValue {
-    fn write(&self, to: &mut Writer) {
-        self.meta.write(to);
-        write_list(to, &self.shards, Shard::write);
-    }
-
-    fn read(from: &mut Reader) -> Result<Self, DecodeError> {
-        let meta = ValueMeta::read(from)?;
-        let shards = read_list(from, "shards", Shard::ENCODED_BYTES_MIN, Shard::read)?;
-        Ok(Self { meta, shards })
-    }
-
-    /// About how long it is on the wire.
-    #[must_use]
-    pub fn wire_bytes(&self) -> usize {
-        let shards: usize =
-            self.shards.iter().map(|s| s.bytes.len() + Shard::ENCODED_BYTES_MIN).sum();
-        VALUE_BYTES_MIN + self.meta.header.len() + shards
-    }
-}
-
-impl Promise {
-    fn write(&self, to: &mut Writer) {
-        self.ballot.write(to);
-        to.u64(self.attempt);
-        to.u32(self.page);
-        to.u8(u8::from(self.is_last));
-        to.u64(self.applied.0);
-        self.configuration.write(to);
-        write_list(to, &self.entries, |entry, to| match entry {
-            PromiseEntry::Accepted { ballot, claimed, value } => {
-                to.u8(0);
-                ballot.write(to);
-                to.u32(claimed.0);
-                value.write(to);
-            }
-            PromiseEntry::Faulty { slot } => {
-                to.u8(1);
-                to.u64(slot.0);
-            }
-            PromiseEntry::AllFaulty => to.u8(2),
-        });
-    }
-
-    fn read(from: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(Self {
-            ballot: Ballot::read(from)?,
-            attempt: from.u64("attempt")?,
-            page: from.u32("page")?,
-            is_last: read_flag(from, "is_last")?,
-            applied: Slot(from.u64("applied")?),
-            configuration: Configuration::read(from)?,
-            entries: read_list(from, "promise entries", 1, |from| {
-                Ok(match from.u8("promise entry")? {
-                    0 => PromiseEntry::Accepted {
-                        ballot: Ballot::read(from)?,
-                        claimed: ShardSet(from.u32("claimed")?),
-                        value: ShardedValue::read(from)?,
-                    },
-                    1 => PromiseEntry::Faulty { slot: Slot(from.u64("slot")?) },
-                    2 => PromiseEntry::AllFaulty,
-                    other => return Err(invalid("promise entry", other)),
-                })
-            })?,
         })
     }
 }

@@ -10,6 +10,7 @@ mod cache;
 pub mod client_machine;
 mod clients;
 mod image;
+mod notices;
 mod reads;
 mod scrub;
 mod snapshots;
@@ -436,7 +437,7 @@ impl Replica {
         if let Message::Refused { incarnation } = message {
             if incarnation != self.incarnation {
                 if self.refused_by.insert(node.0) {
-                    self.notices.push_back(refused_notice(self.config.node, node));
+                    self.notice_refused(node);
                 }
                 self.trace(|| format!("refused by {node}: this id has another data directory"));
             }
@@ -478,30 +479,6 @@ impl Replica {
         self.advance_reads(now);
         self.propose_waiting(now);
         self.advance_snapshots(now);
-    }
-
-    /// A line for the node's log that is worth an operator's attention.
-    pub fn poll_notice(&mut self) -> Option<String> {
-        self.notices.pop_front()
-    }
-
-    fn notice_standing(&mut self) {
-        let standing = self.paxos.standing();
-        if standing == self.stood {
-            return;
-        }
-        self.stood = standing;
-        let text = match standing {
-            paxos::Standing::Member => "is a member",
-            paxos::Standing::Newcomer => "learns, to be a member",
-            paxos::Standing::Unknown => {
-                "is no member yet: let it in with 'distkv admin add-node' or 'replace-node'"
-            }
-            paxos::Standing::Removed => {
-                "was removed from the cluster: its id is refused for ever, stop it"
-            }
-        };
-        self.notices.push_back(text.to_owned());
     }
 
     /// Counters of the transport.
@@ -546,12 +523,4 @@ impl Replica {
         self.snapshots.check_invariants();
         assert_eq!(self.state.applied(), self.paxos.applied(), "applied and not executed");
     }
-}
-
-fn refused_notice(own: NodeId, by: NodeId) -> String {
-    format!(
-        "refused by {by}: {own} was another data directory before, and this one does not know what that \
-         promised; bring a new node in its place with 'distkv admin replace-node --old {}'",
-        own.0
-    )
 }
