@@ -1,11 +1,13 @@
 //! `distkv admin`: changes how a running cluster works.
 
+use super::members::{self, MemberChange};
 use crate::client::{Client, ClientError};
 use crate::config::{ConfigError, EpochConfig, Policy};
 use crate::kv::Admin;
 use crate::node::control::{Direction, LinkState, NetemCommand};
 use crate::node::tables::{ClusterFileError, read_cluster_file};
 use crate::types::{Code, CodeError, NodeId};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,8 +48,57 @@ pub enum AdminCommand {
         /// The node that is to lead
         to: u8,
     },
+    /// Bring a new node in the place of another, dead or alive; prints its progress until it is done
+    ReplaceNode {
+        /// The member that goes; its id is never used again
+        #[arg(long, value_name = "ID")]
+        old: u8,
+        /// The new node's id: one that no node ever had
+        #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u8).range(0..=31))]
+        new: u8,
+        /// Where the new node listens
+        #[arg(long, value_name = "IP:PORT")]
+        address: SocketAddr,
+        /// How it is asked and watched.
+        #[command(flatten)]
+        how: ChangeArgs,
+    },
+    /// Grow the cluster by one node
+    AddNode {
+        /// Its id: one that no node ever had
+        #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u8).range(0..=31))]
+        id: u8,
+        /// Where it listens
+        #[arg(long, value_name = "IP:PORT")]
+        address: SocketAddr,
+        /// How it is asked and watched.
+        #[command(flatten)]
+        how: ChangeArgs,
+    },
+    /// Shrink the cluster by one node
+    RemoveNode {
+        /// The member that goes; its id is never used again
+        #[arg(long, value_name = "ID")]
+        id: u8,
+        /// How it is asked and watched.
+        #[command(flatten)]
+        how: ChangeArgs,
+    },
+    /// Give the change of members under way up, for example because its new node never came up
+    CancelChange,
     /// Cut, heal or shape the links of one node, for tests and experiments; prints its links
     Netem(NetemArgs),
+}
+
+/// How a change of members is asked for and watched.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ChangeArgs {
+    /// Code of new values afterwards [default: as it is, or the nearest one for the new size]
+    #[arg(long, value_name = "K+M")]
+    pub code: Option<String>,
+    /// Return when the change is under way, without waiting for its end
+    #[arg(long)]
+    pub no_wait: bool,
 }
 
 /// Changes of one node's emulated network.
@@ -102,8 +153,8 @@ pub enum AdminError {
     /// Not a code.
     #[error(transparent)]
     Code(#[from] CodeError),
-    /// A node that the cluster file does not have.
-    #[error("node {0} is not in the cluster file")]
+    /// A node that the cluster does not have.
+    #[error("node {0} is no node of the cluster ('distkv status' shows them)")]
     NoSuchNode(u8),
     /// Another node leads.
     #[error(
@@ -117,6 +168,14 @@ pub enum AdminError {
         /// Who leads.
         now: String,
     },
+    /// Nobody leads.
+    #[error(
+        "no node has led for {0} s: check that a majority of the members run ('distkv status')"
+    )]
+    NoLeader(u64),
+    /// The change was given up meanwhile.
+    #[error("given up by somebody else: {0}")]
+    GivenUp(String),
     /// The node does not answer, or refuses.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -128,7 +187,8 @@ pub enum AdminError {
 /// [`AdminError`] that names the node and says what to do.
 pub fn run(args: &AdminArgs) -> Result<(), AdminError> {
     let cluster = Arc::new(read_cluster_file(&super::cluster_file(args.cluster.as_ref()))?);
-    let mut client = Client::new(&cluster, Duration::from_secs(args.timeout))?;
+    let patience = Duration::from_secs(args.timeout);
+    let mut client = Client::new(&cluster, patience)?;
     match &args.command {
         AdminCommand::Policy { policy, code, hybrid_bytes } => {
             let wanted = wanted_epoch(&cluster, policy, code.as_deref())?;
@@ -142,12 +202,24 @@ pub fn run(args: &AdminArgs) -> Result<(), AdminError> {
             println!("policy {} with code {code} from slot {} on", wanted.policy, slot + 1);
         }
         AdminCommand::Transfer { to } => {
-            if cluster.rank(NodeId(*to)).is_none() {
+            let statuses = client.statuses()?;
+            if statuses.iter().all(|(node, _)| node.0 != *to) {
                 return Err(AdminError::NoSuchNode(*to));
             }
             transfer(&mut client, *to, args.timeout)?;
             println!("{} leads", NodeId(*to));
         }
+        AdminCommand::ReplaceNode { old, new, address, how } => {
+            let (joins, leaves) = (Some((*new, *address)), Some(*old));
+            members::change(&mut client, &how.change(joins, leaves), patience)?;
+        }
+        AdminCommand::AddNode { id, address, how } => {
+            members::change(&mut client, &how.change(Some((*id, *address)), None), patience)?;
+        }
+        AdminCommand::RemoveNode { id, how } => {
+            members::change(&mut client, &how.change(None, Some(*id)), patience)?;
+        }
+        AdminCommand::CancelChange => members::cancel(&mut client, patience)?,
         AdminCommand::Netem(args) => {
             for link in client.change_netem(NodeId(args.node), &args.command())? {
                 println!("{}", sentence(&link));
@@ -199,6 +271,12 @@ fn transfer(client: &mut Client, to: u8, seconds: u64) -> Result<(), AdminError>
     }
 }
 
+impl ChangeArgs {
+    fn change(&self, joins: Option<(u8, SocketAddr)>, leaves: Option<u8>) -> MemberChange {
+        MemberChange { joins, leaves, code: self.code.clone(), is_watched: !self.no_wait }
+    }
+}
+
 impl NetemArgs {
     fn command(&self) -> NetemCommand {
         NetemCommand {
@@ -239,6 +317,11 @@ Examples:
     distkv admin policy hybrid --code 3+2 --hybrid-bytes 2048
   Node 2 is to lead:
     distkv admin transfer 2
+  Node 2 lost its disk: node 5, started at this address, takes its place:
+    distkv admin replace-node --old 2 --new 5 --address 10.0.0.6:7400
+  From three nodes to four, coded 2+2, and back:
+    distkv admin add-node --id 3 --address 10.0.0.4:7400 --code 2+2
+    distkv admin remove-node --id 3 --code 2+1
   Cut node 3 off from nodes 1 and 2, lose a tenth of what it sends, and heal it:
     distkv admin netem --node 3 --cut 1,2
     distkv admin netem --node 3 --loss 0.1

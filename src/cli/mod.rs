@@ -10,6 +10,7 @@ pub mod check;
 pub mod cluster;
 pub mod failover;
 pub mod kv;
+mod members;
 pub mod node;
 pub mod plot;
 pub mod reproduce;

@@ -1,7 +1,7 @@
 //! `distkv status`: a line per node.
 
 use crate::client::{Client, ClientError};
-use crate::kv::{NodeStatus, Role, StorageStatus};
+use crate::kv::{NodeStatus, Role, Standing, StorageStatus};
 use crate::node::tables::{ClusterFileError, read_cluster_file};
 use crate::types::NodeId;
 use std::fmt::Write as _;
@@ -60,6 +60,7 @@ pub fn run(args: &StatusArgs) -> Result<(), StatusError> {
         println!("{}", serde_json::to_string_pretty(&known)?);
     } else {
         print!("{}", table(&statuses));
+        print!("{}", remarks(&statuses));
     }
     Ok(())
 }
@@ -125,6 +126,46 @@ fn table(statuses: &[(NodeId, Option<NodeStatus>)]) -> String {
     text
 }
 
+/// What is not as usual: a change of members under way, nodes that are none.
+fn remarks(statuses: &[(NodeId, Option<NodeStatus>)]) -> String {
+    let mut text = String::new();
+    let known = || statuses.iter().filter_map(|(_, status)| status.as_ref());
+    let leader = known().filter(|status| status.role == Role::Leader);
+    if let Some(leader) = leader.max_by_key(|status| status.ballot) {
+        let _ = writeln!(
+            text,
+            "epoch {}: {} {}, {} members",
+            leader.epoch,
+            leader.policy,
+            leader.code,
+            leader.members.len()
+        );
+        if let Some(change) = &leader.change {
+            let joins = change.joins.map(|newcomer| {
+                let peer = leader.peers.iter().find(|peer| peer.node == newcomer.node);
+                let held = peer.map_or(0, |peer| peer.durable.0);
+                let id = NodeId(newcomer.node);
+                format!(" {id} joins, holds {held} of {} slots;", leader.chosen.0)
+            });
+            let leaves = change.leaves.map(|node| format!(" {} leaves;", NodeId(node)));
+            let (joins, leaves) = (joins.unwrap_or_default(), leaves.unwrap_or_default());
+            let _ = writeln!(text, "change under way:{joins}{leaves} code {} then", change.code);
+        }
+    }
+    for status in known().filter(|status| !status.refused_by.is_empty()) {
+        let by: Vec<String> = status.refused_by.iter().map(|id| NodeId(*id).to_string()).collect();
+        let _ = writeln!(
+            text,
+            "{} is refused by {}: its id belongs to a data directory that is gone; 'distkv admin \
+             replace-node --old {}' brings a new node in its place",
+            NodeId(status.node),
+            by.join(", "),
+            status.node
+        );
+    }
+    text
+}
+
 /// What a node does for its shards, in words.
 fn doing(storage: &StorageStatus) -> String {
     match (storage.restoring, storage.repairing) {
@@ -137,6 +178,10 @@ fn doing(storage: &StorageStatus) -> String {
 
 fn row(status: &NodeStatus, chosen: u64) -> [String; 9] {
     let role = match (status.role, status.disk_full) {
+        _ if status.standing == Standing::Removed => "removed",
+        _ if !status.refused_by.is_empty() => "refused",
+        _ if status.standing == Standing::Newcomer => "newcomer",
+        _ if status.standing == Standing::Unknown => "no member yet",
         (Role::Follower, false) => "follower",
         (Role::Candidate, false) => "candidate",
         (Role::Leader, false) => "leader",
@@ -170,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_table_shows_lag_and_the_silent() {
-        let peer = |node, alive| PeerStatus { node, alive, applied: Slot(1) };
+        let peer = |node, alive| PeerStatus { node, alive, applied: Slot(1), durable: Slot(1) };
         let status = |node, role, applied| NodeStatus {
             node,
             role,
@@ -192,6 +237,12 @@ mod tests {
             epoch: 0,
             policy: "craft".to_owned(),
             code: "3+2".to_owned(),
+            hybrid_bytes: 0,
+            members: Vec::new(),
+            change: None,
+            settled: true,
+            standing: Standing::Member,
+            refused_by: Vec::new(),
             storage: StorageStatus::default(),
         };
         let text = table(&[

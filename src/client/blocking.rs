@@ -81,7 +81,19 @@ fn refusal_text(refusal: Refusal) -> &'static str {
              the cluster's nodes ('distkv status')"
         }
         Refusal::Behind => "no node that was asked has applied what this client has seen",
-        Refusal::Unsafe => "the policy and the code are not safe in a cluster of this size",
+        Refusal::Unsafe => {
+            "not safe: some set of nodes that must suffice for an election would not hold enough \
+             shards of new values, or of values that there are"
+        }
+        Refusal::ChangeUnderWay => {
+            "another change of the members is under way: wait for it ('distkv status'), or give it up \
+             with 'distkv admin cancel-change'"
+        }
+        Refusal::IdUsed => {
+            "the new node's id or address is, or was, another member's: ids are never used twice; \
+             choose another one below 32"
+        }
+        Refusal::NotMember => "the node that is to go is no member ('distkv status' shows them)",
     }
 }
 
@@ -171,14 +183,35 @@ impl Client {
         }
     }
 
-    /// The status of every node, in the cluster file's order; None for those that do not answer.
+    /// The status of every node, the cluster file's first; None for members that do not answer.
     ///
     /// # Errors
     /// [`ClientError`] when the client itself fails.
     pub fn statuses(&mut self) -> Result<Vec<(NodeId, Option<NodeStatus>)>, ClientError> {
+        let mut statuses = Vec::new();
+        loop {
+            // The answers may name nodes that the cluster file does not have.
+            let is_new = |node: NodeId| statuses.iter().all(|(known, _)| *known != node);
+            let known = self.driver.machine().known_nodes().iter().map(|member| member.id);
+            let nodes: Vec<NodeId> = known.filter(|node| is_new(*node)).collect();
+            if nodes.is_empty() {
+                break;
+            }
+            statuses.extend(self.statuses_of(&nodes)?);
+        }
+        // Who is no member any more, and silent, is none of anybody's business.
+        let members: Vec<NodeId> = self.driver.machine().members().map(|m| m.id).collect();
+        statuses.retain(|(node, status)| status.is_some() || members.contains(node));
+        Ok(statuses)
+    }
+
+    fn statuses_of(
+        &mut self,
+        nodes: &[NodeId],
+    ) -> Result<Vec<(NodeId, Option<NodeStatus>)>, ClientError> {
         let mut asked = Vec::new();
-        for member in &self.cluster.members {
-            asked.push((self.driver.submit_status(0, member.id)?, member.id));
+        for node in nodes {
+            asked.push((self.driver.submit_status(0, *node)?, *node));
         }
         let mut statuses: Vec<(NodeId, Option<NodeStatus>)> =
             asked.iter().map(|(_, node)| (*node, None)).collect();

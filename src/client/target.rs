@@ -180,5 +180,8 @@ const fn refusal_kind(refusal: Refusal) -> &'static str {
         Refusal::Unavailable => "unavailable",
         Refusal::Behind => "behind",
         Refusal::Unsafe => "unsafe",
+        Refusal::ChangeUnderWay => "change-under-way",
+        Refusal::IdUsed => "id-used",
+        Refusal::NotMember => "not-member",
     }
 }

@@ -1,11 +1,12 @@
 //! One configuration epoch: what a chosen log entry fixes for all slots after it (rule 11).
 //!
-//! The first epoch is the cluster file's. A later one is the header of a value: everybody gets it in
-//! full, and the paxos machine reads it when it is applied.
+//! The first epoch is the cluster file's. A later one comes with its members in a
+//! [`super::Configuration`], the header of a value: everybody gets it in full, and the paxos machine
+//! reads it when it is applied.
 
 use super::policy::check;
 use super::{ConfigError, Policy, Quorums};
-use crate::types::{Bytes, Code, Content, DecodeError, Epoch, Reader, Writer};
+use crate::types::{Code, DecodeError, Epoch, Reader, Writer};
 
 /// Policy, code and size of the cluster in one epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,30 +55,6 @@ impl EpochConfig {
         Code::new(1, self.nodes.saturating_sub(1)).expect("1 to 32 nodes")
     }
 
-    /// It as a value's header.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        let mut to = Writer::new();
-        to.u8(Content::CONFIGURATION);
-        self.write(&mut to);
-        to.finish().pop().unwrap_or_default()
-    }
-
-    /// Reads a header.
-    ///
-    /// # Errors
-    /// [`DecodeError`] for anything that [`Self::encode`] does not write of a checked epoch.
-    pub fn decode(header: Bytes) -> Result<Self, DecodeError> {
-        let mut from = Reader::new(header);
-        let tag = from.u8("content")?;
-        if tag != Content::CONFIGURATION {
-            return Err(DecodeError::Invalid { field: "content", value: u64::from(tag) });
-        }
-        let epoch = Self::read(&mut from)?;
-        from.finish()?;
-        Ok(epoch)
-    }
-
     /// Its encoding within a message.
     pub fn write(&self, to: &mut Writer) {
         to.u64(self.epoch.0);
@@ -115,6 +92,13 @@ impl EpochConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Bytes;
+
+    fn written(epoch: &EpochConfig) -> Bytes {
+        let mut to = Writer::new();
+        epoch.write(&mut to);
+        to.finish().concat().into()
+    }
 
     #[test]
     fn an_epoch_survives_the_log() {
@@ -122,16 +106,17 @@ mod tests {
             let code = Code::new(3, 2).unwrap();
             let epoch = EpochConfig { epoch: Epoch(7), nodes: 5, policy, code, hybrid_bytes: 99 };
             let epoch = epoch.checked().unwrap();
-            let header = epoch.encode();
-            assert_eq!(EpochConfig::decode(header.clone()), Ok(epoch));
-            for cut in 0..header.len() {
-                assert!(EpochConfig::decode(header.slice(..cut)).is_err(), "cut at {cut}");
+            let bytes = written(&epoch);
+            assert_eq!(EpochConfig::read(&mut Reader::new(bytes.clone())), Ok(epoch));
+            for cut in 0..bytes.len() {
+                let mut from = Reader::new(bytes.slice(..cut));
+                assert!(EpochConfig::read(&mut from).is_err(), "cut at {cut}");
             }
         }
         let code = Code::new(4, 1).unwrap();
         let epoch = Epoch(1);
         let craft = EpochConfig { epoch, nodes: 5, policy: Policy::Craft, code, hybrid_bytes: 0 };
         assert!(craft.checked().is_err());
-        assert!(EpochConfig::decode(craft.encode()).is_err());
+        assert!(EpochConfig::read(&mut Reader::new(written(&craft))).is_err());
     }
 }

@@ -8,10 +8,12 @@ mod cluster;
 mod epoch;
 mod error;
 mod limits;
+mod membership;
 mod policy;
 
 pub use cluster::{ClusterConfig, Member};
 pub use epoch::EpochConfig;
 pub use error::ConfigError;
 pub use limits::{Limits, Timing};
+pub use membership::{Change, ChangeError, Configuration, Epochs, Seat, default_code};
 pub use policy::{Policy, Quorums};

@@ -3,6 +3,7 @@
 use crate::config::Policy;
 use crate::types::Code;
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 /// A change of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,20 @@ pub enum Admin {
         /// `hybrid` sends full copies of values shorter than this; none leaves it as it is.
         hybrid_bytes: Option<u32>,
     },
+    /// A change of the members: answered when the newcomer is known to the log. It ends by itself when
+    /// the newcomer has learnt everything; `NodeStatus` says when that is.
+    Change {
+        /// The newcomer: its id and address.
+        joins: Option<(u8, SocketAddr)>,
+        /// The member that is to go.
+        leaves: Option<u8>,
+        /// Data shards of new values after it.
+        k: u8,
+        /// Their parity shards.
+        m: u8,
+    },
+    /// Give the change of members under way up.
+    CancelChange,
     /// Hand the leadership over: answered when it is under way.
     Transfer {
         /// The node that is to lead.
@@ -31,8 +46,8 @@ impl Admin {
     #[must_use]
     pub fn code(&self) -> Option<Code> {
         match self {
-            Self::Policy { k, m, .. } => Code::new(*k, *m).ok(),
-            Self::Transfer { .. } => None,
+            Self::Policy { k, m, .. } | Self::Change { k, m, .. } => Code::new(*k, *m).ok(),
+            Self::Transfer { .. } | Self::CancelChange => None,
         }
     }
 }

@@ -17,4 +17,6 @@ pub use command::{Command, CommandError, Operation};
 pub use request::{Op, Read, Request};
 pub use response::{Outcome, Refusal, Response, Row};
 pub use state::{Applied, Bounds, Entry, Execution, State, value_digest};
-pub use status::{NodeStatus, PeerStatus, Role, StorageStatus};
+pub use status::{
+    ChangeStatus, MemberStatus, NodeStatus, PeerStatus, Role, Standing, StorageStatus,
+};

@@ -98,6 +98,12 @@ pub enum Refusal {
     Behind,
     /// The configuration asked for is not safe in this cluster.
     Unsafe,
+    /// Another change of the members is under way.
+    ChangeUnderWay,
+    /// The id or the address of the newcomer is or was a member's.
+    IdUsed,
+    /// The node that is to go is no member.
+    NotMember,
 }
 
 impl Response {
@@ -215,6 +221,9 @@ fn encode_refusal(to: &mut Writer, refusal: Refusal) {
         Refusal::Unavailable => to.u8(8),
         Refusal::Behind => to.u8(9),
         Refusal::Unsafe => to.u8(10),
+        Refusal::ChangeUnderWay => to.u8(11),
+        Refusal::IdUsed => to.u8(12),
+        Refusal::NotMember => to.u8(13),
     }
 }
 
@@ -231,6 +240,9 @@ fn decode_refusal(from: &mut Reader) -> Result<Refusal, DecodeError> {
         8 => Refusal::Unavailable,
         9 => Refusal::Behind,
         10 => Refusal::Unsafe,
+        11 => Refusal::ChangeUnderWay,
+        12 => Refusal::IdUsed,
+        13 => Refusal::NotMember,
         other => return Err(invalid("refusal", other)),
     })
 }
@@ -249,7 +261,10 @@ impl Refusal {
             | Self::ValueBound
             | Self::Unavailable
             | Self::Behind
-            | Self::Unsafe => None,
+            | Self::Unsafe
+            | Self::ChangeUnderWay
+            | Self::IdUsed
+            | Self::NotMember => None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::types::{Ballot, Slot};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 /// Role of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,8 +59,54 @@ pub struct NodeStatus {
     pub policy: String,
     /// The code of its values.
     pub code: String,
+    /// `hybrid` sends full copies of values shorter than this.
+    pub hybrid_bytes: u32,
+    /// The members in force, in the order of their shards' homes.
+    pub members: Vec<MemberStatus>,
+    /// The change of members under way.
+    pub change: Option<ChangeStatus>,
+    /// A leader: any prepare quorum has a node that knows durably who the members are.
+    pub settled: bool,
+    /// What the node is to the cluster.
+    pub standing: Standing,
+    /// Nodes that refuse this one: its id belongs to another data directory.
+    pub refused_by: Vec<u8>,
     /// Its index snapshots, and what it does for its shards.
     pub storage: StorageStatus,
+}
+
+/// A member, or a newcomer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its id.
+    pub node: u8,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// A change of members under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeStatus {
+    /// The newcomer, which learns.
+    pub joins: Option<MemberStatus>,
+    /// Who is to go.
+    pub leaves: Option<u8>,
+    /// The code of new values after it.
+    pub code: String,
+}
+
+/// What a node is to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It has a vote.
+    Member,
+    /// It learns, to be a member.
+    Newcomer,
+    /// The log does not name it yet.
+    Unknown,
+    /// It left, or was given up: its id is refused for ever.
+    Removed,
 }
 
 /// A node's account of its index snapshots and of the shards that it looks after.
@@ -94,4 +141,6 @@ pub struct PeerStatus {
     pub alive: bool,
     /// The last slot it said it applied.
     pub applied: Slot,
+    /// It said that its shards of everything up to here are durable; told while members change.
+    pub durable: Slot,
 }

@@ -83,13 +83,19 @@ pub fn decode_answer(answer: &[u8]) -> Result<Vec<LinkState>, String> {
 pub(super) struct NetemControl {
     cluster: Arc<ClusterConfig>,
     node: NodeId,
+    local: SocketAddr,
     is_allowed: bool,
     cut_in: BTreeSet<SocketAddr>,
 }
 
 impl NetemControl {
-    pub(super) const fn new(cluster: Arc<ClusterConfig>, node: NodeId, is_allowed: bool) -> Self {
-        Self { cluster, node, is_allowed, cut_in: BTreeSet::new() }
+    pub(super) const fn new(
+        cluster: Arc<ClusterConfig>,
+        node: NodeId,
+        local: SocketAddr,
+        is_allowed: bool,
+    ) -> Self {
+        Self { cluster, node, local, is_allowed, cut_in: BTreeSet::new() }
     }
 
     /// Is what comes from there to be dropped?
@@ -117,7 +123,7 @@ impl NetemControl {
         let command: NetemCommand = unpack(command, "netem command").map_err(|error| {
             format!("{}: {error}: is this program of the same version?", self.node)
         })?;
-        let local = self.cluster.address(self.node).expect("a node starts only as a member");
+        let local = self.local;
         let heal = match command.heal {
             Some(ids) if ids.is_empty() => self.peers(),
             Some(ids) => self.addresses(&ids)?,
@@ -205,7 +211,8 @@ mod tests {
         let members = (0..3).map(member).collect();
         let code = Code::new(1, 2).unwrap();
         let cluster = ClusterConfig::new(1, Policy::Replicate, code, members).unwrap();
-        let control = NetemControl::new(Arc::new(cluster), NodeId(1), is_allowed);
+        let control =
+            NetemControl::new(Arc::new(cluster), NodeId(1), member(1).address, is_allowed);
         (control, Netem::new(NetemConfig::default(), 1))
     }
 

@@ -134,6 +134,8 @@ pub struct LocalCluster {
     dir: PathBuf,
     executable: PathBuf,
     children: BTreeMap<NodeId, Child>,
+    /// Newcomers that the cluster file does not have.
+    newcomers: BTreeMap<NodeId, SocketAddr>,
 }
 
 impl LocalCluster {
@@ -155,6 +157,7 @@ impl LocalCluster {
             dir: dir.to_owned(),
             executable: executable.to_owned(),
             children: BTreeMap::new(),
+            newcomers: BTreeMap::new(),
         };
         for node in started.nodes() {
             started.start_node(node)?;
@@ -207,8 +210,13 @@ impl LocalCluster {
         let open = || OpenOptions::new().create(true).append(true).open(&log_path);
         let log: File = open().map_err(|source| io_error(&log_path, source))?;
         let errors = log.try_clone().map_err(|source| io_error(&log_path, source))?;
-        let child = Command::new(&self.executable)
-            .arg("node")
+        let mut command = Command::new(&self.executable);
+        if let Some(address) = self.newcomers.get(&node) {
+            command.args(["node", "--address", &address.to_string()]);
+        } else {
+            command.arg("node");
+        }
+        let child = command
             .arg("--cluster")
             .arg(self.cluster_file())
             .arg("--id")
@@ -230,6 +238,18 @@ impl LocalCluster {
             })?;
         self.children.insert(node, child);
         Ok(())
+    }
+
+    /// Starts a node that the cluster file does not have, at a free port of loopback. It is let in by
+    /// an operator's command.
+    ///
+    /// # Errors
+    /// [`LaunchError::Spawn`], [`LaunchError::Io`] or [`LaunchError::NoPort`].
+    pub fn start_newcomer(&mut self, node: NodeId) -> Result<SocketAddr, LaunchError> {
+        let address = loopback_members(1, None)?[0].address;
+        self.newcomers.insert(node, address);
+        self.start_node(node)?;
+        Ok(address)
     }
 
     /// Waits until a node says that it leads and a majority agrees.
@@ -357,7 +377,8 @@ impl LocalCluster {
 
     /// Stops every node cleanly; those that do not stop in time are killed. Gives their ids.
     pub fn stop(&mut self) -> Vec<NodeId> {
-        for node in self.nodes() {
+        let running: Vec<NodeId> = self.children.keys().copied().collect();
+        for node in running {
             // One that has ended already is what is wanted.
             let _ = self.signal(node, Signal::TERM);
         }

@@ -18,6 +18,7 @@ use crate::netem::Netem;
 use crate::replica::{Output, Replica, ReplicaConfig, ReplicaError, Ticket};
 use crate::time::{Duration, Instant};
 use crate::types::NodeId;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;
@@ -28,8 +29,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub struct NodeOptions {
     /// The cluster.
     pub cluster: Arc<ClusterConfig>,
-    /// Which member.
+    /// Which node.
     pub node: NodeId,
+    /// Where a newcomer listens, which the cluster file does not have.
+    pub address: Option<SocketAddr>,
     /// Its data directory; made when it does not exist.
     pub data_dir: PathBuf,
     /// Print a line per event to standard error.
@@ -40,7 +43,10 @@ pub struct NodeOptions {
 #[derive(Debug, Error)]
 pub enum NodeError {
     /// Not of this cluster.
-    #[error("node {node} is not in the cluster file, which has {known}")]
+    #[error(
+        "node {node} is not in the cluster file, which has {known}; a newcomer is started with \
+         --address IP:PORT and let in with 'distkv admin add-node' or 'replace-node'"
+    )]
     NoSuchNode {
         /// The id given.
         node: u8,
@@ -142,7 +148,7 @@ impl Server {
     fn start(options: NodeOptions) -> Result<Self, NodeError> {
         let (cluster, node) = (&options.cluster, options.node);
         let system = move |source| NodeError::System { node, source };
-        let Some(address) = cluster.address(node) else {
+        let Some(address) = cluster.address(node).or(options.address) else {
             let ids: Vec<String> = cluster.members.iter().map(|m| m.id.0.to_string()).collect();
             return Err(NodeError::NoSuchNode { node: node.0, known: ids.join(", ") });
         };
@@ -151,7 +157,7 @@ impl Server {
         let netem = tables::netem_config(cluster)?
             .map(|(config, seed)| Netem::new(config, seed ^ (u64::from(node.0) << 32)));
         let is_allowed = tables::is_netem_control_allowed(cluster)?;
-        let control = NetemControl::new(Arc::clone(cluster), node, is_allowed);
+        let control = NetemControl::new(Arc::clone(cluster), node, address, is_allowed);
         // The address first: a second process for this node must not touch its data.
         let socket = NodeSocket::bind(address, SocketConfig::default(), netem)
             .map_err(|source| NodeError::Socket { node, source })?;
@@ -233,6 +239,9 @@ impl Server {
             // Moved together in step with what is written, at most as much again.
             self.log.compact().map_err(failed)?;
             self.replica.handle_persisted(self.clock.now(), ticket);
+        }
+        while let Some(notice) = self.replica.poll_notice() {
+            eprintln!("{node}: {notice}");
         }
         self.socket.deliver_due(self.clock.now());
         self.socket.flush();

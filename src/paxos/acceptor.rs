@@ -6,7 +6,7 @@
 use super::effects::Effect;
 use super::message::{Ack, Message, ShardedValue};
 use super::{Output, Paxos, Role};
-use crate::config::EpochConfig;
+use crate::config::{Configuration, EpochConfig, Epochs};
 use crate::storage::Recovered;
 use crate::time::Instant;
 use crate::types::{Ballot, Content, Record, Shard, ShardSet, Slot, ValueMeta};
@@ -30,8 +30,8 @@ pub(super) struct Acceptor {
     pub(super) commit: Slot,
     /// What the latest leader said of it: covers what was accepted at that ballot (rule 10).
     pub(super) commit_mark: (Ballot, Slot),
-    /// In force after `applied` (rule 11).
-    pub(super) epoch: EpochConfig,
+    /// In force after `applied`, and before (rule 11).
+    pub(super) epochs: Epochs,
     /// Applied values that the replica has not taken yet.
     pub(super) chosen: VecDeque<ValueMeta>,
 }
@@ -48,13 +48,13 @@ pub(super) struct Entry {
 }
 
 impl Acceptor {
-    /// What the log recovered. `base` is applied already and `epoch` in force after it; the entries
-    /// from there up to `recovered.chosen` are handed out again as chosen. `accept_ahead_slots`
-    /// bounds which slot a lost record can have been of.
+    /// What the log recovered. `base` is applied already and the last of `epochs` in force after it;
+    /// the entries from there up to `recovered.chosen` are handed out again as chosen.
+    /// `accept_ahead_slots` bounds which slot a lost record can have been of.
     pub(super) fn new(
         recovered: Recovered,
         accept_ahead_slots: u64,
-        (base, epoch): (Slot, EpochConfig),
+        (base, epochs): (Slot, Epochs),
     ) -> Self {
         let floor = recovered.floor;
         let settled = base.max(floor);
@@ -67,7 +67,7 @@ impl Acceptor {
             floor,
             commit: recovered.chosen.max(settled),
             commit_mark: (Ballot::ZERO, Slot::ZERO),
-            epoch,
+            epochs,
             chosen: VecDeque::new(),
         };
         for entry in recovered.entries {
@@ -125,10 +125,10 @@ impl Acceptor {
             let (slot, entry) = entry.remove_entry();
             self.applied = slot;
             self.faulty.remove(&slot);
-            if let Some(epoch) = configuration(&entry.meta)
-                && epoch.epoch > self.epoch.epoch
-            {
-                self.epoch = epoch;
+            if let Some(next) = configuration(&entry.meta) {
+                self.epochs.enter(slot, next);
+            } else if entry.meta.payload_bytes > 0 {
+                self.epochs.note(entry.meta.epoch, entry.meta.code);
             }
             self.chosen.push_back(entry.meta);
         }
@@ -136,6 +136,11 @@ impl Acceptor {
         if self.all_faulty_until.is_some_and(|until| self.applied >= until) {
             self.all_faulty_until = None;
         }
+    }
+
+    /// Policy, code and N after what is applied.
+    pub(super) fn rules(&self) -> &EpochConfig {
+        &self.epochs.current.rules
     }
 
     /// A record of `slot` cannot be read. What it held must be recorded anew before it counts.
@@ -161,14 +166,14 @@ impl Acceptor {
 
     /// An index snapshot stands for every slot up to `slot`. What the log holds there may be what was
     /// never chosen.
-    pub(super) fn install(&mut self, slot: Slot, epoch: EpochConfig) {
+    pub(super) fn install(&mut self, slot: Slot, epochs: Epochs) {
         assert!(slot > self.applied, "{slot} is applied ({})", self.applied);
         assert!(self.chosen.is_empty(), "applied values wait while a snapshot is taken in");
         self.entries = self.entries.split_off(&slot.next());
         self.faulty = self.faulty.split_off(&slot.next());
         self.applied = slot;
         self.floor = self.floor.max(slot);
-        self.epoch = epoch;
+        self.epochs = epochs;
         self.apply_known();
     }
 
@@ -220,7 +225,7 @@ impl Paxos {
                 continue;
             }
             if let Some(ack) = self.accept(ballot, value) {
-                self.effects.hold(Effect::Ack { rank: from, ballot, ack });
+                self.effects.hold(Effect::Ack { to: from, ballot, ack });
             }
         }
         self.acceptor.learn_commit(ballot, commit);
@@ -283,8 +288,8 @@ impl Paxos {
             self.send(from, Message::Nack { promised });
             return false;
         }
-        if self.rank_of(ballot.owner()) != Some(from) || from == self.rank {
-            self.trace(|| format!("refuse {ballot} from rank {from}: not its owner"));
+        if ballot.owner().0 != from || from == self.own {
+            self.trace(|| format!("refuse {ballot} from n{from}: not its owner"));
             return false;
         }
         if ballot > self.acceptor.promised {
@@ -305,18 +310,19 @@ impl Paxos {
         let mut acks: Vec<(u8, Ballot, Vec<Ack>)> = Vec::new();
         while let Some(effect) = self.effects.pop_durable() {
             match effect {
-                Effect::Ack { rank, ballot, ack } => match acks.last_mut() {
-                    Some((r, b, list)) if *r == rank && *b == ballot => list.push(ack),
-                    Some(_) | None => acks.push((rank, ballot, vec![ack])),
+                Effect::Ack { to, ballot, ack } => match acks.last_mut() {
+                    Some((t, b, list)) if *t == to && *b == ballot => list.push(ack),
+                    Some(_) | None => acks.push((to, ballot, vec![ack])),
                 },
                 Effect::AckSelf { ballot, ack } => {
-                    let rank = self.rank;
-                    self.handle_accepted(now, rank, ballot, Slot::ZERO, &[ack]);
+                    let own = self.own;
+                    self.handle_accepted(now, own, ballot, Slot::ZERO, &[ack]);
                 }
                 Effect::Prepare { ballot } => self.start_prepare(now, ballot),
-                Effect::Promise { rank, ballot, attempt } => {
-                    self.start_promise(now, rank, ballot, attempt);
+                Effect::Promise { to, ballot, attempt } => {
+                    self.start_promise(now, to, ballot, attempt);
                 }
+                Effect::Repaired => self.finish_repair(),
                 Effect::Indexed { slot } => {
                     self.effects.handle_indexed(slot);
                     self.restoring.stored = self.restoring.stored.max(slot);
@@ -324,8 +330,8 @@ impl Paxos {
             }
         }
         let applied = self.acceptor.applied;
-        for (rank, ballot, acks) in acks {
-            self.send(rank, Message::Accepted { ballot, applied, acks });
+        for (to, ballot, acks) in acks {
+            self.send(to, Message::Accepted { ballot, applied, acks });
         }
     }
 
@@ -336,10 +342,10 @@ impl Paxos {
     }
 }
 
-/// The configuration epoch that a value starts, if it is one.
-pub(super) fn configuration(meta: &ValueMeta) -> Option<EpochConfig> {
+/// The configuration that a value starts, if it is one.
+pub(super) fn configuration(meta: &ValueMeta) -> Option<Configuration> {
     match meta.content() {
-        Content::Configuration => EpochConfig::decode(meta.header.clone()).ok(),
+        Content::Configuration => Configuration::decode(meta.header.clone()).ok(),
         Content::NoOp | Content::Command => None,
     }
 }

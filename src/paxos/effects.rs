@@ -15,15 +15,17 @@ pub struct Ticket(pub u64);
 #[derive(Debug)]
 pub(super) enum Effect {
     /// Tell the leader of `ballot` what is held.
-    Ack { rank: u8, ballot: Ballot, ack: Ack },
+    Ack { to: u8, ballot: Ballot, ack: Ack },
     /// The leader's own acceptance.
     AckSelf { ballot: Ballot, ack: Ack },
     /// Send `Prepare` to all: the candidate's ballot is stored.
     Prepare { ballot: Ballot },
     /// Answer a `Prepare`.
-    Promise { rank: u8, ballot: Ballot, attempt: u64 },
+    Promise { to: u8, ballot: Ballot, attempt: u64 },
     /// The index snapshot of this slot is stored whole.
     Indexed { slot: Slot },
+    /// The shards that an index snapshot left out are stored.
+    Repaired,
 }
 
 /// The records and the effects that wait for them.
@@ -35,10 +37,14 @@ pub(super) struct Effects {
     issued: Ticket,
     durable: Ticket,
     held: VecDeque<(Ticket, Effect)>,
-    /// Messages that may go, by rank.
+    /// Messages that may go, by id.
     pub(super) ready: VecDeque<(u8, Message)>,
     /// Up to where `Record::Chosen` was written.
     marked: Slot,
+    /// The marks on their way to disk.
+    marks: VecDeque<(Ticket, Slot)>,
+    /// Up to where `Record::Chosen` is durable, and all that it covers before it.
+    durable_mark: Slot,
     /// What is applied stands on an index snapshot that is not stored yet: until then no
     /// `Record::Chosen` may claim that the log holds what is chosen.
     unstored_base: Option<Slot>,
@@ -46,7 +52,7 @@ pub(super) struct Effects {
 
 impl Effects {
     pub(super) fn new(marked: Slot) -> Self {
-        Self { marked, ..Self::default() }
+        Self { marked, durable_mark: marked, ..Self::default() }
     }
 
     /// Adds a record to the open batch.
@@ -65,12 +71,23 @@ impl Effects {
         if self.records.is_empty() {
             return None;
         }
+        self.mark(applied);
+        self.issued = Ticket(self.issued.0 + 1);
+        Some((self.issued, std::mem::take(&mut self.records)))
+    }
+
+    /// Notes what is applied in the open batch, which needs a sync if it had nothing else.
+    pub(super) fn mark(&mut self, applied: Slot) {
         if applied > self.marked && self.unstored_base.is_none() {
             self.marked = applied;
             self.records.push(Record::Chosen { slot: applied });
+            self.marks.push_back((Ticket(self.issued.0 + 1), applied));
         }
-        self.issued = Ticket(self.issued.0 + 1);
-        Some((self.issued, std::mem::take(&mut self.records)))
+    }
+
+    /// Every slot up to here is applied, and that and its shards are durable.
+    pub(super) fn durable_mark(&self) -> Slot {
+        self.durable_mark
     }
 
     /// What is applied stands on the index snapshot of `slot` from now on.
@@ -87,6 +104,9 @@ impl Effects {
     pub(super) fn handle_persisted(&mut self, ticket: Ticket) {
         assert!(ticket <= self.issued, "ticket {ticket:?} was never issued: {:?}", self.issued);
         self.durable = self.durable.max(ticket);
+        while let Some((_, slot)) = self.marks.pop_front_if(|(of, _)| *of <= ticket) {
+            self.durable_mark = self.durable_mark.max(slot);
+        }
     }
 
     /// The next effect whose records are durable.

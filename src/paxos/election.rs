@@ -6,10 +6,11 @@
 
 use super::effects::Effect;
 use super::message::Message;
-use super::promise::{Candidacy, Collected};
+use super::promise::Candidacy;
 use super::{Paxos, Role};
 use crate::time::Instant;
 use crate::types::{Ballot, NodeSet, Slot};
+use std::collections::BTreeMap;
 
 impl Paxos {
     pub(super) fn reset_election(&mut self, now: Instant) {
@@ -46,12 +47,16 @@ impl Paxos {
             self.vain_campaigns = (self.vain_campaigns + 1).min(VAIN_CAMPAIGNS_MAX);
         }
         self.reset_election(now);
+        self.probe();
+        if !self.has_vote() {
+            return self.step_down(now, "is no member");
+        }
         if self.acceptor.is_stateless() || self.restoring.is_under_way() {
             return;
         }
         let ballot = Ballot { round: self.round_seen.max(self.acceptor.promised.round), node: 0 }
             .next_for(self.node);
-        self.role = Role::PreCandidate { ballot, granted: NodeSet::one(self.rank) };
+        self.role = Role::PreCandidate { ballot, granted: NodeSet::one(self.own) };
         self.trace(|| format!("asks whether it may campaign at {ballot}"));
         // An answer that comes late was true of another time: it does not serve this question.
         self.pre_votes += 1;
@@ -60,6 +65,9 @@ impl Paxos {
     }
 
     pub(super) fn handle_pre_vote(&mut self, now: Instant, from: u8, ballot: Ballot, number: u64) {
+        if self.is_turned_away(from) {
+            return;
+        }
         let promised = self.acceptor.promised;
         let hears_leader = match &self.role {
             Role::Leader(_) => true,
@@ -95,6 +103,7 @@ impl Paxos {
         // One that could win but not work would block others: max(Q1, accept quorum).
         // Its own lease binds it as others' do.
         let is_bound = self.granted.binds(now, Ballot::ZERO);
+        let granted = granted.intersection(self.acceptor.epochs.current.ids());
         if granted.count() < self.quorums().working || is_bound {
             return;
         }
@@ -110,7 +119,7 @@ impl Paxos {
         self.campaigns += 1;
         self.promise(ballot);
         self.effects.hold(Effect::Prepare { ballot });
-        let promises = vec![Collected::default(); usize::from(self.nodes)];
+        let promises = BTreeMap::new();
         self.role = Role::Candidate(Candidacy { ballot, attempt: 1, released, promises });
     }
 
@@ -123,8 +132,8 @@ impl Paxos {
         let (attempt, released) = (candidacy.attempt, candidacy.released);
         self.trace(|| format!("campaigns at {ballot}"));
         self.broadcast(&Message::Prepare { ballot, attempt, released });
-        let rank = self.rank;
-        self.start_promise(now, rank, ballot, attempt);
+        let own = self.own;
+        self.start_promise(now, own, ballot, attempt);
     }
 
     pub(super) fn handle_nack(&mut self, now: Instant, promised: Ballot) {
@@ -152,15 +161,17 @@ impl Paxos {
         }
         self.grant_lease(now, ballot);
         self.acceptor.learn_commit(ballot, commit);
+        self.mark_durable();
         let (applied, is_low) = (self.acceptor.applied, self.is_low);
-        self.send(from, Message::HeartbeatReply { ballot, sequence, applied, is_low });
+        let durable = self.durable();
+        self.send(from, Message::HeartbeatReply { ballot, sequence, applied, durable, is_low });
     }
 
-    /// The peer of `rank` runs anew: what it was told, and what it half said, is gone.
-    pub fn handle_peer_restarted(&mut self, now: Instant, rank: u8) {
+    /// The peer `node` runs anew: what it was told, and what it half said, is gone.
+    pub fn handle_peer_restarted(&mut self, now: Instant, node: u8) {
         let message = match &mut self.role {
             Role::Follower => return,
-            Role::Leader(_) => return self.send_again_to(now, rank),
+            Role::Leader(_) => return self.send_again_to(now, node),
             Role::PreCandidate { ballot, .. } => {
                 Message::PreVote { ballot: *ballot, number: self.pre_votes }
             }
@@ -173,7 +184,7 @@ impl Paxos {
                 }
             }
         };
-        self.send(rank, message);
+        self.send(node, message);
     }
 }
 

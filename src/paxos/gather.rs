@@ -23,7 +23,7 @@ pub(super) struct Gather {
     repair: Option<Repair>,
     meta: Option<ValueMeta>,
     shards: BTreeMap<u8, Shard>,
-    /// By rank.
+    /// By id.
     asked: NodeSet,
     try_again_at: Instant,
     /// Everybody was asked so often: each time waits longer, for a slow link would only get slower.
@@ -43,7 +43,7 @@ struct Repair {
 /// Slots that a peer wants.
 #[derive(Debug)]
 pub(super) struct Serving {
-    rank: u8,
+    to: u8,
     wants: VecDeque<Want>,
     missing: Vec<Slot>,
     entries: Vec<ShardedValue>,
@@ -95,7 +95,8 @@ impl Paxos {
     #[must_use]
     pub fn is_whole(&self, stored: &StoredValue) -> bool {
         let held: ShardSet = stored.shards.iter().map(|shard| shard.index).collect();
-        stored.damaged.is_empty() && held.contains_all(wanted(stored.meta.code, self.rank, 1))
+        let home = self.acceptor.epochs.home(stored.meta.epoch, self.own);
+        stored.damaged.is_empty() && held.contains_all(wanted(stored.meta.code, home, 1))
     }
 
     /// Gathers an applied value anew and records the shards of it that this node lacks, given what
@@ -176,6 +177,7 @@ impl Paxos {
 
     /// Fills the places for catching up with the lowest slots that are chosen and not held.
     pub(super) fn catch_up(&mut self, now: Instant) {
+        self.finish_complete(now);
         if self.acceptor.applied >= self.catch_up_until || self.restoring.is_under_way() {
             return;
         }
@@ -197,6 +199,21 @@ impl Paxos {
         for slot in wanted {
             self.gathers.insert(slot, Gather::new(now, false));
             self.ask(now, slot, false);
+        }
+    }
+
+    /// Ends what has waited for a configuration to be applied.
+    fn finish_complete(&mut self, now: Instant) {
+        let rules = self.acceptor.rules();
+        let is_complete = |gather: &Gather| {
+            gather.meta.as_ref().is_some_and(|meta| {
+                meta.epoch <= rules.epoch && gather.shards.len() >= usize::from(meta.code.k())
+            })
+        };
+        let complete = self.gathers.iter().filter(|(_, g)| !g.is_local && is_complete(g));
+        let complete: Vec<Slot> = complete.map(|(slot, _)| *slot).collect();
+        for slot in complete {
+            self.try_finish(now, slot);
         }
     }
 
@@ -228,51 +245,50 @@ impl Paxos {
 
     /// Asks peers for shards of `slot`: as many as are missing, or all of them.
     fn ask(&mut self, now: Instant, slot: Slot, is_all: bool) {
-        let nodes = self.nodes;
+        let contacts = self.contacts();
         let held = self.acceptor.entries.get(&slot).map(|entry| entry.meta.id);
         let held = held.filter(|_| !self.acceptor.is_faulty(slot));
-        let alive: Vec<bool> = match &self.role {
-            Role::Leader(leader) => leader.peers.iter().map(|peer| peer.is_alive).collect(),
-            Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => Vec::new(),
+        let dead: NodeSet = match &self.role {
+            Role::Leader(leader) => {
+                leader.peers.iter().filter(|(_, peer)| !peer.is_alive).map(|(id, _)| *id).collect()
+            }
+            Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => NodeSet::EMPTY,
         };
-        let k = usize::from(self.acceptor.epoch.code.k());
+        let k = usize::from(self.acceptor.rules().code.k());
         let Some(gather) = self.gathers.get_mut(&slot) else { return };
         let needed = gather.meta.as_ref().map_or(k, |meta| usize::from(meta.code.k()));
         let mut missing = needed.saturating_sub(gather.shards.len()).max(1);
         if is_all {
             gather.asked = NodeSet::EMPTY;
-            missing = usize::from(nodes);
+            missing = usize::MAX;
             gather.tries = (gather.tries + 1).min(DOUBLINGS_MAX);
         }
         gather.try_again_at = now + self.config.timing.resend() * (1 << gather.tries);
-        // The leader first: it has applied most. Then the ranks after the own, which spreads load.
-        let leader = self.leader.and_then(|ballot| self.config.rank(ballot.owner()));
-        let others = (1..nodes).map(|step| (self.rank + step) % nodes);
-        let order = leader.into_iter().chain(others.filter(|rank| Some(*rank) != leader));
+        // The leader first: it has applied most. Then the ids after the own, which spreads load.
+        let leader = self.leader.map(|ballot| ballot.owner().0).filter(|id| contacts.contains(*id));
+        let others = (1..32).map(|step| (self.own + step) % 32);
+        let others = others.filter(|id| contacts.contains(*id) && Some(*id) != leader);
+        let order = leader.into_iter().chain(others);
         let held = if gather.is_for_applied() { None } else { held };
         let mut asked = Vec::new();
-        for rank in order.filter(|rank| *rank != self.rank) {
-            let is_dead = alive.get(usize::from(rank)).is_some_and(|alive| !alive);
-            if missing == 0 || gather.asked.contains(rank) || (is_dead && !is_all) {
+        for id in order {
+            let is_dead = dead.contains(id);
+            if missing == 0 || gather.asked.contains(id) || (is_dead && !is_all) {
                 continue;
             }
-            gather.asked.insert(rank);
+            gather.asked.insert(id);
             missing -= 1;
-            asked.push(rank);
+            asked.push(id);
         }
-        for rank in asked {
-            self.wants[usize::from(rank)].push(Want { slot, held });
+        for id in asked {
+            self.wants.entry(id).or_default().push(Want { slot, held });
         }
     }
 
     /// Requests that have gathered since the last drain, one message per peer.
     pub(super) fn flush_gathers(&mut self) {
-        for rank in 0..self.wants.len() {
-            if !self.wants[rank].is_empty() {
-                let wants = std::mem::take(&mut self.wants[rank]);
-                let to = u8::try_from(rank).expect("at most 32 nodes");
-                self.send(to, Message::Fetch { wants });
-            }
+        while let Some((to, wants)) = self.wants.pop_first() {
+            self.send(to, Message::Fetch { wants });
         }
     }
 
@@ -312,15 +328,17 @@ impl Paxos {
             assert_eq!(known.id, value.meta.id, "two values chosen for {slot}");
         }
         if !is_sound(&value.meta, &value.shards) {
-            self.trace(|| format!("{slot} from rank {from}: damaged shards"));
+            self.trace(|| format!("{slot} from n{from}: damaged shards"));
             self.ask(now, slot, false);
             return;
         }
-        let is_empty_handed = value.shards.is_empty();
         gather.meta = Some(value.meta);
+        // Two nodes may have the same shard of a value that is older than one of them.
+        let known_count = gather.shards.len();
         for shard in value.shards {
             gather.shards.insert(shard.index, shard);
         }
+        let is_empty_handed = gather.shards.len() == known_count;
         if !self.try_finish(now, slot) && is_empty_handed {
             self.ask(now, slot, false);
         }
@@ -341,6 +359,10 @@ impl Paxos {
             .get(&slot)
             .is_some_and(|entry| entry.meta.id == meta.id && !self.acceptor.is_faulty(slot));
         let (wants_payload, repair) = (gather.wants_payload, gather.repair);
+        // Where the own shard has its home is known when every configuration before is applied.
+        if slot > self.acceptor.applied && meta.epoch > self.acceptor.rules().epoch && !is_held {
+            return false;
+        }
         if is_held && !wants_payload && repair.is_none() {
             self.gathers.remove(&slot);
             self.mark_chosen(slot);
@@ -383,7 +405,8 @@ impl Paxos {
     fn keep(&mut self, meta: ValueMeta, payload: &Bytes) {
         let slot = meta.slot();
         let c = if self.acceptor.is_faulty(slot) { meta.code.k() } else { 1 };
-        let held = wanted(meta.code, self.rank, c);
+        let home = self.acceptor.epochs.home(meta.epoch, self.own);
+        let held = wanted(meta.code, home, c);
         let shards = self.coder(meta.code).encode_some(payload, held);
         // Chosen: no ballot can decide otherwise, so it may stand at the promised one.
         let ballot = self.acceptor.promised;
@@ -400,7 +423,8 @@ impl Paxos {
     fn record_again(&mut self, meta: ValueMeta, payload: &Bytes, repair: Repair) {
         let (slot, ballot) = (meta.slot(), self.acceptor.promised);
         let c = if repair.is_unknown { meta.code.k() } else { 1 };
-        let held = wanted(meta.code, self.rank, c).union(repair.damaged);
+        let home = self.acceptor.epochs.home(meta.epoch, self.own);
+        let held = wanted(meta.code, home, c).union(repair.damaged);
         let shards = self.coder(meta.code).encode_some(payload, held);
         self.effects.persist(Record::Accept { ballot, meta, shards });
         self.repaired.push_back(slot);
@@ -423,7 +447,7 @@ impl Paxos {
             return;
         }
         self.serving.push_back(Serving {
-            rank: from,
+            to: from,
             wants: wants.into(),
             missing: Vec::new(),
             entries: Vec::new(),
@@ -447,8 +471,8 @@ impl Paxos {
                 serving.entries_bytes = 0;
                 let missing = std::mem::take(&mut serving.missing);
                 let entries = std::mem::take(&mut serving.entries);
-                let rank = serving.rank;
-                self.send(rank, Message::Shards { applied, floor, missing, entries });
+                let to = serving.to;
+                self.send(to, Message::Shards { applied, floor, missing, entries });
                 if is_done {
                     self.serving.pop_front();
                 }

@@ -12,10 +12,11 @@ use super::message::{Ack, Message, ShardedValue};
 use super::policy::{View, grown, wanted};
 use super::promise::Recovered;
 use super::{Paxos, Role};
-use crate::config::EpochConfig;
+use crate::config::{Configuration, EpochConfig, Seat};
 use crate::time::Instant;
 use crate::types::{Ballot, NodeSet, Shard, ShardSet, Slot, ValueId, ValueMeta};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// A leadership.
 #[derive(Debug)]
@@ -29,29 +30,44 @@ pub(super) struct Leader {
     pub(super) in_flight_bytes: usize,
     /// No read is served before this slot is applied (3.4).
     pub(super) recovered_until: Slot,
-    pub(super) peers: Vec<Peer>,
+    /// By id: members and newcomer.
+    pub(super) peers: BTreeMap<u8, Peer>,
     /// Of the last heartbeat sent.
     pub(super) sequence: u64,
     pub(super) is_heartbeat_due: bool,
     pub(super) heartbeat_at: Instant,
     /// In force for what is proposed.
-    pub(super) epoch: EpochConfig,
+    pub(super) configuration: Configuration,
     /// A configuration in flight: nothing is proposed before it is applied.
     pub(super) barrier: Option<Slot>,
     /// Decided by phase 1 for the slots from `next_slot` on, and behind the barrier.
     pub(super) recovered: VecDeque<Recovered>,
     pub(super) links: Links,
-    /// Being handed over to this rank, until then.
+    /// Being handed over to this node, until then.
     pub(super) transfer: Option<(u8, Instant)>,
+    /// Other members follow at the barrier: behind it this ballot proposes nothing.
+    pub(super) is_cut: bool,
+    pub(super) closing: Closing,
     pub(super) sent: Sent,
 }
 
-/// What the leader knows of one node; its own place is there too and unused.
+/// Is a change of members about to be closed?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closing {
+    /// Not before then.
+    NotBefore(Instant),
+    /// Nothing new is proposed until everybody who counts is level, or time is up.
+    Quiet { until: Instant },
+}
+
+/// What the leader knows of one node; itself is there too and unused.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) heard: Instant,
     pub(super) is_alive: bool,
     pub(super) applied: Slot,
+    /// Its shards of everything up to here are durable.
+    pub(super) durable: Slot,
     pub(super) is_low: bool,
     pub(super) confirmed: u64,
     /// Accept entries that wait to be sent, and their bytes.
@@ -63,8 +79,11 @@ pub(super) struct Peer {
 pub(super) struct Proposal {
     pub(super) meta: ValueMeta,
     pub(super) shards: Vec<Shard>,
-    /// By rank: durable shards.
-    pub(super) acks: Vec<ShardSet>,
+    /// By id: durable shards.
+    pub(super) acks: [ShardSet; 32],
+    /// The members that a configuration starts and their Q1, when they are others: it is chosen when
+    /// it is so among both.
+    pub(super) also: Option<(Arc<[Seat]>, u32)>,
     /// Shards that each node is sent; it only grows.
     pub(super) c: u8,
     pub(super) proposed_at: Instant,
@@ -82,7 +101,7 @@ enum Again {
     Overdue,
     /// Everything, to all: the assignment has changed.
     Everything,
-    /// Everything, to these ranks: they were dead, or run anew.
+    /// Everything, to these: they were dead, or run anew.
     To(NodeSet),
 }
 
@@ -98,14 +117,9 @@ impl Leader {
     }
 
     /// The newest heartbeat that more than `away` = N - Q1 nodes, itself included, have answered.
-    fn confirmed(&self, rank: u8, away: u32) -> u64 {
-        let mut others: Vec<u64> = self
-            .peers
-            .iter()
-            .zip(0_u8..)
-            .filter(|(_, of)| *of != rank)
-            .map(|(peer, _)| peer.confirmed)
-            .collect();
+    fn confirmed(&self, own: u8, away: u32) -> u64 {
+        let others = self.voters().filter(|(node, _)| *node != own);
+        let mut others: Vec<u64> = others.map(|(_, peer)| peer.confirmed).collect();
         if away == 0 {
             return self.sequence;
         }
@@ -116,7 +130,21 @@ impl Leader {
     /// May anything new be proposed: nothing recovered waits, no configuration is in flight, the
     /// leadership is not being handed over?
     pub(super) fn is_open(&self) -> bool {
-        self.barrier.is_none() && self.recovered.is_empty() && self.transfer.is_none()
+        self.barrier.is_none()
+            && self.recovered.is_empty()
+            && self.transfer.is_none()
+            && !matches!(self.closing, Closing::Quiet { .. })
+    }
+
+    /// Policy, code and N in force for what is proposed.
+    pub(super) fn rules(&self) -> &EpochConfig {
+        &self.configuration.rules
+    }
+
+    /// The members: those who count.
+    pub(super) fn voters(&self) -> impl Iterator<Item = (u8, &Peer)> {
+        let peers = self.peers.iter().map(|(node, peer)| (*node, peer));
+        peers.filter(|(node, _)| self.configuration.is_member(*node))
     }
 
     /// Gives what is in flight the assignment that the nodes alive need. True when any has grown.
@@ -140,11 +168,11 @@ impl Leader {
 
     /// What the policy may look at.
     pub(super) fn view(&self) -> View<'_> {
-        let alive = self.peers.iter().zip(0_u8..).filter(|(peer, _)| peer.is_alive);
+        let alive = self.voters().filter(|(_, peer)| peer.is_alive);
         View {
-            epoch: &self.epoch,
-            quorums: self.epoch.quorums(),
-            alive: alive.map(|(_, rank)| rank).collect(),
+            epoch: self.rules(),
+            quorums: self.rules().quorums(),
+            alive: alive.map(|(node, _)| node).collect(),
             links: &self.links,
         }
     }
@@ -162,6 +190,37 @@ impl Leader {
     }
 }
 
+impl Peer {
+    /// A node that is taken as alive until it is silent for too long.
+    pub(super) fn new(now: Instant, applied: Slot) -> Self {
+        Self {
+            heard: now,
+            is_alive: true,
+            applied,
+            durable: Slot::ZERO,
+            is_low: false,
+            confirmed: 0,
+            outgoing: Vec::new(),
+        }
+    }
+}
+
+impl Proposal {
+    /// Is it chosen, among the members in force and among those that it starts?
+    fn is_chosen_in(&self, configuration: &Configuration) -> bool {
+        let k = u32::from(self.meta.code.k());
+        let is_chosen_among = |members: &[Seat], prepare: u32| {
+            let mut acks = [ShardSet::EMPTY; 32];
+            for (ack, seat) in acks.iter_mut().zip(members) {
+                *ack = self.acks[usize::from(seat.id.0)];
+            }
+            is_chosen(&acks[..members.len()], prepare, k)
+        };
+        is_chosen_among(&configuration.members, configuration.rules.quorums().prepare)
+            && self.also.as_ref().is_none_or(|(members, q1)| is_chosen_among(members, *q1))
+    }
+}
+
 impl Paxos {
     pub(super) fn handle_accepted(
         &mut self,
@@ -171,33 +230,32 @@ impl Paxos {
         applied: Slot,
         acks: &[Ack],
     ) {
-        let rank = self.rank;
+        let own = self.own;
         let Role::Leader(leader) = &mut self.role else { return };
         if ballot != leader.ballot {
             return;
         }
-        let prepare = leader.epoch.quorums().prepare;
-        let peer = &mut leader.peers[usize::from(from)];
+        let Leader { configuration, peers, in_flight, links, .. } = &mut **leader;
+        let Some(peer) = peers.get_mut(&from) else { return };
         peer.heard = now;
-        if from != rank && applied > peer.applied {
+        if from != own && applied > peer.applied {
             // Chosen, but perhaps another value than this ballot's: it is fetched (rule 10).
             peer.applied = applied;
             self.acceptor.commit = self.acceptor.commit.max(applied);
         }
         for ack in acks {
-            let Some(proposal) = leader.in_flight.get_mut(&ack.slot()) else { continue };
+            let Some(proposal) = in_flight.get_mut(&ack.slot()) else { continue };
             if proposal.meta.id != ack.id || proposal.is_chosen {
                 continue;
             }
             let held = &mut proposal.acks[usize::from(from)];
-            if held.is_empty() && proposal.tries == 0 && from != rank {
+            if held.is_empty() && proposal.tries == 0 && from != own {
                 let shard_bytes = proposal.shards.first().map_or(0, |shard| shard.bytes.len());
                 let bytes = shard_bytes * ack.held.count() as usize;
-                leader.links.sample(from, bytes, now.since(proposal.proposed_at));
+                links.sample(from, bytes, now.since(proposal.proposed_at));
             }
             *held = held.union(ack.held);
-            let k = u32::from(proposal.meta.code.k());
-            proposal.is_chosen = is_chosen(&proposal.acks, prepare, k);
+            proposal.is_chosen = proposal.is_chosen_in(configuration);
         }
         self.advance_commit();
     }
@@ -243,8 +301,8 @@ impl Paxos {
     pub fn confirmed_sequence(&self) -> u64 {
         match &self.role {
             Role::Leader(leader) => {
-                let quorums = leader.epoch.quorums();
-                leader.confirmed(self.rank, quorums.nodes - quorums.prepare)
+                let quorums = leader.rules().quorums();
+                leader.confirmed(self.own, quorums.nodes - quorums.prepare)
             }
             Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => 0,
         }
@@ -256,14 +314,14 @@ impl Paxos {
         from: u8,
         ballot: Ballot,
         sequence: u64,
-        applied: Slot,
-        is_low: bool,
+        (applied, durable, is_low): (Slot, Slot, bool),
     ) {
         let Role::Leader(leader) = &mut self.role else { return };
         if ballot != leader.ballot || sequence > leader.sequence {
             return;
         }
-        let peer = &mut leader.peers[usize::from(from)];
+        let Some(peer) = leader.peers.get_mut(&from) else { return };
+        peer.durable = peer.durable.max(durable);
         peer.confirmed = peer.confirmed.max(sequence);
         peer.is_low = is_low;
         self.handle_accepted(now, from, ballot, applied, &[]);
@@ -278,38 +336,39 @@ impl Paxos {
         }
         leader.heartbeat_at = now + timing.heartbeat();
         leader.is_heartbeat_due = true;
-        let mut alive_count = 0;
         let mut back = NodeSet::EMPTY;
-        for (peer, rank) in leader.peers.iter_mut().zip(0_u8..) {
-            let is_alive = rank == self.rank || now.since(peer.heard) < timing.election();
+        for (node, peer) in &mut leader.peers {
+            let is_alive = *node == self.own || now.since(peer.heard) < timing.election();
             if is_alive && !peer.is_alive {
-                back.insert(rank);
+                back.insert(*node);
             }
             peer.is_alive = is_alive;
-            alive_count += u32::from(is_alive);
         }
-        if alive_count < leader.epoch.quorums().working {
+        let alive_count = leader.voters().filter(|(_, peer)| peer.is_alive).count();
+        if alive_count < leader.rules().quorums().working as usize {
             self.step_down(now, "too few nodes are heard");
             return;
         }
         let is_change = leader.grow_assignments();
         self.send_again(now, if is_change { Again::Everything } else { Again::To(back) });
         self.send_again(now, Again::Overdue);
+        self.mark_durable();
     }
 
     /// A peer runs anew, or a message to it was not taken by a full queue.
-    pub(super) fn send_again_to(&mut self, now: Instant, rank: u8) {
-        self.send_again(now, Again::To(NodeSet::one(rank)));
+    pub(super) fn send_again_to(&mut self, now: Instant, node: u8) {
+        self.send_again(now, Again::To(NodeSet::one(node)));
     }
 
     /// Sends what is in flight again. The transport is reliable while both sides live, so that time
     /// alone is a weak reason: a slow link would only get slower. Each time waits twice as long.
     fn send_again(&mut self, now: Instant, again: Again) {
         let patience = self.config.timing.resend() * PATIENCE_RESENDS;
-        let rank = self.rank;
+        let own = self.own;
         let Role::Leader(leader) = &mut self.role else { return };
-        let mut own = Vec::new();
-        for proposal in leader.in_flight.values_mut().filter(|proposal| !proposal.is_chosen) {
+        let mut to_self = Vec::new();
+        let Leader { configuration, peers, in_flight, .. } = &mut **leader;
+        for proposal in in_flight.values_mut().filter(|proposal| !proposal.is_chosen) {
             let to_whom = match again {
                 Again::Overdue if now < proposal.send_again_at => continue,
                 Again::Overdue => {
@@ -318,25 +377,27 @@ impl Paxos {
                     NodeSet(u32::MAX)
                 }
                 Again::Everything => NodeSet(u32::MAX),
-                Again::To(ranks) => ranks,
+                Again::To(nodes) => nodes,
             };
             let code = proposal.meta.code;
-            for (peer, to) in leader.peers.iter_mut().zip(0_u8..) {
-                let missing = wanted(code, to, proposal.c).without(proposal.acks[usize::from(to)]);
+            for (to, peer) in peers.iter_mut().map(|(to, peer)| (*to, peer)) {
+                let home = configuration.place(to).unwrap_or(to);
+                let missing =
+                    wanted(code, home, proposal.c).without(proposal.acks[usize::from(to)]);
                 if missing.is_empty() || !peer.is_alive || !to_whom.contains(to) {
                     continue;
                 }
                 let shards = cut(&proposal.shards, missing);
                 let value = ShardedValue { meta: proposal.meta.clone(), shards };
-                if to == rank {
-                    own.push(value);
+                if to == own {
+                    to_self.push(value);
                 } else {
                     peer.outgoing.push(value);
                 }
             }
         }
         let ballot = leader.ballot;
-        for value in own {
+        for value in to_self {
             self.accept_own(ballot, value);
         }
     }
@@ -345,11 +406,11 @@ impl Paxos {
     pub(super) fn flush_leader(&mut self, now: Instant) {
         let lease = self.config.timing.lease();
         let page_bytes = self.limits().page_bytes;
-        let rank = self.rank;
+        let own = self.own;
         let Role::Leader(leader) = &mut self.role else { return };
         let (ballot, commit) = (leader.ballot, leader.commit);
         let mut messages = Vec::new();
-        for (peer, to) in leader.peers.iter_mut().zip(0_u8..) {
+        for (to, peer) in leader.peers.iter_mut().map(|(to, peer)| (*to, peer)) {
             if peer.outgoing.is_empty() {
                 continue;
             }
@@ -372,7 +433,7 @@ impl Paxos {
             leader.sequence += 1;
             let sequence = leader.sequence;
             leader.sent.push(sequence, now, lease);
-            let others = (0_u8..).take(leader.peers.len()).filter(|to| *to != rank);
+            let others = leader.peers.keys().copied().filter(|to| *to != own);
             messages.extend(others.map(|to| (to, Message::Heartbeat { ballot, sequence, commit })));
         }
         self.effects.ready.extend(messages);

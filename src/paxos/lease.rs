@@ -77,13 +77,14 @@ impl Paxos {
                 .is_some_and(|sent| now.since(sent) < usable)
     }
 
-    /// Starts to hand the leadership to the node of rank `to`. False when this node does not lead,
+    /// Starts to hand the leadership to the member `to`. False when this node does not lead,
     /// or the other is not alive, or is the leader itself.
     pub fn transfer(&mut self, now: Instant, to: u8) -> bool {
         let until = now + self.config.timing.election();
-        let rank = self.rank;
+        let own = self.own;
         let Role::Leader(leader) = &mut self.role else { return false };
-        if to == rank || !leader.peers.get(usize::from(to)).is_some_and(|peer| peer.is_alive) {
+        let is_alive = leader.voters().any(|(node, peer)| node == to && peer.is_alive);
+        if to == own || !is_alive {
             return false;
         }
         // Nothing new is proposed until the other has applied everything, or time is up.
@@ -110,9 +111,9 @@ impl Paxos {
 
     /// The leader of `ballot` wants this node to lead, and has given its lease up.
     pub(super) fn handle_take_over(&mut self, now: Instant, from: u8, ballot: Ballot) {
-        let is_own = self.rank_of(ballot.owner()) == Some(from);
+        let is_own = ballot.owner().0 == from && self.has_vote();
         let is_behind = self.acceptor.is_stateless() || self.restoring.is_under_way();
-        if !is_own || ballot != self.acceptor.promised || from == self.rank || is_behind {
+        if !is_own || ballot != self.acceptor.promised || is_behind {
             return;
         }
         self.trace(|| format!("takes over from {ballot}"));
@@ -125,9 +126,9 @@ impl Paxos {
 }
 
 impl super::leader::Leader {
-    /// Is everything that was proposed chosen, and applied by the node of rank `to`?
+    /// Is everything that was proposed chosen, and applied by the node `to`?
     fn has_all(&self, to: u8) -> bool {
-        let applied = self.peers.get(usize::from(to)).map_or(Slot::ZERO, |peer| peer.applied);
+        let applied = self.peers.get(&to).map_or(Slot::ZERO, |peer| peer.applied);
         self.recovered.is_empty() && applied.next() >= self.next_slot
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::time::Duration;
 
-/// Estimates by rank.
+/// Estimates by id.
 #[derive(Clone, Debug)]
 pub(super) struct Links {
     fits: Vec<Fit>,
@@ -26,9 +26,9 @@ impl Links {
         Self { fits: vec![Fit::default(); nodes] }
     }
 
-    /// The node of `rank` has acknowledged `bytes` after `took`.
-    pub(super) fn sample(&mut self, rank: u8, bytes: usize, took: Duration) {
-        let Some(fit) = self.fits.get_mut(usize::from(rank)) else { return };
+    /// The node `node` has acknowledged `bytes` after `took`.
+    pub(super) fn sample(&mut self, node: u8, bytes: usize, took: Duration) {
+        let Some(fit) = self.fits.get_mut(usize::from(node)) else { return };
         let (x, y) = (bytes as f64, took.as_secs_f64());
         for (sum, add) in [
             (&mut fit.weight, 1.0),
@@ -43,8 +43,8 @@ impl Links {
 
     /// When an acknowledgement of `bytes` is expected. Zero when nothing was measured (the leader
     /// itself, or a node that just came).
-    pub(super) fn expected(&self, rank: u8, bytes: usize) -> Duration {
-        let Some(fit) = self.fits.get(usize::from(rank)).filter(|fit| fit.weight > 0.0) else {
+    pub(super) fn expected(&self, node: u8, bytes: usize) -> Duration {
+        let Some(fit) = self.fits.get(usize::from(node)).filter(|fit| fit.weight > 0.0) else {
             return Duration::ZERO;
         };
         let (mean_x, mean_y) = (fit.x / fit.weight, fit.y / fit.weight);

@@ -4,12 +4,14 @@
 //! names value ids, codes and digests (rule 10). Shards are slices of what was received; whoever
 //! takes one in verifies its digest.
 
+mod parts;
 #[cfg(test)]
 mod tests;
 
-use crate::config::EpochConfig;
+use crate::config::Configuration;
 use crate::types::{
-    Ballot, Bytes, DecodeError, NodeId, Reader, Shard, ShardSet, Slot, ValueId, ValueMeta, Writer,
+    Ballot, Bytes, DecodeError, Epoch, NodeId, Reader, Shard, ShardSet, Slot, ValueId, ValueMeta,
+    Writer,
 };
 
 /// A message with its sender.
@@ -100,6 +102,8 @@ pub enum Message {
         sequence: u64,
         /// The sender has applied up to here.
         applied: Slot,
+        /// Up to here that, and its shards, are durable.
+        durable: Slot,
         /// The sender's disk is nearly full.
         is_low: bool,
     },
@@ -119,6 +123,25 @@ pub enum Message {
         missing: Vec<Slot>,
         /// The others; no shards where the asker holds that value already.
         entries: Vec<ShardedValue>,
+    },
+    /// Who are the members now? Asked by a node that hears no leader.
+    Probe {
+        /// The sender's configuration epoch.
+        epoch: Epoch,
+        /// The sender has applied up to here.
+        applied: Slot,
+    },
+    /// The answer of a node that is further.
+    Members {
+        /// The sender has applied up to here: all of it is chosen.
+        applied: Slot,
+        /// In force after it.
+        configuration: Configuration,
+    },
+    /// The receiver's id belongs to another data directory (rule 12).
+    Refused {
+        /// The one that the sender knows.
+        incarnation: u64,
     },
     /// Send a part of your index snapshot.
     FetchIndex {
@@ -181,7 +204,7 @@ pub struct Promise {
     /// The sender has applied up to here: all of it is chosen (rule 5).
     pub applied: Slot,
     /// In force after `applied` (rule 11).
-    pub epoch: EpochConfig,
+    pub configuration: Configuration,
     /// Values, slots ascending.
     pub entries: Vec<PromiseEntry>,
 }
@@ -278,10 +301,7 @@ impl Message {
                 to.u8(5);
                 ballot.write(to);
                 to.u64(applied.0);
-                write_list(to, acks, |ack, to| {
-                    ack.id.write(to);
-                    to.u32(ack.held.0);
-                });
+                write_list(to, acks, Ack::write);
             }
             Self::Nack { promised } => {
                 to.u8(6);
@@ -293,26 +313,35 @@ impl Message {
                 to.u64(*sequence);
                 to.u64(commit.0);
             }
-            Self::HeartbeatReply { ballot, sequence, applied, is_low } => {
+            Self::HeartbeatReply { ballot, sequence, applied, durable, is_low } => {
                 to.u8(8);
                 ballot.write(to);
                 to.u64(*sequence);
                 to.u64(applied.0);
+                to.u64(durable.0);
                 to.u8(u8::from(*is_low));
             }
             Self::Fetch { wants } => {
                 to.u8(9);
-                write_list(to, wants, |want, to| {
-                    to.u64(want.slot.0);
-                    to.u8(u8::from(want.held.is_some()));
-                    if let Some(id) = want.held {
-                        id.write(to);
-                    }
-                });
+                write_list(to, wants, Want::write);
             }
             Self::TakeOver { ballot } => {
                 to.u8(11);
                 ballot.write(to);
+            }
+            Self::Probe { epoch, applied } => {
+                to.u8(20);
+                to.u64(epoch.0);
+                to.u64(applied.0);
+            }
+            Self::Members { applied, configuration } => {
+                to.u8(21);
+                to.u64(applied.0);
+                configuration.write(to);
+            }
+            Self::Refused { incarnation } => {
+                to.u8(22);
+                to.u64(*incarnation);
             }
             Self::FetchIndex { slot, part } => {
                 to.u8(12);
@@ -374,6 +403,7 @@ impl Message {
                 ballot: Ballot::read(from)?,
                 sequence: from.u64("sequence")?,
                 applied: Slot(from.u64("applied")?),
+                durable: Slot(from.u64("durable")?),
                 is_low: read_flag(from, "is_low")?,
             },
             9 => Self::Fetch {
@@ -389,6 +419,15 @@ impl Message {
                 missing: read_list(from, "missing", 8, |from| Ok(Slot(from.u64("slot")?)))?,
                 entries: read_list(from, "entries", VALUE_BYTES_MIN, ShardedValue::read)?,
             },
+            20 => Self::Probe {
+                epoch: Epoch(from.u64("epoch")?),
+                applied: Slot(from.u64("applied")?),
+            },
+            21 => Self::Members {
+                applied: Slot(from.u64("applied")?),
+                configuration: Configuration::read(from)?,
+            },
+            22 => Self::Refused { incarnation: from.u64("incarnation")? },
             12 => Self::FetchIndex { slot: Slot(from.u64("slot")?), part: from.u32("part")? },
             13 => Self::IndexPart {
                 slot: Slot(from.u64("slot")?),
@@ -397,74 +436,6 @@ impl Message {
                 bytes: from.bytes("index part")?,
             },
             other => return Err(invalid("message", other)),
-        })
-    }
-}
-
-impl ShardedValue {
-    fn write(&self, to: &mut Writer) {
-        self.meta.write(to);
-        write_list(to, &self.shards, Shard::write);
-    }
-
-    fn read(from: &mut Reader) -> Result<Self, DecodeError> {
-        let meta = ValueMeta::read(from)?;
-        let shards = read_list(from, "shards", Shard::ENCODED_BYTES_MIN, Shard::read)?;
-        Ok(Self { meta, shards })
-    }
-
-    /// About how long it is on the wire.
-    #[must_use]
-    pub fn wire_bytes(&self) -> usize {
-        let shards: usize =
-            self.shards.iter().map(|s| s.bytes.len() + Shard::ENCODED_BYTES_MIN).sum();
-        VALUE_BYTES_MIN + self.meta.header.len() + shards
-    }
-}
-
-impl Promise {
-    fn write(&self, to: &mut Writer) {
-        self.ballot.write(to);
-        to.u64(self.attempt);
-        to.u32(self.page);
-        to.u8(u8::from(self.is_last));
-        to.u64(self.applied.0);
-        self.epoch.write(to);
-        write_list(to, &self.entries, |entry, to| match entry {
-            PromiseEntry::Accepted { ballot, claimed, value } => {
-                to.u8(0);
-                ballot.write(to);
-                to.u32(claimed.0);
-                value.write(to);
-            }
-            PromiseEntry::Faulty { slot } => {
-                to.u8(1);
-                to.u64(slot.0);
-            }
-            PromiseEntry::AllFaulty => to.u8(2),
-        });
-    }
-
-    fn read(from: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(Self {
-            ballot: Ballot::read(from)?,
-            attempt: from.u64("attempt")?,
-            page: from.u32("page")?,
-            is_last: read_flag(from, "is_last")?,
-            applied: Slot(from.u64("applied")?),
-            epoch: EpochConfig::read(from)?,
-            entries: read_list(from, "promise entries", 1, |from| {
-                Ok(match from.u8("promise entry")? {
-                    0 => PromiseEntry::Accepted {
-                        ballot: Ballot::read(from)?,
-                        claimed: ShardSet(from.u32("claimed")?),
-                        value: ShardedValue::read(from)?,
-                    },
-                    1 => PromiseEntry::Faulty { slot: Slot(from.u64("slot")?) },
-                    2 => PromiseEntry::AllFaulty,
-                    other => return Err(invalid("promise entry", other)),
-                })
-            })?,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Multi-Paxos over erasure-coded values, as a pure machine: acceptor, candidate, leader, learner.
 //!
 //! Values are opaque: a header that everybody gets, and a payload in shards. The machine speaks of
-//! nodes by rank (place in the sorted membership) and never of sockets or clients.
+//! nodes by id and never of sockets or clients; who they are is a chosen entry of the log, too.
 //!
 //! Invariants: what a message says is durable before the message leaves (`effects`, rule 9); what
 //! is chosen is decided in one place (`choice`); applied slots are contiguous.
@@ -15,6 +15,7 @@ mod gather;
 mod leader;
 mod lease;
 mod links;
+mod membership;
 mod message;
 mod policy;
 mod promise;
@@ -26,10 +27,11 @@ mod tests;
 pub use choice::is_chosen;
 pub use effects::Ticket;
 pub use gather::Gathered;
+pub use membership::{Begun, Standing};
 pub use message::{Ack, Envelope, Message, Promise, PromiseEntry, ShardedValue, Want};
 
 use crate::coding::{Backend, Coder};
-use crate::config::{ClusterConfig, EpochConfig, Limits, Quorums};
+use crate::config::{ClusterConfig, Configuration, EpochConfig, Epochs, Limits, Quorums};
 use crate::rng::Rng;
 use crate::storage::{Recovered, StoredValue};
 use crate::time::Instant;
@@ -67,9 +69,9 @@ pub enum Output {
         /// The part, from 0.
         part: u32,
     },
-    /// Send this to the node of that rank.
+    /// Send this to the node of that id.
     Send {
-        /// Rank of the receiver.
+        /// Id of the receiver.
         to: u8,
         /// What to say.
         message: Message,
@@ -101,12 +103,14 @@ pub enum RoleName {
 /// What a leader knows of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerView {
-    /// Its rank.
-    pub rank: u8,
+    /// Its id.
+    pub node: u8,
     /// Heard within the election timeout.
     pub is_alive: bool,
     /// It said that it applied up to here.
     pub applied: Slot,
+    /// It said that it holds its shards of everything up to here durably.
+    pub durable: Slot,
     /// Its disk is nearly full.
     pub is_low: bool,
 }
@@ -124,13 +128,18 @@ enum ReadPurpose {
 pub struct Paxos {
     config: Arc<ClusterConfig>,
     node: NodeId,
-    rank: u8,
-    nodes: u8,
+    /// `node` as messages and sets have it.
+    own: u8,
+    /// The newest configuration that another node told of: whom to ask, never who counts.
+    heard: Option<Configuration>,
+    /// Data directories first met.
+    incarnations: BTreeMap<NodeId, u64>,
     backend: Backend,
     coders: BTreeMap<Code, Coder>,
     rng: Rng,
     is_traced: bool,
     is_low: bool,
+    repairing: membership::Repairing,
 
     acceptor: Acceptor,
     effects: Effects,
@@ -151,8 +160,8 @@ pub struct Paxos {
     repaired: VecDeque<Slot>,
     restoring: Restoring,
     serving: VecDeque<Serving>,
-    /// Slots to ask for, by rank.
-    wants: Vec<Vec<Want>>,
+    /// Slots to ask for, by id.
+    wants: BTreeMap<u8, Vec<Want>>,
     gather_at: Instant,
     applied_at_tick: Slot,
     catch_up_until: Slot,
@@ -170,36 +179,36 @@ pub struct Paxos {
 }
 
 impl Paxos {
-    /// The node `node` of `config` with what its log recovered. `base`: of its index snapshot, the
-    /// slot and the epoch in force after it; none to start from the cluster file.
-    ///
-    /// # Panics
-    /// When `node` is not a member: parse the configuration before.
+    /// The node `node` with what its log recovered; one that `config` does not have is a newcomer.
+    /// `base`: of its index snapshot, the slot and the epochs up to it; none to start from the
+    /// cluster file.
     #[must_use]
     pub fn new(
         config: Arc<ClusterConfig>,
         node: NodeId,
         backend: Backend,
-        (recovered, base): (Recovered, Option<(Slot, EpochConfig)>),
+        (recovered, base): (Recovered, Option<(Slot, Epochs)>),
         now: Instant,
         seed: u64,
         is_traced: bool,
     ) -> Self {
-        let rank = config.rank(node).expect("the node was found in the cluster file");
         let marked = recovered.chosen;
-        let (base, epoch) = base.unwrap_or((Slot::ZERO, config.epoch()));
-        let nodes = usize::from(epoch.nodes);
+        let (base, epochs) =
+            base.unwrap_or_else(|| (Slot::ZERO, Epochs::new(Configuration::first(&config))));
+        let incarnations = recovered.peers.clone();
         let accept_ahead_slots = config.limits.accept_ahead_slots;
         let mut paxos = Self {
             node,
-            rank,
-            nodes: epoch.nodes,
+            own: node.0,
+            heard: None,
+            incarnations,
             backend,
             coders: BTreeMap::new(),
             rng: Rng::new(seed),
             is_traced,
             is_low: false,
-            acceptor: Acceptor::new(recovered, accept_ahead_slots, (base, epoch)),
+            repairing: membership::Repairing::No,
+            acceptor: Acceptor::new(recovered, accept_ahead_slots, (base, epochs)),
             effects: Effects::new(marked),
             role: Role::Follower,
             leader: None,
@@ -214,7 +223,7 @@ impl Paxos {
             repaired: VecDeque::new(),
             restoring: Restoring::new(base),
             serving: VecDeque::new(),
-            wants: vec![Vec::new(); nodes],
+            wants: BTreeMap::new(),
             gather_at: now,
             applied_at_tick: Slot::ZERO,
             catch_up_until: Slot::ZERO,
@@ -231,9 +240,11 @@ impl Paxos {
         paxos
     }
 
-    /// Takes in a message of the node of rank `from`.
+    /// Takes in a message of the node `from`.
     pub fn handle_message(&mut self, now: Instant, from: u8, message: Message) {
-        assert!(from < self.nodes, "rank {from} of {}", self.nodes);
+        if from == self.own || !self.is_heard(from, &message) {
+            return;
+        }
         match message {
             Message::PreVote { ballot, number } => {
                 self.handle_pre_vote(now, from, ballot, number);
@@ -261,9 +272,16 @@ impl Paxos {
             Message::Heartbeat { ballot, sequence, commit } => {
                 self.handle_heartbeat(now, from, ballot, sequence, commit);
             }
-            Message::HeartbeatReply { ballot, sequence, applied, is_low } => {
-                self.handle_heartbeat_reply(now, from, ballot, sequence, applied, is_low);
+            Message::HeartbeatReply { ballot, sequence, applied, durable, is_low } => {
+                let said = (applied, durable, is_low);
+                self.handle_heartbeat_reply(now, from, ballot, sequence, said);
             }
+            Message::Probe { epoch, applied } => self.handle_probe(from, epoch, applied),
+            Message::Members { applied, configuration } => {
+                self.handle_members(applied, configuration);
+            }
+            // The replica's: it knows whose data directory is meant.
+            Message::Refused { .. } => {}
             Message::Fetch { wants } => self.handle_fetch(from, wants),
             Message::Shards { applied, floor, missing, entries } => {
                 self.handle_shards(now, from, (applied, floor), &missing, entries);
@@ -317,6 +335,7 @@ impl Paxos {
         }
         self.pass_barrier(now);
         self.advance_transfer(now);
+        self.advance_change(now);
         // Held effects without a record to wait for may go now.
         self.release_durable(now);
         self.flush_leader(now);
@@ -351,9 +370,10 @@ impl Paxos {
     pub fn is_space_low(&self) -> bool {
         match &self.role {
             Role::Leader(leader) => {
-                let low = leader.peers.iter().filter(|peer| peer.is_low || !peer.is_alive).count();
+                let is_low = |of: &leader::Peer| of.is_low || !of.is_alive;
+                let low = leader.voters().filter(|(_, peer)| is_low(peer)).count();
                 let low = u32::try_from(low).unwrap_or(u32::MAX);
-                let quorums = leader.epoch.quorums();
+                let quorums = leader.rules().quorums();
                 self.is_low || quorums.nodes.saturating_sub(low) < quorums.working
             }
             Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => self.is_low,
@@ -380,15 +400,17 @@ impl Paxos {
     #[must_use]
     pub fn epoch(&self) -> EpochConfig {
         match &self.role {
-            Role::Leader(leader) => leader.epoch,
-            Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => self.acceptor.epoch,
+            Role::Leader(leader) => *leader.rules(),
+            Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => {
+                *self.acceptor.rules()
+            }
         }
     }
 
     /// The configuration epoch in force after what is applied.
     #[must_use]
-    pub fn applied_epoch(&self) -> EpochConfig {
-        self.acceptor.epoch
+    pub fn applied_epochs(&self) -> &Epochs {
+        &self.acceptor.epochs
     }
 
     fn quorums(&self) -> Quorums {
@@ -430,12 +452,12 @@ impl Paxos {
             Role::Leader(leader) => leader
                 .peers
                 .iter()
-                .zip(0_u8..)
-                .filter(|(_, rank)| *rank != self.rank)
-                .map(|(peer, rank)| PeerView {
-                    rank,
+                .filter(|(node, _)| **node != self.own)
+                .map(|(node, peer)| PeerView {
+                    node: *node,
                     is_alive: peer.is_alive,
                     applied: peer.applied,
+                    durable: peer.durable,
                     is_low: peer.is_low,
                 })
                 .collect(),
@@ -484,10 +506,6 @@ impl Paxos {
         &self.config.limits
     }
 
-    fn rank_of(&self, node: NodeId) -> Option<u8> {
-        self.config.rank(node)
-    }
-
     /// The coder of `code`; one cluster sees few codes.
     fn coder(&mut self, code: Code) -> &mut Coder {
         let backend = self.backend;
@@ -495,12 +513,12 @@ impl Paxos {
     }
 
     fn send(&mut self, to: u8, message: Message) {
-        assert!(to != self.rank, "a node does not send to itself");
+        assert!(to != self.own, "a node does not send to itself");
         self.effects.ready.push_back((to, message));
     }
 
     fn broadcast(&mut self, message: &Message) {
-        for to in (0..self.nodes).filter(|to| *to != self.rank) {
+        for to in self.voters_and_newcomer() {
             self.effects.ready.push_back((to, message.clone()));
         }
     }

@@ -6,7 +6,7 @@
 use super::acceptor::{configuration, is_sound};
 use super::message::{Message, Promise, PromiseEntry, ShardedValue};
 use super::{Paxos, ReadPurpose, Role};
-use crate::config::EpochConfig;
+use crate::config::Configuration;
 use crate::storage::StoredValue;
 use crate::time::Instant;
 use crate::types::{Ballot, Shard, ShardSet, Slot, ValueId, ValueMeta};
@@ -17,12 +17,12 @@ use std::collections::{BTreeMap, VecDeque};
 pub(super) struct PromiseJob {
     /// Tells its reads from those of jobs that it has replaced.
     id: u64,
-    pub(super) rank: u8,
+    pub(super) to: u8,
     pub(super) ballot: Ballot,
     attempt: u64,
     page: u32,
     applied: Slot,
-    epoch: EpochConfig,
+    configuration: Configuration,
     /// Still to be read.
     slots: VecDeque<Slot>,
     entries: Vec<PromiseEntry>,
@@ -36,8 +36,8 @@ pub(super) struct Candidacy {
     pub(super) attempt: u64,
     /// The leader of this ballot has given its lease up.
     pub(super) released: Ballot,
-    /// By rank.
-    pub(super) promises: Vec<Collected>,
+    /// By id.
+    pub(super) promises: BTreeMap<u8, Collected>,
 }
 
 /// The pages of one acceptor's promise.
@@ -48,7 +48,7 @@ pub(super) struct Collected {
     page_count: Option<u32>,
     applied: Slot,
     /// In force after `applied`; none before the first page.
-    epoch: Option<EpochConfig>,
+    configuration: Option<Configuration>,
 }
 
 /// What a new leader does.
@@ -61,9 +61,11 @@ pub(super) enum Decision {
         /// Everything up to here is chosen.
         applied: Slot,
         /// In force after it.
-        epoch: EpochConfig,
+        configuration: Box<Configuration>,
         /// What to propose for each slot after it.
         proposals: Vec<Recovered>,
+        /// The last of them starts other members: what follows is theirs to decide.
+        is_cut: bool,
     },
 }
 
@@ -92,9 +94,9 @@ impl Collected {
 
     /// A complete promise of `entries`.
     #[cfg(test)]
-    pub(super) fn whole(applied: Slot, epoch: EpochConfig, entries: Vec<PromiseEntry>) -> Self {
-        let pages = [(0, entries)].into();
-        Self { attempt: 0, pages, page_count: Some(1), applied, epoch: Some(epoch) }
+    pub(super) fn whole(applied: Slot, of: Configuration, entries: Vec<PromiseEntry>) -> Self {
+        let (pages, configuration) = ([(0, entries)].into(), Some(of));
+        Self { attempt: 0, pages, page_count: Some(1), applied, configuration }
     }
 }
 
@@ -109,18 +111,22 @@ struct SlotEvidence<'a> {
 /// What the owner of a ballot proposes, given the promises so far: a full prepare quorum of every
 /// configuration epoch that they tell of must be whole (rules 5 and 11).
 ///
-/// The epoch in force after the highest applied slot is known from whoever applied it. A later one
-/// is among the open slots, or it is not chosen: any Q1 of its predecessor shows it.
-pub(super) fn decide(promises: &[Collected]) -> Decision {
-    let whole: Vec<&Collected> = promises.iter().filter(|promise| promise.is_complete()).collect();
-    let whole_count = u32::try_from(whole.len()).unwrap_or(u32::MAX);
+/// The epoch in force after the highest applied slot is known from whoever applied it; only its
+/// members count. A later one is among the open slots, or it is not chosen: any Q1 of its predecessor
+/// shows it. Where it has other members this ballot ends: the next one asks them.
+pub(super) fn decide(promises: &BTreeMap<u8, Collected>) -> Decision {
+    let whole = || promises.iter().filter(|(_, promise)| promise.is_complete());
     // At or below the highest applied slot everything is chosen: nothing is proposed there.
-    let furthest = whole.iter().filter_map(|promise| Some((promise.applied, promise.epoch?)));
-    let Some((applied, first)) = furthest.max_by_key(|(applied, epoch)| (*applied, epoch.epoch))
+    let furthest = whole().filter_map(|(_, p)| Some((p.applied, p.configuration.as_ref()?)));
+    let Some((applied, first)) = furthest.max_by_key(|(applied, of)| (*applied, of.rules.epoch))
     else {
         return Decision::Wait;
     };
-    let mut epoch = first;
+    let whole: Vec<&Collected> =
+        whole().filter(|(node, _)| first.is_member(**node)).map(|(_, promise)| promise).collect();
+    let whole_count = u32::try_from(whole.len()).unwrap_or(u32::MAX);
+    let mut is_cut = false;
+    let mut epoch = first.rules;
     let mut prepare = epoch.quorums().prepare;
     let mut evidence: BTreeMap<Slot, SlotEvidence<'_>> = BTreeMap::new();
     let mut sound_count = whole_count;
@@ -154,9 +160,14 @@ pub(super) fn decide(promises: &[Collected]) -> Decision {
         }
         let Some(proposal) = decide_slot(&of_slot) else { return Decision::Wait };
         if let Recovered::Value { meta, .. } = &proposal
-            && let Some(next) = configuration(meta).filter(|next| next.epoch > epoch.epoch)
+            && let Some(next) = configuration(meta).filter(|next| next.rules.epoch > epoch.epoch)
         {
-            epoch = next;
+            is_cut = next.members != first.members;
+            if is_cut {
+                proposals.push(proposal);
+                break;
+            }
+            epoch = next.rules;
             prepare = epoch.quorums().prepare;
             if sound_count < prepare {
                 return Decision::Wait;
@@ -164,7 +175,7 @@ pub(super) fn decide(promises: &[Collected]) -> Decision {
         }
         proposals.push(proposal);
     }
-    Decision::Lead { applied, epoch: first, proposals }
+    Decision::Lead { applied, configuration: Box::new(first.clone()), proposals, is_cut }
 }
 
 /// `None`: shards are claimed whose bytes are not here, or a later ballot has chosen: wait.
@@ -208,8 +219,11 @@ impl Paxos {
         attempt: u64,
         released: Ballot,
     ) {
+        if self.is_turned_away(from) {
+            return;
+        }
         let promised = self.acceptor.promised;
-        if ballot < promised || self.rank_of(ballot.owner()) != Some(from) {
+        if ballot < promised || ballot.owner().0 != from {
             self.send(from, Message::Nack { promised });
             return;
         }
@@ -227,12 +241,11 @@ impl Paxos {
             self.leader = None;
             self.reset_election(now);
         }
-        let rank = from;
-        self.effects.hold(super::effects::Effect::Promise { rank, ballot, attempt });
+        self.effects.hold(super::effects::Effect::Promise { to: from, ballot, attempt });
     }
 
     /// The promise is durable: read back what was accepted, then answer.
-    pub(super) fn start_promise(&mut self, now: Instant, rank: u8, ballot: Ballot, attempt: u64) {
+    pub(super) fn start_promise(&mut self, now: Instant, to: u8, ballot: Ballot, attempt: u64) {
         if ballot != self.acceptor.promised {
             return;
         }
@@ -245,12 +258,12 @@ impl Paxos {
         self.promise_jobs += 1;
         let job = PromiseJob {
             id: self.promise_jobs,
-            rank,
+            to,
             ballot,
             attempt,
             page: 0,
             applied: self.acceptor.applied,
-            epoch: self.acceptor.epoch,
+            configuration: self.acceptor.epochs.current.clone(),
             slots: self
                 .acceptor
                 .entries
@@ -325,16 +338,16 @@ impl Paxos {
             page: job.page,
             is_last,
             applied: job.applied,
-            epoch: job.epoch,
+            configuration: job.configuration.clone(),
             entries: std::mem::take(&mut job.entries),
         };
         job.page += 1;
         job.entries_bytes = 0;
-        if job.rank == self.rank {
-            let rank = self.rank;
-            self.handle_promise(now, rank, promise);
+        if job.to == self.own {
+            let own = self.own;
+            self.handle_promise(now, own, promise);
         } else {
-            self.send(job.rank, Message::Promise(promise));
+            self.send(job.to, Message::Promise(promise));
         }
     }
 
@@ -344,7 +357,7 @@ impl Paxos {
         if promise.ballot != candidacy.ballot || promise.attempt > candidacy.attempt {
             return;
         }
-        let collected = &mut candidacy.promises[usize::from(from)];
+        let collected = candidacy.promises.entry(from).or_default();
         if promise.attempt < collected.attempt || collected.is_complete() {
             return;
         }
@@ -356,7 +369,7 @@ impl Paxos {
             return;
         }
         collected.applied = promise.applied;
-        collected.epoch = Some(promise.epoch);
+        collected.configuration = Some(promise.configuration.clone());
         if promise.is_last {
             collected.page_count = Some(promise.page + 1);
         }
@@ -368,7 +381,10 @@ impl Paxos {
             }
         }
         collected.pages.insert(promise.page, entries);
-        if collected.is_complete() {
+        let is_complete = collected.is_complete();
+        // It may tell of members that this node has not asked: then it must apply that first.
+        self.handle_members(promise.applied, promise.configuration);
+        if is_complete {
             self.try_lead(now);
         }
     }
@@ -380,24 +396,25 @@ impl Paxos {
             Decision::Wait => {
                 self.trace(|| format!("candidate {ballot}: promises do not decide yet"));
             }
-            Decision::Lead { applied, epoch, mut proposals } => {
+            Decision::Lead { applied, configuration, mut proposals, is_cut } => {
                 // What was gathered meanwhile is chosen: nothing is proposed there (rule 5).
                 let gathered = self.acceptor.applied.0.saturating_sub(applied.0);
                 let gathered = usize::try_from(gathered).unwrap_or(usize::MAX);
                 proposals.drain(..gathered.min(proposals.len()));
+                if self.acceptor.rules().epoch > configuration.rules.epoch {
+                    // A configuration was gathered: who counts behind it was not asked for that.
+                    let released = candidacy.released;
+                    return self.campaign_again(ballot, released);
+                }
+                if !configuration.is_member(self.own) {
+                    return self.step_down(now, "is no member any more");
+                }
                 let applied = applied.max(self.acceptor.applied);
-                let applied_by = self.applied_by_rank();
-                self.lead(now, ballot, (applied, epoch), proposals, applied_by);
+                let applied_by =
+                    candidacy.promises.iter().map(|(node, promise)| (*node, promise.applied));
+                let applied_by = applied_by.collect();
+                self.lead(now, ballot, (applied, *configuration), (proposals, is_cut), &applied_by);
             }
-        }
-    }
-
-    fn applied_by_rank(&self) -> Vec<Slot> {
-        match &self.role {
-            Role::Candidate(candidacy) => {
-                candidacy.promises.iter().map(|promise| promise.applied).collect()
-            }
-            Role::Follower | Role::PreCandidate { .. } | Role::Leader(_) => Vec::new(),
         }
     }
 }

@@ -5,16 +5,16 @@
 
 use super::acceptor::configuration;
 use super::effects::Effect;
-use super::leader::{Leader, PATIENCE_RESENDS, Peer, Proposal, cut};
+use super::leader::{Closing, Leader, PATIENCE_RESENDS, Peer, Proposal, cut};
 use super::lease::Sent;
 use super::links::Links;
 use super::message::ShardedValue;
 use super::policy::{Pick, grown, pick, wanted};
 use super::promise::Recovered;
 use super::{Paxos, Role};
-use crate::config::EpochConfig;
+use crate::config::{Configuration, EpochConfig};
 use crate::time::Instant;
-use crate::types::{Ballot, Bytes, Digest, Epoch, Shard, ShardSet, Slot, ValueId, ValueMeta};
+use crate::types::{Ballot, Bytes, Digest, Shard, ShardSet, Slot, ValueId, ValueMeta};
 use std::collections::BTreeMap;
 
 impl Paxos {
@@ -23,23 +23,15 @@ impl Paxos {
         &mut self,
         now: Instant,
         ballot: Ballot,
-        (applied, epoch): (Slot, EpochConfig),
-        proposals: Vec<Recovered>,
-        applied_by: Vec<Slot>,
+        (applied, configuration): (Slot, Configuration),
+        (proposals, is_cut): (Vec<Recovered>, bool),
+        applied_by: &BTreeMap<u8, Slot>,
     ) {
         let count = proposals.len();
-        let links = Links::new(applied_by.len());
-        let peers = applied_by
-            .into_iter()
-            .map(|applied| Peer {
-                heard: now,
-                is_alive: true,
-                applied,
-                is_low: false,
-                confirmed: 0,
-                outgoing: Vec::new(),
-            })
-            .collect();
+        let peers = configuration.seats().map(|seat| {
+            let applied = applied_by.get(&seat.id.0).copied().unwrap_or_default();
+            (seat.id.0, Peer::new(now, applied))
+        });
         let next_slot = Slot(applied.0 + 1 + count as u64);
         self.acceptor.commit = self.acceptor.commit.max(applied);
         self.leader = Some(ballot);
@@ -50,15 +42,17 @@ impl Paxos {
             in_flight: BTreeMap::new(),
             in_flight_bytes: 0,
             recovered_until: Slot(next_slot.0 - 1),
-            peers,
+            peers: peers.collect(),
             sequence: 0,
             is_heartbeat_due: true,
             heartbeat_at: now,
-            epoch,
+            configuration,
             barrier: None,
             recovered: proposals.into(),
-            links,
+            links: Links::new(32),
             transfer: None,
+            is_cut,
+            closing: Closing::NotBefore(now),
             sent: Sent::default(),
         }));
         self.elections_won += 1;
@@ -91,14 +85,16 @@ impl Paxos {
     /// Is the configuration in flight applied? Then it is in force.
     pub(super) fn pass_barrier(&mut self, now: Instant) {
         let applied = self.acceptor.applied;
-        let epoch = self.acceptor.epoch;
         let Role::Leader(leader) = &mut self.role else { return };
         if leader.barrier.is_none_or(|barrier| barrier > applied) {
             return;
         }
         leader.barrier = None;
-        leader.epoch = epoch;
-        self.trace(|| format!("in force: {epoch:?}"));
+        let next = self.acceptor.epochs.current.clone();
+        self.trace(|| format!("in force: {next:?}"));
+        if !self.enter_configuration(now, next) {
+            return;
+        }
         self.propose_recovered(now);
         if let Role::Leader(leader) = &self.role
             && leader.next_slot <= applied
@@ -108,14 +104,17 @@ impl Paxos {
     }
 
     /// Proposes a configuration epoch like `wanted`, numbered after the one in force. `None` when
-    /// this node does not lead, or another one is in flight.
+    /// this node does not lead, or another one is in flight, or a change of members under way.
     pub fn propose_epoch(&mut self, now: Instant, wanted: EpochConfig) -> Option<ValueId> {
         let Role::Leader(leader) = &self.role else { return None };
         if !leader.is_open() {
             return None;
         }
-        let epoch = Epoch(leader.epoch.epoch.0 + 1);
-        self.propose(now, EpochConfig { epoch, ..wanted }.encode(), &Bytes::new())
+        if leader.configuration.change.is_some() {
+            return None;
+        }
+        let next = leader.configuration.with_rules(wanted);
+        self.propose(now, next.encode(), &Bytes::new())
     }
 
     /// May a value of `payload_bytes` be proposed now?
@@ -147,12 +146,12 @@ impl Paxos {
         Some(ValueId { origin, slot })
     }
 
-    fn propose_next(&mut self, now: Instant, header: Bytes, payload: &Bytes) {
+    pub(super) fn propose_next(&mut self, now: Instant, header: Bytes, payload: &Bytes) {
         let Role::Leader(leader) = &self.role else { return };
         let Pick { code, c } = pick(&leader.view(), payload.len());
         let meta = ValueMeta {
             id: ValueId { origin: leader.ballot, slot: leader.next_slot },
-            epoch: leader.epoch.epoch,
+            epoch: leader.rules().epoch,
             code,
             payload_bytes: u32::try_from(payload.len()).expect("values are at most 16 MiB"),
             digest: Digest::of(payload),
@@ -181,29 +180,35 @@ impl Paxos {
     }
 
     fn start(&mut self, now: Instant, meta: ValueMeta, shards: Vec<Shard>, c: u8) {
-        let nodes = usize::from(self.nodes);
-        let rank = self.rank;
+        let own = self.own;
         let patience = self.config.timing.resend() * PATIENCE_RESENDS;
         let Role::Leader(leader) = &mut self.role else { return };
         let slot = meta.slot();
         assert_eq!(slot, leader.next_slot, "slots are proposed in order");
         leader.next_slot = slot.next();
-        if configuration(&meta).is_some_and(|next| next.epoch > leader.epoch.epoch) {
+        let mut also = None;
+        if let Some(next) = configuration(&meta)
+            && next.rules.epoch > leader.rules().epoch
+        {
             leader.barrier = Some(slot);
-        }
-        leader.in_flight_bytes += meta.payload_bytes as usize;
-        for (peer, to) in leader.peers.iter_mut().zip(0_u8..) {
-            if to != rank && peer.is_alive {
-                let shards = cut(&shards, wanted(meta.code, to, c));
-                peer.outgoing.push(ShardedValue { meta: meta.clone(), shards });
+            if next.members != leader.configuration.members {
+                also = Some((next.members, next.rules.quorums().prepare));
             }
         }
-        let own = cut(&shards, wanted(meta.code, rank, c));
+        leader.in_flight_bytes += meta.payload_bytes as usize;
+        let Leader { configuration, peers, .. } = &mut **leader;
+        let of = |node: u8| wanted(meta.code, configuration.place(node).unwrap_or(node), c);
+        for (to, peer) in peers.iter_mut().filter(|(to, peer)| **to != own && peer.is_alive) {
+            let shards = cut(&shards, of(*to));
+            peer.outgoing.push(ShardedValue { meta: meta.clone(), shards });
+        }
+        let own = cut(&shards, of(own));
         let ballot = leader.ballot;
         let proposal = Proposal {
             meta: meta.clone(),
             shards,
-            acks: vec![ShardSet::EMPTY; nodes],
+            acks: [ShardSet::EMPTY; 32],
+            also,
             c,
             proposed_at: now,
             send_again_at: now + patience,

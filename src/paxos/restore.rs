@@ -8,7 +8,7 @@
 use super::effects::Effect;
 use super::message::Message;
 use super::{Output, Paxos};
-use crate::config::EpochConfig;
+use crate::config::Epochs;
 use crate::storage::IndexSnapshot;
 use crate::time::Instant;
 use crate::types::{Bytes, Record, Slot};
@@ -21,7 +21,7 @@ pub(super) struct Restoring {
     pub(super) stored: Slot,
     coming: Option<Coming>,
     ready: Option<IndexSnapshot>,
-    /// Ranks that wait for a part, in the order of the reads.
+    /// Who waits for a part, in the order of the reads.
     asked: VecDeque<(u8, Slot, u32)>,
     served_at: Option<Instant>,
 }
@@ -29,7 +29,7 @@ pub(super) struct Restoring {
 /// One on its way in.
 #[derive(Debug)]
 struct Coming {
-    rank: u8,
+    from: u8,
     slot: Slot,
     /// 0 before the first part.
     parts: u32,
@@ -88,15 +88,15 @@ impl Paxos {
         self.restoring.ready.take()
     }
 
-    /// Everything up to `slot` is applied by an index snapshot, with `epoch` in force after it. It
-    /// is to be stored as this node's own ([`Self::persist_index`]). False when it is not newer.
-    pub fn install(&mut self, now: Instant, slot: Slot, epoch: EpochConfig) -> bool {
+    /// Everything up to `slot` is applied by an index snapshot, with the last of `epochs` in force
+    /// after it. It is to be stored as this node's own ([`Self::persist_index`]). False when it is not newer.
+    pub fn install(&mut self, now: Instant, slot: Slot, epochs: Epochs) -> bool {
         if slot <= self.acceptor.applied {
             return false;
         }
         self.step_down(now, "catches up by an index snapshot");
         self.promise_job = None;
-        self.acceptor.install(slot, epoch);
+        self.acceptor.install(slot, epochs);
         self.effects.rebase(slot);
         self.gathers.retain(|other, gather| *other > slot || gather.is_for_applied());
         self.trace(|| format!("applied up to {slot} by an index snapshot"));
@@ -127,10 +127,10 @@ impl Paxos {
         if self.restoring.is_under_way() {
             return;
         }
-        self.trace(|| format!("asks rank {from} for an index snapshot"));
+        self.trace(|| format!("asks n{from} for an index snapshot"));
         self.step_down(now, "is too far behind to lead");
         self.restoring.coming = Some(Coming {
-            rank: from,
+            from,
             slot: Slot::ZERO,
             parts: 0,
             received: Vec::new(),
@@ -150,13 +150,13 @@ impl Paxos {
         }
         coming.tries += 1;
         coming.try_again_at = now + resend * (coming.tries + 1);
-        let (rank, slot) = (coming.rank, coming.slot);
+        let (from, slot) = (coming.from, coming.slot);
         let part = u32::try_from(coming.received.len()).unwrap_or(u32::MAX);
         if coming.tries > TRIES_MAX || slot < self.acceptor.applied && slot > Slot::ZERO {
             self.restoring.coming = None;
             return;
         }
-        self.send(rank, Message::FetchIndex { slot, part });
+        self.send(from, Message::FetchIndex { slot, part });
     }
 
     /// When [`Self::tick_restore`] has something to do.
@@ -174,7 +174,7 @@ impl Paxos {
         let bytes_max = self.limits().index_bytes;
         let applied = self.acceptor.applied;
         let next_try = now + self.config.timing.resend();
-        let Some(coming) = self.restoring.coming.as_mut().filter(|coming| coming.rank == from)
+        let Some(coming) = self.restoring.coming.as_mut().filter(|coming| coming.from == from)
         else {
             return;
         };
@@ -216,7 +216,7 @@ impl Paxos {
             return self.send(from, Message::IndexPart { slot: stored, part, parts, bytes });
         }
         // One read per peer at a time.
-        if self.restoring.asked.iter().any(|(rank, _, _)| *rank == from) {
+        if self.restoring.asked.iter().any(|(node, _, _)| *node == from) {
             return;
         }
         self.restoring.served_at = Some(now);
@@ -228,9 +228,9 @@ impl Paxos {
     /// The answer to the oldest unanswered [`Output::ReadIndex`]: how many parts there are, and the one
     /// asked for.
     pub fn handle_index_read(&mut self, part_read: Option<(u32, Bytes)>) {
-        let Some((rank, slot, part)) = self.restoring.asked.pop_front() else { return };
+        let Some((to, slot, part)) = self.restoring.asked.pop_front() else { return };
         let (parts, bytes) = part_read.unwrap_or((0, Bytes::new()));
-        self.send(rank, Message::IndexPart { slot, part, parts, bytes });
+        self.send(to, Message::IndexPart { slot, part, parts, bytes });
     }
 }
 

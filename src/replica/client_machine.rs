@@ -11,6 +11,7 @@
 //! `limits.session_window`. Source: DESIGN 3.5; RIFL (Lee et al., SOSP'15) for the window of results.
 
 mod attempts;
+mod members;
 mod operation;
 mod replies;
 mod session;
@@ -19,7 +20,7 @@ mod tests;
 
 pub use operation::{ClientOutcome, Completion, Token};
 
-use crate::config::ClusterConfig;
+use crate::config::{ClusterConfig, Member};
 use crate::kv::{Op, Response};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
@@ -139,6 +140,15 @@ pub struct ClientMachine {
     next_token: u64,
     /// For requests without a session.
     next_sequence: u64,
+    /// The nodes known: the cluster file's, and who came since. None is taken out: places are names.
+    members: Vec<Member>,
+    /// Which of them are no members any more.
+    gone: Vec<bool>,
+    /// The epoch that told of them.
+    members_epoch: u64,
+    /// The machine's own question who the members are, and when it may ask again.
+    refresh: Option<Token>,
+    refresh_at: Instant,
     /// The member asked next: the leader, as far as known.
     guess: usize,
     /// The member that answered last as the leader does.
@@ -157,8 +167,9 @@ impl ClientMachine {
     pub fn new(config: ClientConfig, local_epoch: u64, seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let transport = Transport::new(config.transport.clone(), local_epoch, rng.next_u64());
-        let members = config.cluster.members.len();
-        let guess = usize::try_from(rng.below(members as u64)).unwrap_or(0);
+        let members = config.cluster.members.clone();
+        let count = members.len();
+        let guess = usize::try_from(rng.below(count as u64)).unwrap_or(0);
         Self {
             transport,
             rng,
@@ -169,10 +180,15 @@ impl ClientMachine {
             completions: VecDeque::new(),
             next_token: 1,
             next_sequence: 1,
+            members,
+            gone: vec![false; count],
+            members_epoch: 0,
+            refresh: None,
+            refresh_at: Instant::ZERO,
             guess,
             leader: None,
-            heard: vec![Instant::ZERO; members],
-            suspected: vec![Instant::ZERO; members],
+            heard: vec![Instant::ZERO; count],
+            suspected: vec![Instant::ZERO; count],
             stats: ClientStats::default(),
             config,
         }
@@ -221,11 +237,11 @@ impl ClientMachine {
         session_index: usize,
         node: NodeId,
     ) -> Result<Token, SubmitError> {
-        let Some(member) = self.config.cluster.rank(node) else {
+        let Some(member) = self.place_of(node) else {
             return Err(SubmitError::NoNode { node });
         };
         let mode = ReadMode::default();
-        self.admit(now, session_index, Op::Status, mode, Some(usize::from(member)))
+        self.admit(now, session_index, Op::Status, mode, Some(member))
     }
 
     /// Gives one node's driver a command.
@@ -239,11 +255,11 @@ impl ClientMachine {
         node: NodeId,
         command: Bytes,
     ) -> Result<Token, SubmitError> {
-        let Some(member) = self.config.cluster.rank(node) else {
+        let member = self.place_of(node);
+        if member.is_none() {
             return Err(SubmitError::NoNode { node });
-        };
+        }
         let mode = ReadMode::default();
-        let member = Some(usize::from(member));
         self.admit(now, session_index, Op::Control { command }, mode, member)
     }
 
@@ -303,7 +319,7 @@ impl ClientMachine {
     /// The transport's look at a node.
     #[must_use]
     pub fn peer_stats(&self, node: NodeId) -> Option<PeerStats> {
-        self.transport.peer_stats(self.config.cluster.address(node)?)
+        self.transport.peer_stats(self.members[self.place_of(node)?].address)
     }
 
     /// Panics when a relation between fields is broken.
@@ -324,8 +340,10 @@ impl ClientMachine {
         assert_eq!(named.count(), self.by_request.len(), "requests without an operation");
         for (index, session) in self.sessions.iter().enumerate() {
             session.check_invariants(index, window);
-            let own = |operation: &&Operation| operation.session == index && !operation.is_open();
-            let outstanding = self.operations.values().filter(own).count();
+            let own = |(token, operation): &(&Token, &Operation)| {
+                operation.session == index && !operation.is_open() && self.refresh != Some(**token)
+            };
+            let outstanding = self.operations.iter().filter(own).count();
             assert_eq!(outstanding, session.outstanding, "operations of session {index}");
         }
     }
@@ -414,6 +432,10 @@ impl ClientMachine {
 
     fn end(&mut self, now: Instant, token: Token, served_at: Slot, outcome: ClientOutcome) {
         let Some(operation) = self.forget(token) else { return };
+        if self.refresh == Some(token) {
+            self.refresh = None;
+            return;
+        }
         match &outcome {
             ClientOutcome::Done(_) => self.stats.done += 1,
             ClientOutcome::Unknown => self.stats.unknown += 1,

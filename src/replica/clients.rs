@@ -1,11 +1,11 @@
 //! Requests of clients: refused, answered from results, proposed, or kept waiting for room.
 
 use super::{Executed, Output, Replica};
-use crate::config::EpochConfig;
+use crate::config::{Change, ChangeError, EpochConfig, Seat};
 use crate::kv::{
     Admin, Applied, Command, Execution, Op, Operation, Outcome, Refusal, Request, Response,
 };
-use crate::paxos::RoleName;
+use crate::paxos::{Begun, RoleName};
 use crate::time::Instant;
 use crate::types::{Bytes, NodeId, Slot, ValueId, ValueMeta};
 use std::collections::{BTreeMap, VecDeque};
@@ -183,15 +183,49 @@ impl Replica {
                     None => self.refuse(now, caller, Refusal::Busy),
                 }
             }
+            Admin::Change { joins, leaves, .. } => {
+                let Some(code) = admin.code() else {
+                    return self.refuse(now, caller, Refusal::Unsafe);
+                };
+                let seat = |(id, address): (u8, SocketAddr)| Seat {
+                    id: NodeId(id),
+                    address,
+                    incarnation: 0,
+                };
+                let change = Change { joins: joins.map(seat), leaves: leaves.map(NodeId), code };
+                let begun = self.paxos.begin_change(now, change);
+                self.answer_change(now, caller, begun);
+            }
+            Admin::CancelChange => {
+                let begun = self.paxos.cancel_change(now);
+                self.answer_change(now, caller, begun);
+            }
             Admin::Transfer { to } => {
-                let rank = self.config.cluster.rank(NodeId(*to));
-                if rank.is_some_and(|rank| self.paxos.transfer(now, rank)) {
+                if self.paxos.transfer(now, *to) {
                     self.reply(now, caller, self.state.applied(), Outcome::Done);
                 } else {
                     self.refuse(now, caller, Refusal::Unavailable);
                 }
             }
         }
+    }
+
+    /// A change of the members was asked for.
+    fn answer_change(&mut self, now: Instant, caller: Caller, begun: Begun) {
+        let refusal = match begun {
+            Begun::Proposed(id) => {
+                let payload = Bytes::new();
+                self.writes.proposed.insert(id.slot, Proposed { id, caller, payload });
+                return;
+            }
+            Begun::Known => return self.reply(now, caller, self.state.applied(), Outcome::Done),
+            Begun::NotYet => Refusal::Busy,
+            Begun::Unsafe(_) | Begun::Refused(ChangeError::Unsafe(_)) => Refusal::Unsafe,
+            Begun::Refused(ChangeError::UnderWay) => Refusal::ChangeUnderWay,
+            Begun::Refused(ChangeError::IdUsed | ChangeError::AddressUsed) => Refusal::IdUsed,
+            Begun::Refused(ChangeError::NotMember) => Refusal::NotMember,
+        };
+        self.refuse(now, caller, refusal);
     }
 
     /// Proposes what waited, as far as there is room.

@@ -1,9 +1,9 @@
 //! The contents of an index snapshot as bytes, in the log and between nodes.
 //!
-//! Layout: version, epoch in force, the slots that an earlier snapshot from a peer stands for, the
+//! Layout: version, configurations, the slots that an earlier snapshot from a peer stands for, the
 //! state, XXH3-64 of all before. The digest finds what changed on the way; whoever sends it is trusted.
 
-use crate::config::EpochConfig;
+use crate::config::Epochs;
 use crate::kv::{Bounds, State};
 use crate::types::{Bytes, DecodeError, Reader, Slot, Writer};
 use xxhash_rust::xxh3::xxh3_64;
@@ -11,8 +11,8 @@ use xxhash_rust::xxh3::xxh3_64;
 /// What an index snapshot says.
 #[derive(Debug)]
 pub struct IndexImage {
-    /// The configuration epoch in force after its last slot.
-    pub epoch: EpochConfig,
+    /// The configurations up to its last slot: members and homes of all values.
+    pub epochs: Epochs,
     /// Slots that its writer took from a peer's snapshot and has not looked through yet: after the
     /// first, up to the second. It may lack its shards of values that live there.
     pub skipped: Option<(Slot, Slot)>,
@@ -22,10 +22,10 @@ pub struct IndexImage {
 
 /// Lays a snapshot out.
 #[must_use]
-pub fn encode_index(epoch: &EpochConfig, skipped: Option<(Slot, Slot)>, state: &State) -> Bytes {
+pub fn encode_index(epochs: &Epochs, skipped: Option<(Slot, Slot)>, state: &State) -> Bytes {
     let mut to = Writer::new();
     to.u8(VERSION);
-    epoch.write(&mut to);
+    epochs.write(&mut to);
     to.u8(u8::from(skipped.is_some()));
     if let Some((from, until)) = skipped {
         to.u64(from.0);
@@ -55,7 +55,7 @@ impl IndexImage {
             let value = u64::from(version);
             return Err(DecodeError::Invalid { field: "index version", value });
         }
-        let epoch = EpochConfig::read(&mut from)?;
+        let epochs = Epochs::read(&mut from)?;
         let skipped = match from.u8("skipped")? {
             0 => None,
             1 => Some((Slot(from.u64("skipped from")?), Slot(from.u64("skipped to")?))),
@@ -65,7 +65,7 @@ impl IndexImage {
         };
         let state = State::read_image(&mut from, bounds)?;
         from.finish()?;
-        Ok(Self { epoch, skipped, state })
+        Ok(Self { epochs, skipped, state })
     }
 }
 

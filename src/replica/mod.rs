@@ -10,6 +10,7 @@ mod cache;
 pub mod client_machine;
 mod clients;
 mod image;
+mod notices;
 mod reads;
 mod scrub;
 mod snapshots;
@@ -34,7 +35,7 @@ use clients::Writes;
 use reads::Reads;
 use scrub::Scrub;
 use snapshots::{Restored, Snapshots};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use thiserror::Error;
@@ -45,7 +46,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 pub struct ReplicaConfig {
     /// The cluster.
     pub cluster: Arc<ClusterConfig>,
-    /// Which member.
+    /// Which node: a member, or a newcomer that the cluster file does not have.
     pub node: NodeId,
     /// How it talks.
     pub transport: TransportConfig,
@@ -76,12 +77,6 @@ pub enum ReplicaError {
     Backend {
         /// What is wrong, and what there is.
         reason: String,
-    },
-    /// The node is not in the cluster file.
-    #[error("node {node} is not in the cluster file: add a [[node]] with its id")]
-    NotMember {
-        /// The node.
-        node: NodeId,
     },
     /// The `[transport]` table is impossible.
     #[error("cluster file: {error}")]
@@ -164,10 +159,12 @@ pub struct Replica {
     cache: Cache,
     writes: Writes,
     reads: Reads,
+    /// Where nodes that the log does not name were heard; at most 32.
+    strangers: BTreeMap<u8, SocketAddr>,
+    /// Who says that this node's id belongs to another data directory (rule 12).
+    refused_by: BTreeSet<u8>,
     snapshots: Snapshots,
     scrub: Scrub,
-    /// First met incarnation per node (rule 12).
-    peers: BTreeMap<NodeId, u64>,
     /// The ballot at which this node led when it last looked.
     led: Option<Ballot>,
     /// Records for the driver; held back until the messages have gone out.
@@ -177,6 +174,10 @@ pub struct Replica {
     garbage_count: u64,
     is_low: bool,
     traces: VecDeque<String>,
+    /// What an operator should know; a handful.
+    notices: VecDeque<String>,
+    /// What this node was when it last looked.
+    stood: paxos::Standing,
     /// For an observer; empty without one.
     executed: VecDeque<Executed>,
     /// For the driver; a burst of datagrams at most.
@@ -206,9 +207,6 @@ impl Replica {
             .backend
             .parse()
             .map_err(|error| ReplicaError::Backend { reason: format!("{error}") })?;
-        if cluster.rank(config.node).is_none() {
-            return Err(ReplicaError::NotMember { node: config.node });
-        }
         for entry in &recovered.entries {
             if entry.meta.content() == Content::Command {
                 Command::decode(entry.meta.header.clone())?;
@@ -220,7 +218,6 @@ impl Replica {
         let (incarnation, boot) = (recovered.incarnation, recovered.boot);
         // Never the same for two runs of one address (what the transport asks for), never 0.
         let epoch = xxh3_64_with_seed(&boot.to_le_bytes(), incarnation).max(1);
-        let peers = recovered.peers.clone();
         let bounds = Bounds {
             sessions: cluster.limits.sessions,
             session_window: cluster.limits.session_window,
@@ -239,9 +236,10 @@ impl Replica {
             cache: Cache::new(cache_bytes),
             writes: Writes::default(),
             reads: Reads::default(),
+            strangers: BTreeMap::new(),
+            refused_by: BTreeSet::new(),
             snapshots,
             scrub: Scrub::new(now),
-            peers,
             led: None,
             batch: None,
             read_tickets: VecDeque::new(),
@@ -249,6 +247,8 @@ impl Replica {
             garbage_count: 0,
             is_low: false,
             traces: VecDeque::new(),
+            notices: VecDeque::new(),
+            stood: paxos::Standing::Member,
             executed: VecDeque::new(),
             controls: VecDeque::new(),
         };
@@ -378,8 +378,8 @@ impl Replica {
             match event {
                 TransportEvent::Message { from, bytes } => self.handle_message(now, from, bytes),
                 TransportEvent::PeerRestarted { peer } => {
-                    if let Some(rank) = self.rank_at(peer) {
-                        self.paxos.handle_peer_restarted(now, rank);
+                    if let Some(node) = self.node_at(peer) {
+                        self.paxos.handle_peer_restarted(now, node);
                     }
                 }
                 TransportEvent::Unreachable { peer } => {
@@ -409,48 +409,67 @@ impl Replica {
         }
     }
 
-    /// False for a message that is not of a member, or not of the one first met (rule 12).
+    /// False for a message that is not from where its sender lives, or not of the data directory that
+    /// has its id (rule 12). A stranger is let in: paxos asks it who it is.
     fn handle_envelope(&mut self, now: Instant, from: SocketAddr, envelope: Envelope) -> bool {
         let Envelope { from: node, incarnation, message } = envelope;
-        let Some(rank) = self.rank_at(from) else { return false };
-        if self.config.cluster.rank(node) != Some(rank) || node == self.config.node {
+        if node == self.config.node {
             return false;
         }
-        match self.peers.get(&node) {
-            Some(known) if *known == incarnation => {}
-            Some(_) => {
-                self.trace(|| format!("refuse {node}: its data directory is another one now"));
-                return false;
-            }
+        match self.paxos.address(node.0) {
+            Some(address) if address != from => return false,
+            Some(_) => {}
             None => {
-                self.peers.insert(node, incarnation);
-                self.paxos.persist(Record::Peer { node, incarnation });
+                self.strangers.insert(node.0, from);
             }
         }
-        self.paxos.handle_message(now, rank, message);
+        match self.paxos.incarnation(node) {
+            Some(known) if known != incarnation => {
+                self.trace(|| format!("refuse {node}: its data directory is another one now"));
+                if !matches!(message, Message::Refused { .. }) {
+                    self.send(now, node.0, Message::Refused { incarnation: known });
+                }
+                return false;
+            }
+            Some(_) => {}
+            None => self.paxos.meet(node, incarnation),
+        }
+        if let Message::Refused { incarnation } = message {
+            if incarnation != self.incarnation {
+                if self.refused_by.insert(node.0) {
+                    self.notice_refused(node);
+                }
+                self.trace(|| format!("refused by {node}: this id has another data directory"));
+            }
+            return true;
+        }
+        self.refused_by.remove(&node.0);
+        self.paxos.handle_message(now, node.0, message);
         true
     }
 
-    fn rank_at(&self, address: SocketAddr) -> Option<u8> {
-        let members = &self.config.cluster.members;
-        let rank = members.iter().position(|member| member.address == address)?;
-        u8::try_from(rank).ok()
+    /// The node that lives at `address`.
+    fn node_at(&self, address: SocketAddr) -> Option<u8> {
+        (0..32).find(|node| self.paxos.address(*node) == Some(address))
     }
 
     fn send(&mut self, now: Instant, to: u8, message: Message) {
-        let member = &self.config.cluster.members[usize::from(to)];
-        let (address, from) = (member.address, self.config.node);
+        let known = self.paxos.address(to).or_else(|| self.strangers.get(&to).copied());
+        let Some(address) = known else { return };
+        let from = self.config.node;
         let envelope = Envelope { from, incarnation: self.incarnation, message };
         // A full queue loses the message as a network would: everything is sent again in time.
         if let Err(error) = self.transport.send(now, address, &envelope.encode()) {
-            self.trace(|| format!("not sent to rank {to}: {error}"));
+            self.trace(|| format!("not sent to n{to}: {error}"));
         }
     }
 
     /// Does everything that the last input has made possible.
     fn advance(&mut self, now: Instant) {
         self.apply_chosen(now);
+        self.notice_standing();
         self.take_in_restored(now);
+        self.paxos.handle_repair(self.snapshots.is_repair_outstanding());
         let led = (self.paxos.role() == RoleName::Leader).then(|| self.paxos.promised());
         if led != self.led {
             self.led = led;

@@ -7,7 +7,7 @@
 
 use super::image::{IndexImage, encode_index};
 use super::{Output, Replica, ReplicaError};
-use crate::config::EpochConfig;
+use crate::config::Epochs;
 use crate::kv::{Bounds, Entry, Execution, State, StorageStatus};
 use crate::paxos::Paxos;
 use crate::storage::{IndexSnapshot, Recovered};
@@ -42,8 +42,8 @@ pub(super) struct Snapshots {
 /// What a log gives to start from.
 pub(super) struct Restored {
     pub(super) state: State,
-    /// The slot of its snapshot, and the epoch in force after it.
-    pub(super) base: Option<(Slot, EpochConfig)>,
+    /// The slot of its snapshot, and the epochs up to it.
+    pub(super) base: Option<(Slot, Epochs)>,
     pub(super) snapshots: Snapshots,
 }
 
@@ -54,7 +54,7 @@ impl Restored {
         if let Some(index) = &recovered.index {
             let image = decode(index, bounds)
                 .map_err(|error| ReplicaError::Index { slot: index.slot, error })?;
-            base = Some((index.slot, image.epoch));
+            base = Some((index.slot, image.epochs));
             state = image.state;
             (snapshots.durable, snapshots.begun) = (index.slot, index.slot);
             snapshots.skipped = image.skipped;
@@ -69,6 +69,13 @@ impl Restored {
         }
         snapshots.forget(recovered.floor.min(covered));
         Ok(Self { state, base, snapshots })
+    }
+}
+
+impl Snapshots {
+    /// May shards be missing that this node should hold?
+    pub(super) const fn is_repair_outstanding(&self) -> bool {
+        self.skipped.is_some()
     }
 }
 
@@ -126,8 +133,8 @@ impl Replica {
 
     /// Lays the state out in parts; they are persisted a few at a time.
     fn begin_snapshot(&mut self) {
-        let epoch = self.paxos.applied_epoch();
-        let bytes = encode_index(&epoch, self.snapshots.skipped, &self.state);
+        let epochs = self.paxos.applied_epochs();
+        let bytes = encode_index(epochs, self.snapshots.skipped, &self.state);
         let slot = self.state.applied();
         let part_bytes = self.config.cluster.limits.page_bytes.max(PART_BYTES_MIN);
         let parts = u32::try_from(bytes.len().div_ceil(part_bytes)).unwrap_or(u32::MAX);
@@ -168,7 +175,7 @@ impl Replica {
             }
         };
         let (before, last) = (self.state.applied(), self.paxos.last());
-        if !self.paxos.install(now, index.slot, image.epoch) {
+        if !self.paxos.install(now, index.slot, image.epochs) {
             return;
         }
         self.state = image.state;

@@ -1,15 +1,17 @@
 //! A replica's account of itself.
 
 use super::Replica;
-use crate::kv::{NodeStatus, PeerStatus, Role};
-use crate::paxos::RoleName;
+use crate::config::Seat;
+use crate::kv::{ChangeStatus, MemberStatus, NodeStatus, PeerStatus, Role, Standing};
+use crate::paxos::{self, RoleName};
 use crate::time::Instant;
 
 impl Replica {
     /// The node's account of itself.
     #[must_use]
     pub fn status(&self, _now: Instant) -> NodeStatus {
-        let members = &self.config.cluster.members;
+        let configuration = self.paxos.configuration();
+        let member = |seat: &Seat| MemberStatus { node: seat.id.0, address: seat.address };
         let epoch = self.paxos.epoch();
         NodeStatus {
             node: self.config.node.0,
@@ -32,9 +34,10 @@ impl Replica {
                 .peers()
                 .into_iter()
                 .map(|peer| PeerStatus {
-                    node: members[usize::from(peer.rank)].id.0,
+                    node: peer.node,
                     alive: peer.is_alive,
                     applied: peer.applied,
+                    durable: peer.durable,
                 })
                 .collect(),
             rebuilt_count: self.paxos.rebuilt_count(),
@@ -45,6 +48,21 @@ impl Replica {
             epoch: epoch.epoch.0,
             policy: epoch.policy.to_string(),
             code: epoch.code.to_string(),
+            hybrid_bytes: epoch.hybrid_bytes,
+            members: configuration.members.iter().map(member).collect(),
+            change: configuration.change.map(|change| ChangeStatus {
+                joins: change.joins.as_ref().map(member),
+                leaves: change.leaves.map(|node| node.0),
+                code: change.code.to_string(),
+            }),
+            settled: self.paxos.is_settled(),
+            standing: match self.paxos.standing() {
+                paxos::Standing::Member => Standing::Member,
+                paxos::Standing::Newcomer => Standing::Newcomer,
+                paxos::Standing::Unknown => Standing::Unknown,
+                paxos::Standing::Removed => Standing::Removed,
+            },
+            refused_by: self.refused_by.iter().copied().collect(),
             storage: self.storage_status(),
         }
     }

@@ -228,6 +228,7 @@ impl Fault {
             Self::Clog { .. } => "clog",
             Self::Operator(Admin::Policy { .. }) => "policy change",
             Self::Operator(Admin::Transfer { .. }) => "leadership transfer",
+            Self::Operator(Admin::Change { .. } | Admin::CancelChange) => "membership change",
         }
     }
 }

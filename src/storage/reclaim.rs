@@ -128,8 +128,7 @@ impl<D: Disk> SegmentLog<D> {
         let live = usage.record_bytes + usage.snapshot_bytes;
         let used = live + usage.dead_bytes;
         let slack = 2 * u64::from(self.options.segment_bytes);
-        let bound = (live as f64 * self.options.space_multiple) as u64 + slack;
-        if used <= bound {
+        if used as f64 <= live as f64 * self.options.space_multiple + slack as f64 {
             return None;
         }
         let may_go = |(number, segment): &(&u32, &Segment)| {

@@ -459,7 +459,7 @@ pub fn indexes(data: &[u8]) {
     let bounds = Bounds { sessions: 64, session_window: 8 };
     let Ok(image) = IndexImage::decode(&bytes, bounds) else { return };
     image.state.check_invariants();
-    assert_eq!(encode_index(&image.epoch, image.skipped, &image.state), bytes);
+    assert_eq!(encode_index(&image.epochs, image.skipped, &image.state), bytes);
 }
 
 /// Exported rows, with or without their checksums made good: what is read is written the same.

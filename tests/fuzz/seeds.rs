@@ -1,7 +1,7 @@
 //! Valid inputs of every fuzz target, from which mutations start.
 
 use distkv::client::ArchiveWriter;
-use distkv::config::{EpochConfig, Policy};
+use distkv::config::{Change, Configuration, EpochConfig, Epochs, Policy, Seat};
 use distkv::kv::{
     Admin, Bounds, Command, Op, Operation, Outcome, Read, Refusal, Request, Response, Row, State,
 };
@@ -70,7 +70,8 @@ fn index(writes: u64) -> Bytes {
     let code = Code::new(3, 2).expect("a code");
     let policy = Policy::Craft;
     let epoch = EpochConfig { epoch: Epoch(1), nodes: 5, policy, code, hybrid_bytes: 100 };
-    encode_index(&epoch, (writes > 0).then_some((Slot(1), Slot(2))), &state)
+    let epochs = Epochs::new(Configuration::of_ranks(epoch));
+    encode_index(&epochs, (writes > 0).then_some((Slot(1), Slot(2))), &state)
 }
 
 fn ballot(round: u64) -> Ballot {
@@ -96,9 +97,17 @@ fn id(slot: u64) -> ValueId {
     ValueId { origin: ballot(2), slot: Slot(slot) }
 }
 
-fn epoch() -> EpochConfig {
+fn configuration() -> Configuration {
     let code = Code::new(3, 2).expect("a code");
-    EpochConfig { epoch: Epoch(2), nodes: 5, policy: Policy::Craft, code, hybrid_bytes: 4096 }
+    let policy = Policy::Craft;
+    let rules = EpochConfig { epoch: Epoch(2), nodes: 5, policy, code, hybrid_bytes: 4096 };
+    let joins = Some(Seat {
+        id: NodeId(9),
+        address: "127.0.0.1:7009".parse().expect("an address"),
+        incarnation: 0,
+    });
+    let change = Change { joins, leaves: Some(NodeId(1)), code };
+    Configuration::of_ranks(rules).with_change(change).expect("a change")
 }
 
 fn messages() -> Vec<Message> {
@@ -117,7 +126,7 @@ fn messages() -> Vec<Message> {
             page: 1,
             is_last,
             applied: Slot(3),
-            epoch: epoch(),
+            configuration: configuration(),
             entries,
         }),
         Message::Accept { ballot: ballot(2), commit: Slot(3), entries: vec![value(), value()] },
@@ -128,7 +137,16 @@ fn messages() -> Vec<Message> {
         },
         Message::Nack { promised: ballot(9) },
         Message::Heartbeat { ballot: ballot(2), sequence: 8, commit: Slot(3) },
-        Message::HeartbeatReply { ballot: ballot(2), sequence: 8, applied: Slot(3), is_low },
+        Message::HeartbeatReply {
+            ballot: ballot(2),
+            sequence: 8,
+            applied: Slot(3),
+            durable: Slot(2),
+            is_low,
+        },
+        Message::Probe { epoch: Epoch(1), applied: Slot(3) },
+        Message::Members { applied: Slot(3), configuration: configuration() },
+        Message::Refused { incarnation: 9 },
         Message::Fetch { wants: vec![Want { slot: Slot(4), held: Some(id(4)) }] },
         Message::Shards {
             applied: Slot(5),

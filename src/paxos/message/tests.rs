@@ -1,6 +1,7 @@
 //! Messages survive the wire; garbage is refused.
 
 use super::*;
+use crate::config::EpochConfig;
 use crate::rng::Rng;
 use crate::types::{Code, Digest, Epoch};
 
@@ -25,8 +26,18 @@ fn every_message() -> Vec<Message> {
         PromiseEntry::Faulty { slot },
         PromiseEntry::AllFaulty,
     ];
+    let configuration = Configuration::of_ranks(EpochConfig {
+        epoch: Epoch(3),
+        nodes: 5,
+        policy: crate::config::Policy::Craft,
+        code: Code::new(3, 2).unwrap(),
+        hybrid_bytes: 4096,
+    });
     vec![
         Message::PreVote { ballot, number: 2 },
+        Message::Probe { epoch: Epoch(3), applied: slot },
+        Message::Members { applied: slot, configuration: configuration.clone() },
+        Message::Refused { incarnation: 9 },
         Message::PreVoteReply { ballot, number: 2, is_granted: true, promised: ballot },
         Message::Prepare { ballot, attempt: 4, released: Ballot::ZERO },
         Message::TakeOver { ballot },
@@ -35,13 +46,7 @@ fn every_message() -> Vec<Message> {
             attempt: 4,
             page: 1,
             is_last: false,
-            epoch: EpochConfig {
-                epoch: Epoch(3),
-                nodes: 5,
-                policy: crate::config::Policy::Craft,
-                code: Code::new(3, 2).unwrap(),
-                hybrid_bytes: 4096,
-            },
+            configuration: configuration.clone(),
             applied: slot,
             entries,
         }),
@@ -49,7 +54,7 @@ fn every_message() -> Vec<Message> {
         Message::Accepted { ballot, applied: slot, acks: vec![Ack { id, held }] },
         Message::Nack { promised: ballot },
         Message::Heartbeat { ballot, sequence: 3, commit: slot },
-        Message::HeartbeatReply { ballot, sequence: 3, applied: slot, is_low: true },
+        Message::HeartbeatReply { ballot, sequence: 3, applied: slot, durable: slot, is_low: true },
         Message::Fetch { wants: vec![Want { slot, held: Some(id) }, Want { slot, held: None }] },
         Message::Shards {
             applied: slot,

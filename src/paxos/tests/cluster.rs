@@ -1,8 +1,8 @@
 //! Several machines, their logs, and the messages between them, all in the test's hand.
 
-use super::super::{Message, Output, Paxos, RoleName, Ticket};
+use super::super::{Begun, Message, Output, Paxos, RoleName, Ticket};
 use crate::coding::Backend;
-use crate::config::{ClusterConfig, EpochConfig, Member, Policy};
+use crate::config::{Change, ClusterConfig, Configuration, EpochConfig, Member, Policy, Seat};
 use crate::storage::{Recovered, RecoveredEntry, StoredValue};
 use crate::time::{Duration, Instant};
 use crate::types::{
@@ -129,17 +129,61 @@ impl Cluster {
             chosen: BTreeMap::new(),
             seed,
         };
-        for rank in 0..nodes {
-            cluster.nodes.push(Node {
-                paxos: None,
-                durable: FakeLog::default(),
-                written: FakeLog::default(),
-                unsynced: Vec::new(),
-                applied: Vec::new(),
-            });
-            cluster.start(rank);
+        for _ in 0..nodes {
+            cluster.add_node();
         }
         cluster
+    }
+
+    /// Starts a node with the next id and the first cluster file.
+    pub fn add_node(&mut self) -> u8 {
+        let id = self.count();
+        self.nodes.push(Node {
+            paxos: None,
+            durable: FakeLog::default(),
+            written: FakeLog::default(),
+            unsynced: Vec::new(),
+            applied: Vec::new(),
+        });
+        self.start(id);
+        id
+    }
+
+    /// Asks `leader` for a change of the members.
+    pub fn change(
+        &mut self,
+        leader: u8,
+        joins: Option<u8>,
+        leaves: Option<u8>,
+        code: (u8, u8),
+    ) -> Begun {
+        let now = self.now;
+        let seat = |id: u8| Seat {
+            id: NodeId(id),
+            address: SocketAddr::from(([127, 0, 0, 1], 9000 + u16::from(id))),
+            incarnation: 0,
+        };
+        let code = Code::new(code.0, code.1).unwrap();
+        let change = Change { joins: joins.map(seat), leaves: leaves.map(NodeId), code };
+        let paxos = self.nodes[usize::from(leader)].paxos.as_mut().unwrap();
+        let begun = paxos.begin_change(now, change);
+        self.drain(leader);
+        begun
+    }
+
+    /// Asks `leader` to give a change up.
+    pub fn cancel_change(&mut self, leader: u8) -> Begun {
+        let now = self.now;
+        let paxos = self.nodes[usize::from(leader)].paxos.as_mut().unwrap();
+        let begun = paxos.cancel_change(now);
+        self.drain(leader);
+        begun
+    }
+
+    /// The configuration that a node goes by.
+    pub fn configuration(&self, node: u8) -> Configuration {
+        let paxos = self.nodes[usize::from(node)].paxos.as_ref().unwrap();
+        paxos.configuration().clone()
     }
 
     pub fn start(&mut self, rank: u8) {

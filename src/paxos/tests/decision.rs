@@ -1,9 +1,14 @@
 //! The new leader's decision as a function of the promises alone.
 
 use super::super::message::{PromiseEntry, ShardedValue};
-use super::super::promise::{Collected, Decision, Recovered, decide};
-use crate::config::{EpochConfig, Policy};
+use super::super::promise::{self, Collected, Decision, Recovered};
+use crate::config::{Configuration, EpochConfig, Policy};
 use crate::types::{Ballot, Bytes, Code, Digest, Epoch, Shard, ShardSet, Slot, ValueId, ValueMeta};
+
+/// The promises of the nodes 0, 1, ….
+fn decide(promises: &[Collected]) -> Decision {
+    promise::decide(&(0..).zip(promises.iter().cloned()).collect())
+}
 
 fn ballot(round: u64) -> Ballot {
     Ballot { round, node: 0 }
@@ -29,7 +34,12 @@ fn accepted(at: u64, meta: &ValueMeta, indexes: &[u8]) -> PromiseEntry {
 }
 
 fn whole(applied: u64, entries: Vec<PromiseEntry>) -> Collected {
-    Collected::whole(Slot(applied), epoch(0, Policy::Craft, 2), entries)
+    Collected::whole(Slot(applied), members(epoch(0, Policy::Craft, 2)), entries)
+}
+
+/// Under these rules.
+fn members(rules: EpochConfig) -> Configuration {
+    Configuration::of_ranks(rules)
 }
 
 /// Three nodes.
@@ -132,7 +142,13 @@ fn gaps_become_no_ops() {
 fn start_of(next: EpochConfig, origin: u64, slot: u64) -> ValueMeta {
     let code = Code::new(1, 2).unwrap();
     let digest = Digest::of(b"");
-    ValueMeta { code, payload_bytes: 0, digest, header: next.encode(), ..value(origin, slot) }
+    ValueMeta {
+        code,
+        payload_bytes: 0,
+        digest,
+        header: members(next).encode(),
+        ..value(origin, slot)
+    }
 }
 
 #[test]
@@ -153,12 +169,12 @@ fn an_open_configuration_raises_the_quorum_for_what_follows() {
 #[test]
 fn the_epoch_of_whoever_applied_most_is_in_force() {
     let next = epoch(1, Policy::RsPaxos, 2);
-    let later = Collected::whole(Slot(4), next, vec![]);
+    let later = Collected::whole(Slot(4), members(next), vec![]);
     let two = [later.clone(), whole(1, vec![])];
     assert_eq!(decide(&two), Decision::Wait);
     let three = [later, whole(1, vec![]), whole(0, vec![])];
-    let Decision::Lead { applied, epoch, .. } = decide(&three) else { panic!("waits") };
-    assert_eq!((applied, epoch), (Slot(4), next));
+    let Decision::Lead { applied, configuration, .. } = decide(&three) else { panic!("waits") };
+    assert_eq!((applied, configuration.rules), (Slot(4), next));
 }
 
 #[test]

@@ -111,7 +111,7 @@ impl Bed {
             if self.cluster.can_propose(rank) {
                 self.written += 1;
                 let text = format!("{}", self.written);
-                self.cluster.propose(rank, &text, if self.written % 2 == 0 { 20 } else { 90 });
+                self.cluster.propose(rank, &text, if self.written.is_multiple_of(2) { 20 } else { 90 });
             }
         }
     }
@@ -178,8 +178,13 @@ impl Bed {
     }
 }
 
+/// Is a link up, by time in milliseconds, sender and receiver?
+type Shape = Box<dyn Fn(u64, u8, u8) -> bool>;
+/// The same, by its period in milliseconds first.
+type Flap = Box<dyn Fn(u64, u64, u8, u8) -> bool>;
+
 /// Shapes that do not change, for any number of nodes.
-fn shapes(nodes: u8) -> Vec<(&'static str, Box<dyn Fn(u64, u8, u8) -> bool>)> {
+fn shapes(nodes: u8) -> Vec<(&'static str, Shape)> {
     let last = nodes - 1;
     let few = (nodes - 1) / 2;
     vec![
@@ -253,10 +258,10 @@ fn every_shape_lets_somebody_commit_and_ballots_rest() {
 }
 
 /// Links that come and go; a place beyond the first means every link of the leader.
-fn flaps() -> Vec<(&'static str, Box<dyn Fn(u64, u64, u8, u8) -> bool>)> {
+fn flaps() -> Vec<(&'static str, Flap)> {
     let is_up = |at_ms: u64, period_ms: u64| at_ms / period_ms % 2 == 1;
     vec![
-        ("leader and one", Box::new(move |p, t, a, b| !(a + b == 1) || is_up(t, p))),
+        ("leader and one", Box::new(move |p, t, a, b| a + b != 1 || is_up(t, p))),
         ("leader to one", Box::new(move |p, t, a, b| (a, b) != (0, 1) || is_up(t, p))),
         ("one to leader", Box::new(move |p, t, a, b| (a, b) != (1, 0) || is_up(t, p))),
         ("leader", Box::new(move |p, t, a, b| (a != 0 && b != 0) || is_up(t, p))),

@@ -5,5 +5,6 @@ mod decision;
 mod elections;
 mod findings;
 mod laws;
+mod membership;
 mod model;
 mod random;

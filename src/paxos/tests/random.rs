@@ -26,47 +26,7 @@ fn run(seed: u64) {
     let loss = rng.unit() * 0.3;
     let mut proposed = 0_usize;
     for _ in 0..3000 {
-        let rank = u8::try_from(rng.below(u64::from(nodes))).unwrap();
-        match rng.below(100) {
-            0..50 => {
-                if !cluster.flights.is_empty() {
-                    let at = usize::try_from(rng.below(cluster.flights.len() as u64)).unwrap();
-                    let flight = cluster.flights.remove(at).unwrap();
-                    if rng.chance(0.05) {
-                        let (from, to) = (flight.from, flight.to);
-                        let message = flight.message.clone();
-                        cluster.flights.push_back(Flight { from, to, message });
-                    }
-                    if !rng.chance(loss) {
-                        cluster.deliver(flight);
-                    }
-                }
-            }
-            50..75 => cluster.sync(rank),
-            75..90 => cluster.tick(Duration::from_millis(rng.below(60))),
-            90..97 => {
-                if let Some(leader) = cluster.leader() {
-                    proposed += 1;
-                    if rng.chance(0.1) {
-                        change_policy(&mut cluster, &mut rng, leader, nodes);
-                    }
-                    if !cluster.can_propose(leader) {
-                        continue;
-                    }
-                    cluster.propose(leader, &"x".repeat(1 + proposed % 200), 90);
-                }
-            }
-            97..99 => {
-                if cluster.nodes[usize::from(rank)].paxos.is_some() {
-                    cluster.crash(rank);
-                }
-            }
-            _ => {
-                if cluster.nodes[usize::from(rank)].paxos.is_none() {
-                    cluster.start(rank);
-                }
-            }
-        }
+        work(&mut cluster, &mut rng, loss, &mut proposed);
     }
     // Faults end: everything chosen must reach everybody, and new values must be chosen.
     for rank in 0..nodes {
@@ -87,8 +47,54 @@ fn run(seed: u64) {
     assert!(applied.iter().all(|count| *count == applied[0]), "seed {seed}: {applied:?}");
 }
 
+/// One thing happens: a message, a sync, time, a proposal, a crash or a start.
+pub fn work(cluster: &mut Cluster, rng: &mut Rng, loss: f64, proposed: &mut usize) {
+    let rank = u8::try_from(rng.below(u64::from(cluster.count()))).unwrap();
+    match rng.below(100) {
+        0..50 => {
+            if !cluster.flights.is_empty() {
+                let at = usize::try_from(rng.below(cluster.flights.len() as u64)).unwrap();
+                let flight = cluster.flights.remove(at).unwrap();
+                if rng.chance(0.05) {
+                    let (from, to) = (flight.from, flight.to);
+                    let message = flight.message.clone();
+                    cluster.flights.push_back(Flight { from, to, message });
+                }
+                if !rng.chance(loss) {
+                    cluster.deliver(flight);
+                }
+            }
+        }
+        50..75 => cluster.sync(rank),
+        75..90 => cluster.tick(Duration::from_millis(rng.below(60))),
+        90..97 => {
+            if let Some(leader) = cluster.leader() {
+                *proposed += 1;
+                if rng.chance(0.1) {
+                    let nodes = cluster.configuration(leader).rules.nodes;
+                    change_policy(cluster, rng, leader, nodes);
+                }
+                if !cluster.can_propose(leader) {
+                    return;
+                }
+                cluster.propose(leader, &"x".repeat(1 + *proposed % 200), 90);
+            }
+        }
+        97..99 => {
+            if cluster.nodes[usize::from(rank)].paxos.is_some() {
+                cluster.crash(rank);
+            }
+        }
+        _ => {
+            if cluster.nodes[usize::from(rank)].paxos.is_none() {
+                cluster.start(rank);
+            }
+        }
+    }
+}
+
 /// Any policy and code that the cluster can be given.
-fn change_policy(cluster: &mut Cluster, rng: &mut Rng, leader: u8, nodes: u8) {
+pub fn change_policy(cluster: &mut Cluster, rng: &mut Rng, leader: u8, nodes: u8) {
     let policy = Policy::ALL[usize::try_from(rng.below(5)).unwrap()];
     let largest = policy.default_k(u32::from(nodes));
     let k = match policy {

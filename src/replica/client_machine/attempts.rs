@@ -22,14 +22,15 @@ impl ClientMachine {
             Some(member) => member,
             None if is_anywhere => {
                 // Any node, so that reads spread; not one that was silent just now.
-                let members = self.suspected.len();
+                let members = self.members.len();
                 let first = usize::try_from(self.rng.below(members as u64)).unwrap_or(0);
+                let usable = |other: &usize| self.suspected[*other] <= now && !self.gone[*other];
                 let mut order = (0..members).map(|step| (first + step) % members);
-                order.find(|other| self.suspected[*other] <= now).unwrap_or(first)
+                order.find(usable).unwrap_or(first)
             }
             None => self.guess,
         };
-        let to = self.config.cluster.members[member].address;
+        let to = self.members[member].address;
         let answered_below = self.sessions[operation.session].answered_below(request);
         let (session, sequence) = request;
         let op = operation.op.clone();
@@ -54,6 +55,10 @@ impl ClientMachine {
 
     /// Another attempt after a wait that doubles each time, up to its maximum, with jitter.
     pub(super) fn back_off(&mut self, now: Instant, token: Token) {
+        let Some(operation) = self.operations.get_mut(&token) else { return };
+        if operation.refusals >= REFRESH_REFUSALS {
+            self.refresh(now, self.guess);
+        }
         let Some(operation) = self.operations.get_mut(&token) else { return };
         let doublings = operation.refusals.min(16);
         operation.refusals += 1;
@@ -103,7 +108,7 @@ impl ClientMachine {
         operation.stage = Stage::Waiting;
         operation.is_uncertain = true;
         self.stats.attempts_lost += 1;
-        self.transport.cancel(self.config.cluster.members[member].address, message);
+        self.transport.cancel(self.members[member].address, message);
         // One that answers others is slow, not gone.
         if self.heard[member] <= at {
             self.suspected[member] = now + self.config.attempt_timeout / 2;
@@ -147,10 +152,11 @@ impl ClientMachine {
         if self.guess != member {
             return;
         }
-        let members = self.suspected.len();
+        let members = self.members.len();
         let others = (1..members).map(|step| (member + step) % members);
-        let next = (member + 1) % members;
-        self.guess = others.clone().find(|other| self.suspected[*other] <= now).unwrap_or(next);
+        let mut others = others.filter(|other| !self.gone[*other]);
+        let next = others.clone().next().unwrap_or((member + 1) % members);
+        self.guess = others.find(|other| self.suspected[*other] <= now).unwrap_or(next);
     }
 
     /// What was asked of this peer will not be answered: ask another, and do not believe hints to it
@@ -161,8 +167,9 @@ impl ClientMachine {
         peer: SocketAddr,
         suspected_until: Instant,
     ) {
-        let members = &self.config.cluster.members;
-        let Some(lost) = members.iter().position(|member| member.address == peer) else { return };
+        let Some(lost) = self.members.iter().position(|member| member.address == peer) else {
+            return;
+        };
         self.suspected[lost] = suspected_until;
         self.move_on_from(now, lost);
         let is_lost = |operation: &Operation| match operation.stage {
@@ -177,3 +184,6 @@ impl ClientMachine {
         }
     }
 }
+
+/// After so many refusals an operation makes the machine ask who the members are.
+const REFRESH_REFUSALS: u32 = 3;

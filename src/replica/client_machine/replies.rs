@@ -9,8 +9,7 @@ use std::net::SocketAddr;
 
 impl ClientMachine {
     pub(super) fn handle_response(&mut self, now: Instant, from: SocketAddr, response: Response) {
-        let members = &self.config.cluster.members;
-        let member = members.iter().position(|member| member.address == from);
+        let member = self.members.iter().position(|member| member.address == from);
         let token = self.by_request.get(&(response.session, response.sequence)).copied();
         let (Some(member), Some(token)) = (member, token) else {
             // Late replies to earlier attempts end here too.
@@ -62,9 +61,12 @@ impl ClientMachine {
         if let Stage::Sent { member: asked, message, .. } = operation.stage
             && asked != member
         {
-            self.transport.cancel(self.config.cluster.members[asked].address, message);
+            self.transport.cancel(self.members[asked].address, message);
         }
         let index = operation.session;
+        if let Outcome::Status(status) = &outcome {
+            self.learn_members(status);
+        }
         if let Outcome::SessionOpened { session } = outcome {
             self.stats.sessions_opened += 1;
             self.sessions[index].open(session);
@@ -97,6 +99,9 @@ impl ClientMachine {
             | Refusal::KeyBound
             | Refusal::ValueBound
             | Refusal::Unsafe
+            | Refusal::ChangeUnderWay
+            | Refusal::IdUsed
+            | Refusal::NotMember
                 if operation.is_open() =>
             {
                 self.refuse_waiting(now, token, refusal);
@@ -110,7 +115,12 @@ impl ClientMachine {
                 };
                 self.end(now, token, Slot::ZERO, outcome);
             }
-            Refusal::KeyBound | Refusal::ValueBound | Refusal::Unsafe => {
+            Refusal::KeyBound
+            | Refusal::ValueBound
+            | Refusal::Unsafe
+            | Refusal::ChangeUnderWay
+            | Refusal::IdUsed
+            | Refusal::NotMember => {
                 self.end(now, token, Slot::ZERO, ClientOutcome::Failed(refusal));
             }
         }
@@ -124,9 +134,11 @@ impl ClientMachine {
         leader: Option<NodeId>,
     ) {
         let hinted = leader
-            .and_then(|leader| self.config.cluster.rank(leader))
-            .map(usize::from)
+            .and_then(|leader| self.place_of(leader))
             .filter(|hinted| *hinted != member && self.suspected[*hinted] <= now);
+        if leader.is_some_and(|leader| self.place_of(leader).is_none()) {
+            self.refresh(now, member);
+        }
         let Some(operation) = self.operations.get_mut(&token) else { return };
         if let Some(hinted) = hinted {
             if self.guess == member {

@@ -7,7 +7,7 @@ use super::super::super::message::{PromiseEntry, ShardedValue};
 use super::super::super::promise::{Collected, Decision, Recovered, decide};
 use super::setup::{Broken, K, Setup};
 use super::state::{APPLIED, BALLOTS_MAX, BLIND, FAULTY, IDS, Kept, NODES_MAX, State};
-use crate::config::{EpochConfig, Policy};
+use crate::config::{Configuration, EpochConfig, Policy};
 use crate::types::{Ballot, Bytes, Code, Digest, Epoch, Shard, ShardSet, Slot, ValueId, ValueMeta};
 use std::sync::Mutex;
 
@@ -70,11 +70,15 @@ fn prepare_quorum(setup: &Setup, ballot: u8) -> u8 {
     setup.prepare_of(ballot) - u8::from(setup.breaks(Broken::DecidesWithFewer))
 }
 
-/// An epoch that asks for `prepare` promises.
-fn epoch_of(prepare: u32) -> EpochConfig {
+/// An epoch that asks for `prepare` promises, of any nodes of the model.
+fn epoch_of(prepare: u32) -> Configuration {
     let nodes = u8::try_from(2 * prepare.max(1) - 1).unwrap();
+    let all = u8::try_from(NODES_MAX).unwrap().max(nodes);
     let code = Code::new(1, nodes - 1).unwrap();
-    EpochConfig { epoch: Epoch(0), nodes, policy: Policy::Replicate, code, hybrid_bytes: 0 }
+    let policy = Policy::Replicate;
+    let rules = EpochConfig { epoch: Epoch(0), nodes, policy, code, hybrid_bytes: 0 };
+    let members = Configuration::of_ranks(EpochConfig { nodes: all, ..rules }).members;
+    Configuration { members, ..Configuration::of_ranks(rules) }
 }
 
 fn ask(setup: &Setup, prepare: u8, said: Said) -> Outcome {
@@ -82,13 +86,12 @@ fn ask(setup: &Setup, prepare: u8, said: Said) -> Outcome {
         said.map(|said| (said != 0).then(|| Kept::of_said(said)));
     let mut prepare = u32::from(prepare);
     distort(setup, &mut prepare, &mut given);
-    let promises: Vec<Collected> = given
-        .iter()
-        .enumerate()
-        .map(|(rank, kept)| {
-            kept.map_or_else(Collected::default, |kept| whole(setup, epoch_of(prepare), rank, kept))
-        })
-        .collect();
+    let epoch = epoch_of(prepare);
+    let of = |(rank, kept): (usize, &Option<Kept>)| {
+        let node = u8::try_from(rank).unwrap();
+        kept.map(|kept| (node, whole(setup, epoch.clone(), rank, kept)))
+    };
+    let promises = given.iter().enumerate().filter_map(of).collect();
     match decide(&promises) {
         Decision::Wait => Outcome::Wait,
         Decision::Lead { applied: Slot(1..), .. } => Outcome::Applied,
@@ -109,7 +112,7 @@ fn is_told(kept: &Kept) -> bool {
 }
 
 /// A complete promise, as `Paxos::start_promise` makes it.
-fn whole(setup: &Setup, epoch: EpochConfig, rank: usize, kept: Kept) -> Collected {
+fn whole(setup: &Setup, epoch: Configuration, rank: usize, kept: Kept) -> Collected {
     let mut entries = Vec::new();
     if kept.has(BLIND) {
         entries.push(PromiseEntry::AllFaulty);

@@ -1,0 +1,183 @@
+//! Members of real clusters come and go: killed, wiped, refused, replaced, grown and shrunk, all
+//! through the commands that an operator has.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::unwrap_used, missing_docs)]
+
+use distkv::client::Client;
+use distkv::config::{ClusterConfig, Policy};
+use distkv::kv::{NodeStatus, Standing};
+use distkv::node::launcher::{LocalCluster, loopback_members};
+use distkv::types::{Bytes, Code, NodeId};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_distkv");
+/// From a kill, or a change, until it is seen.
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn start(dir: &Path, policy: Policy, code: (u8, u8)) -> LocalCluster {
+    let members = loopback_members(code.0 + code.1, None).unwrap();
+    let code = Code::new(code.0, code.1).unwrap();
+    let config = ClusterConfig::new(0x3E3B, policy, code, members).unwrap();
+    let mut cluster = LocalCluster::start(Path::new(PROGRAM), config, dir).unwrap();
+    cluster.wait_for_leader(LIMIT).unwrap();
+    cluster
+}
+
+fn admin(cluster: &LocalCluster, arguments: &[&str]) -> Output {
+    let file = cluster.cluster_file();
+    let mut command = Command::new(PROGRAM);
+    command.arg("admin").arg("--cluster").arg(file).args(["--timeout", "30"]).args(arguments);
+    command.output().unwrap()
+}
+
+fn done(cluster: &LocalCluster, arguments: &[&str]) -> String {
+    let output = admin(cluster, arguments);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {text}{errors}");
+    text
+}
+
+fn value(index: u32) -> Bytes {
+    Bytes::from(vec![index.to_le_bytes()[0]; 5000 + index as usize])
+}
+
+fn write(client: &mut Client, keys: std::ops::Range<u32>) {
+    for index in keys {
+        client.put(format!("key-{index}").as_bytes(), value(index)).unwrap();
+    }
+}
+
+fn check(client: &mut Client, keys: std::ops::Range<u32>) {
+    for index in keys {
+        let (_, found) = client.get(format!("key-{index}").as_bytes()).unwrap().unwrap();
+        assert_eq!(found, value(index), "key {index}");
+    }
+}
+
+/// Waits until the status of `node` is as wanted.
+fn await_status(client: &mut Client, node: u8, is_wanted: impl Fn(&NodeStatus) -> bool) {
+    let end = Instant::now() + LIMIT;
+    loop {
+        let statuses = client.statuses().unwrap();
+        let found = statuses.into_iter().find(|(id, _)| id.0 == node).and_then(|(_, s)| s);
+        if found.as_ref().is_some_and(&is_wanted) {
+            return;
+        }
+        assert!(Instant::now() < end, "n{node} never was as wanted: {found:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_wiped_node_is_refused_and_replaced_under_load() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = start(dir.path(), Policy::Craft, (2, 1));
+    let config = Arc::clone(cluster.cluster());
+    let mut client = Client::new(&config, Duration::from_secs(20)).unwrap();
+    write(&mut client, 0..60);
+    // Killed, wiped, started again: the same id is not the same node.
+    cluster.kill(NodeId(2)).unwrap();
+    std::fs::remove_dir_all(cluster.data_dir(NodeId(2))).unwrap();
+    cluster.start_node(NodeId(2)).unwrap();
+    await_status(&mut client, 2, |status| status.refused_by.len() == 2 && status.applied.0 == 0);
+    let log = std::fs::read_to_string(cluster.log_file(NodeId(2))).unwrap();
+    assert!(log.contains("replace-node --old 2"), "{log}");
+    let shown = Command::new(PROGRAM)
+        .args(["status", "--cluster"])
+        .arg(cluster.cluster_file())
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("n2 is refused by n0, n1"));
+    // Replaced while clients write.
+    let address = cluster.start_newcomer(NodeId(5)).unwrap().to_string();
+    let is_over = AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let mut client = Client::new(&config, Duration::from_secs(20)).unwrap();
+            let mut next = 60;
+            while !is_over.load(Ordering::Relaxed) {
+                write(&mut client, next..next + 1);
+                next += 1;
+            }
+            next
+        });
+        let text =
+            done(&cluster, &["replace-node", "--old", "2", "--new", "5", "--address", &address]);
+        assert!(text.contains("done; the members are n0"), "{text}");
+        std::thread::sleep(Duration::from_millis(300));
+        is_over.store(true, Ordering::Relaxed);
+        load.join().unwrap()
+    });
+    assert!(written > 60, "nothing was written meanwhile");
+    let again = admin(&cluster, &["add-node", "--id", "2", "--address", "127.0.0.1:1"]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("never used twice"));
+    // The newcomer counts: a different node goes, and everything is there.
+    cluster.kill(NodeId(2)).unwrap();
+    cluster.kill(NodeId(0)).unwrap();
+    let mut client = Client::new(&config, Duration::from_secs(30)).unwrap();
+    check(&mut client, 0..written);
+    write(&mut client, written..written + 10);
+    cluster.start_node(NodeId(0)).unwrap();
+    cluster.kill(NodeId(1)).unwrap();
+    check(&mut client, 0..written + 10);
+}
+
+#[test]
+fn a_cluster_grows_from_three_to_five_and_shrinks_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = start(dir.path(), Policy::Craft, (2, 1));
+    let config = Arc::clone(cluster.cluster());
+    let mut client = Client::new(&config, Duration::from_secs(30)).unwrap();
+    write(&mut client, 0..20);
+    for (id, code) in [(3_u8, "2+2"), (4, "2+3")] {
+        let address = cluster.start_newcomer(NodeId(id)).unwrap().to_string();
+        let id = id.to_string();
+        done(&cluster, &["add-node", "--id", &id, "--address", &address, "--code", code]);
+        write(&mut client, 20..40);
+    }
+    // Five nodes: two may go.
+    cluster.kill(NodeId(0)).unwrap();
+    cluster.kill(NodeId(1)).unwrap();
+    check(&mut client, 0..40);
+    write(&mut client, 40..60);
+    cluster.start_node(NodeId(0)).unwrap();
+    cluster.start_node(NodeId(1)).unwrap();
+    for (id, code) in [(0_u8, "2+2"), (1, "2+1")] {
+        let text = id.to_string();
+        done(&cluster, &["remove-node", "--id", &text, "--code", code]);
+        await_status(&mut client, id, |status| status.standing == Standing::Removed);
+        cluster.kill(NodeId(id)).unwrap();
+        write(&mut client, 60..70);
+    }
+    // A client that knows the first cluster file only, of whose nodes one is left.
+    let mut client = Client::new(&config, Duration::from_secs(30)).unwrap();
+    check(&mut client, 0..70);
+    cluster.kill(NodeId(2)).unwrap();
+    check(&mut client, 0..70);
+    write(&mut client, 70..75);
+}
+
+#[test]
+fn a_newcomer_that_never_comes_up_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = start(dir.path(), Policy::Replicate, (1, 2));
+    let config = Arc::clone(cluster.cluster());
+    let mut client = Client::new(&config, Duration::from_secs(20)).unwrap();
+    write(&mut client, 0..5);
+    let free = loopback_members(1, None).unwrap()[0].address.to_string();
+    done(&cluster, &["add-node", "--id", "7", "--address", &free, "--no-wait"]);
+    let second = admin(&cluster, &["remove-node", "--id", "1"]);
+    let errors = String::from_utf8_lossy(&second.stderr);
+    assert!(errors.contains("cancel-change"), "{errors}");
+    write(&mut client, 5..10);
+    let text = done(&cluster, &["cancel-change"]);
+    assert!(text.contains("the id 7 is spent"), "{text}");
+    let unsafe_code = admin(&cluster, &["remove-node", "--id", "1", "--code", "3+0"]);
+    assert!(!unsafe_code.status.success());
+    check(&mut client, 0..10);
+}
