@@ -111,7 +111,11 @@ impl Bed {
             if self.cluster.can_propose(rank) {
                 self.written += 1;
                 let text = format!("{}", self.written);
-                self.cluster.propose(rank, &text, if self.written.is_multiple_of(2) { 20 } else { 90 });
+                self.cluster.propose(
+                    rank,
+                    &text,
+                    if self.written.is_multiple_of(2) { 20 } else { 90 },
+                );
             }
         }
     }

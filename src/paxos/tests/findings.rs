@@ -183,19 +183,12 @@ fn a_damaged_slot_is_gathered_with_k_shards() {
     assert!(shards.len() >= 3, "it may have answered for a full copy: {:?}", shards.keys());
 }
 
-#[test]
-fn a_lease_does_not_serve_what_is_behind_the_commit() {
-    // Found by the simulator (seed 1834 of its time): a leader that lacked earlier slots did not
-    // accept its own proposals, others did, applied them and answered their clients; the leader read
-    // from its older state by its lease.
-    let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
-    let mut config = (*cluster.config).clone();
+/// A cluster of three whose leader lacks the slots that the two others have applied; by the seed, or
+/// not, since the other one may lead first.
+fn led_by_the_late_one(seed: u64) -> Option<(Cluster, u8)> {
+    let mut config = Cluster::config(Policy::Replicate, 1, 3);
     config.limits.accept_ahead_slots = 3;
-    cluster.config = std::sync::Arc::new(config);
-    for rank in 0..3 {
-        cluster.crash(rank);
-        cluster.start(rank);
-    }
+    let mut cluster = Cluster::with_config(config, seed);
     let first = cluster.elect();
     let late = (first + 1) % 3;
     let is_late = |flight: &Flight| flight.to == late || flight.from == late;
@@ -218,7 +211,18 @@ fn a_lease_does_not_serve_what_is_behind_the_commit() {
         cluster.flights.retain(|flight| flight.from != other);
     }
     cluster.start(first);
-    assert_eq!(cluster.leader(), Some(late), "the other one led first: choose another seed");
+    (cluster.leader() == Some(late)).then_some((cluster, late))
+}
+
+#[test]
+fn a_lease_does_not_serve_what_is_behind_the_commit() {
+    // Found by the simulator (seed 1834 of its time): a leader that lacked earlier slots did not
+    // accept its own proposals, others did, applied them and answered their clients; the leader read
+    // from its older state by its lease.
+    let (mut cluster, late) =
+        (0..50).find_map(led_by_the_late_one).expect("in half of all seeds the late one leads");
+    let is_missing =
+        |flight: &Flight| flight.to == late && matches!(flight.message, Message::Shards { .. });
     cluster.propose(late, "f", 20);
     cluster.pass(200, is_missing);
     let paxos = |cluster: &Cluster| {
