@@ -4,6 +4,7 @@
 //! outside sees it before.
 
 use super::message::{Ack, Message};
+use crate::mutant::{Mutant, breaks};
 use crate::types::{Ballot, Record, Slot, ValueId};
 use std::collections::VecDeque;
 
@@ -22,6 +23,17 @@ pub(super) enum Effect {
     Prepare { ballot: Ballot },
     /// Answer a `Prepare`.
     Promise { rank: u8, ballot: Ballot, attempt: u64 },
+}
+
+impl Effect {
+    /// The mutant that does not wait for its records.
+    const fn mutant(&self) -> Mutant {
+        match self {
+            Self::Ack { .. } | Self::AckSelf { .. } => Mutant::AcknowledgesEarly,
+            Self::Prepare { .. } => Mutant::PreparesEarly,
+            Self::Promise { .. } => Mutant::PromisesEarly,
+        }
+    }
 }
 
 /// The records and the effects that wait for them.
@@ -76,8 +88,8 @@ impl Effects {
 
     /// The next effect whose records are durable.
     pub(super) fn pop_durable(&mut self) -> Option<Effect> {
-        let (ticket, _) = self.held.front()?;
-        if *ticket > self.durable {
+        let (ticket, effect) = self.held.front()?;
+        if *ticket > self.durable && !breaks(effect.mutant()) {
             return None;
         }
         self.held.pop_front().map(|(_, effect)| effect)

@@ -8,8 +8,9 @@ use super::effects::Effect;
 use super::message::Message;
 use super::promise::{Candidacy, Collected};
 use super::{Paxos, Role};
+use crate::mutant::{Mutant, breaks};
 use crate::time::Instant;
-use crate::types::{Ballot, NodeSet, Slot};
+use crate::types::{Ballot, Slot};
 
 impl Paxos {
     pub(super) fn reset_election(&mut self, now: Instant) {
@@ -44,7 +45,9 @@ impl Paxos {
         self.reset_election(now);
         let ballot = Ballot { round: self.round_seen.max(self.acceptor.promised.round), node: 0 }
             .next_for(self.node);
-        self.role = Role::PreCandidate { ballot, granted: NodeSet::one(self.rank) };
+        let asked = if breaks(Mutant::SkipsPreVote) { self.nodes } else { 0 };
+        let granted = (0..asked).chain([self.rank]).collect();
+        self.role = Role::PreCandidate { ballot, granted };
         self.trace(|| format!("asks whether it may campaign at {ballot}"));
         self.broadcast(&Message::PreVote { ballot });
         self.try_campaign(now);

@@ -13,6 +13,7 @@ use super::policy::{View, grown, wanted};
 use super::promise::Recovered;
 use super::{Paxos, Role};
 use crate::config::EpochConfig;
+use crate::mutant::{Mutant, breaks, is_any};
 use crate::time::Instant;
 use crate::types::{Ballot, NodeSet, Shard, ShardSet, Slot, ValueId, ValueMeta};
 use std::collections::{BTreeMap, VecDeque};
@@ -86,6 +87,14 @@ enum Again {
     To(NodeSet),
 }
 
+impl Proposal {
+    /// For a mutant alone: has every node that seems alive acknowledged it?
+    fn is_everywhere(&self, peers: &[Peer]) -> bool {
+        let mut acks = self.acks.iter().zip(peers);
+        acks.all(|(held, peer)| !held.is_empty() || !peer.is_alive)
+    }
+}
+
 impl Leader {
     pub(super) fn is_in_flight_full(
         &self,
@@ -133,6 +142,13 @@ impl Leader {
         for (slot, c) in &grown {
             if let Some(proposal) = self.in_flight.get_mut(slot) {
                 proposal.c = *c;
+                // Rule 7: earlier acknowledgements go on counting as what they named.
+                let copy = ShardSet::first(u32::from(proposal.meta.code.k()));
+                for held in proposal.acks.iter_mut().filter(|held| !held.is_empty()) {
+                    if !held.contains_all(copy) && breaks(Mutant::CountsSinglesAsCopies) {
+                        *held = copy;
+                    }
+                }
             }
         }
         !grown.is_empty()
@@ -173,7 +189,7 @@ impl Paxos {
     ) {
         let rank = self.rank;
         let Role::Leader(leader) = &mut self.role else { return };
-        if ballot != leader.ballot {
+        if ballot != leader.ballot && (ballot > leader.ballot || !breaks(Mutant::CountsOldAcks)) {
             return;
         }
         let prepare = leader.epoch.quorums().prepare;
@@ -183,6 +199,11 @@ impl Paxos {
             // Chosen, but perhaps another value than this ballot's: it is fetched (rule 10).
             peer.applied = applied;
             self.acceptor.commit = self.acceptor.commit.max(applied);
+            if is_any() {
+                for (_, proposal) in leader.in_flight.range_mut(..=applied) {
+                    proposal.is_chosen |= breaks(Mutant::TrustsApplied);
+                }
+            }
         }
         for ack in acks {
             let Some(proposal) = leader.in_flight.get_mut(&ack.slot()) else { continue };
@@ -197,7 +218,8 @@ impl Paxos {
             }
             *held = held.union(ack.held);
             let k = u32::from(proposal.meta.code.k());
-            proposal.is_chosen = is_chosen(&proposal.acks, prepare, k);
+            proposal.is_chosen = is_chosen(&proposal.acks, prepare, k)
+                || proposal.is_everywhere(&leader.peers) && breaks(Mutant::DetectorChooses);
         }
         self.advance_commit();
     }
@@ -235,7 +257,14 @@ impl Paxos {
     pub fn read_point(&mut self) -> Option<(u64, Slot)> {
         let Role::Leader(leader) = &mut self.role else { return None };
         leader.is_heartbeat_due = true;
-        Some((leader.sequence + 1, leader.commit.max(leader.recovered_until)))
+        let is_read_early = leader.commit < leader.recovered_until;
+        let slot = if is_read_early && breaks(Mutant::ReadsBeforeRecovered) {
+            leader.commit
+        } else {
+            leader.commit.max(leader.recovered_until)
+        };
+        let is_next = leader.sequence == 0 || !breaks(Mutant::ConfirmsWithOlder);
+        Some((leader.sequence + u64::from(is_next), slot))
     }
 
     /// The newest heartbeat confirmed by more than N - Q1 nodes; 0 when this node does not lead.
@@ -265,6 +294,9 @@ impl Paxos {
         }
         let peer = &mut leader.peers[usize::from(from)];
         peer.confirmed = peer.confirmed.max(sequence);
+        if breaks(Mutant::LeaseFromReply) {
+            leader.sent.touch(sequence, now);
+        }
         peer.is_low = is_low;
         self.handle_accepted(now, from, ballot, applied, &[]);
     }
@@ -288,7 +320,8 @@ impl Paxos {
             peer.is_alive = is_alive;
             alive_count += u32::from(is_alive);
         }
-        if alive_count < leader.epoch.quorums().working {
+        let is_alone = alive_count < leader.epoch.quorums().working;
+        if is_alone && !breaks(Mutant::NeverStepsDown) {
             self.step_down(now, "too few nodes are heard");
             return;
         }
@@ -322,7 +355,8 @@ impl Paxos {
             };
             let code = proposal.meta.code;
             for (peer, to) in leader.peers.iter_mut().zip(0_u8..) {
-                let missing = wanted(code, to, proposal.c).without(proposal.acks[usize::from(to)]);
+                let wanted = wanted(code, home_of(leader.ballot, to), proposal.c);
+                let missing = wanted.without(proposal.acks[usize::from(to)]);
                 if missing.is_empty() || !peer.is_alive || !to_whom.contains(to) {
                     continue;
                 }
@@ -385,6 +419,12 @@ impl Paxos {
             Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => None,
         }
     }
+}
+
+/// The home of the node of `rank` within an epoch (rule 4): its rank, whoever leads.
+pub(super) fn home_of(ballot: Ballot, rank: u8) -> u8 {
+    let shift = u8::try_from(ballot.round % 32).unwrap_or(0);
+    if shift > 0 && breaks(Mutant::MovesHomes) { rank + shift } else { rank }
 }
 
 /// An unacknowledged proposal is sent again after this many resend times, then after twice that, …

@@ -8,6 +8,7 @@
 
 use super::message::Message;
 use super::{Paxos, Role};
+use crate::mutant::{Mutant, breaks};
 use crate::time::{Duration, Instant};
 use crate::types::{Ballot, Slot};
 use std::collections::VecDeque;
@@ -28,7 +29,9 @@ impl Granted {
 
     /// Must a Prepare be refused, if the leader of `released` has given its lease up?
     pub(super) fn binds(&self, now: Instant, released: Ballot) -> bool {
-        now < self.silent_until || (now < self.until && self.ballot != released)
+        let is_silent = now < self.silent_until && !breaks(Mutant::ForgetsGrants);
+        let is_granted = now < self.until && self.ballot != released;
+        is_silent || (is_granted && !breaks(Mutant::GrantersPromise))
     }
 }
 
@@ -44,6 +47,13 @@ impl Sent {
             self.times.pop_front();
         }
         self.times.push_back((sequence, at));
+    }
+
+    /// For a mutant alone: the heartbeat counts from now.
+    pub(super) fn touch(&mut self, sequence: u64, now: Instant) {
+        for (_, sent) in self.times.iter_mut().filter(|(of, _)| *of == sequence) {
+            *sent = now;
+        }
     }
 
     fn at(&self, sequence: u64) -> Option<Instant> {
@@ -67,12 +77,13 @@ impl Paxos {
     pub fn holds_lease(&self, now: Instant) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
         let usable = self.config.timing.usable_lease();
-        self.acceptor.applied >= leader.recovered_until
-            && leader.transfer.is_none()
+        let is_current = self.acceptor.applied >= leader.recovered_until;
+        (is_current || breaks(Mutant::ReadsBeforeRecovered))
+            && (leader.transfer.is_none() || breaks(Mutant::LeaseOutlivesTransfer))
             && leader
                 .sent
                 .at(self.confirmed_sequence())
-                .is_some_and(|sent| now.since(sent) < usable)
+                .is_some_and(|sent| now.since(sent) < usable || breaks(Mutant::IgnoresLeaseExpiry))
     }
 
     /// Starts to hand the leadership to the node of rank `to`. False when this node does not lead,

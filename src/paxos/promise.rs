@@ -7,6 +7,7 @@ use super::acceptor::{configuration, is_sound};
 use super::message::{Message, Promise, PromiseEntry, ShardedValue};
 use super::{Paxos, ReadPurpose, Role};
 use crate::config::EpochConfig;
+use crate::mutant::{Mutant, breaks, is_any};
 use crate::storage::StoredValue;
 use crate::time::Instant;
 use crate::types::{Ballot, Shard, ShardSet, Slot, ValueId, ValueMeta};
@@ -86,6 +87,11 @@ impl Collected {
         self.page_count.is_some_and(|count| self.pages.len() == count as usize)
     }
 
+    /// Has it pages, and is that enough for a mutant?
+    fn is_taken_in_part(&self) -> bool {
+        !self.pages.is_empty() && breaks(Mutant::CountsPartialPromises)
+    }
+
     fn entries(&self) -> impl Iterator<Item = &PromiseEntry> {
         self.pages.values().flatten()
     }
@@ -112,7 +118,8 @@ struct SlotEvidence<'a> {
 /// The epoch in force after the highest applied slot is known from whoever applied it. A later one
 /// is among the open slots, or it is not chosen: any Q1 of its predecessor shows it.
 pub(super) fn decide(promises: &[Collected]) -> Decision {
-    let whole: Vec<&Collected> = promises.iter().filter(|promise| promise.is_complete()).collect();
+    let is_whole = |promise: &&Collected| promise.is_complete() || promise.is_taken_in_part();
+    let whole: Vec<&Collected> = promises.iter().filter(is_whole).collect();
     let whole_count = u32::try_from(whole.len()).unwrap_or(u32::MAX);
     // At or below the highest applied slot everything is chosen: nothing is proposed there.
     let furthest = whole.iter().filter_map(|promise| Some((promise.applied, promise.epoch?)));
@@ -122,6 +129,7 @@ pub(super) fn decide(promises: &[Collected]) -> Decision {
     };
     let mut epoch = first;
     let mut prepare = epoch.quorums().prepare;
+    prepare = newest_prepare(&whole, epoch).unwrap_or(prepare);
     let mut evidence: BTreeMap<Slot, SlotEvidence<'_>> = BTreeMap::new();
     let mut sound_count = whole_count;
     for promise in &whole {
@@ -142,14 +150,17 @@ pub(super) fn decide(promises: &[Collected]) -> Decision {
         }
     }
     if sound_count < prepare {
-        return Decision::Wait;
+        if sound_count + 1 < prepare || !breaks(Mutant::DecidesWithFewer) {
+            return Decision::Wait;
+        }
+        prepare = sound_count;
     }
     let last = evidence.keys().next_back().copied().unwrap_or_default();
     let mut proposals = Vec::new();
     for slot in (applied.0 + 1..=last.0).map(Slot) {
         let of_slot = evidence.remove(&slot).unwrap_or_default();
         // Rule 13: a faulty promise does not count towards Q1 for that slot.
-        if sound_count < prepare + of_slot.faulty_count {
+        if sound_count < prepare + of_slot.faulty_count && !breaks(Mutant::CountsDamaged) {
             return Decision::Wait;
         }
         let Some(proposal) = decide_slot(&of_slot) else { return Decision::Wait };
@@ -169,7 +180,13 @@ pub(super) fn decide(promises: &[Collected]) -> Decision {
 
 /// `None`: shards are claimed whose bytes are not here, or a later ballot has chosen: wait.
 fn decide_slot(evidence: &SlotEvidence<'_>) -> Option<Recovered> {
-    let highest = evidence.accepted.iter().max_by_key(|(ballot, _, _)| *ballot);
+    let highest = evidence.accepted.iter().max_by_key(|(ballot, _, value)| {
+        if *ballot != value.meta.id.origin && breaks(Mutant::OriginWins) {
+            value.meta.id.origin
+        } else {
+            *ballot
+        }
+    });
     let Some((ballot, _, value)) = highest else {
         return Some(Recovered::NoOp);
     };
@@ -187,6 +204,9 @@ fn decide_slot(evidence: &SlotEvidence<'_>) -> Option<Recovered> {
             }
             continue;
         }
+        if other_ballot != ballot && breaks(Mutant::CountsHighestBallotOnly) {
+            continue;
+        }
         claimed_all = claimed_all.union(*claimed);
         for shard in &other.shards {
             shards.entry(shard.index).or_insert_with(|| shard.clone());
@@ -196,7 +216,24 @@ fn decide_slot(evidence: &SlotEvidence<'_>) -> Option<Recovered> {
         let shards = shards.into_values().collect();
         return Some(Recovered::Value { meta: value.meta.clone(), shards });
     }
-    (claimed_all.count() < k).then_some(Recovered::NoOp)
+    let is_open = claimed_all.count() < k || breaks(Mutant::IgnoresClaims);
+    is_open.then_some(Recovered::NoOp)
+}
+
+/// For a mutant alone: the prepare quorum of the newest epoch that the promises tell of.
+fn newest_prepare(promises: &[&Collected], epoch: EpochConfig) -> Option<u32> {
+    if !is_any() {
+        return None;
+    }
+    let newer = |entry: &PromiseEntry| match entry {
+        PromiseEntry::Accepted { value, .. } => {
+            configuration(&value.meta).filter(|next| next.epoch > epoch.epoch)
+        }
+        PromiseEntry::Faulty { .. } | PromiseEntry::AllFaulty => None,
+    };
+    let newest = promises.iter().flat_map(|promise| promise.entries()).filter_map(newer);
+    let newest = newest.max_by_key(|next| next.epoch)?;
+    breaks(Mutant::ForgetsOldEpoch).then(|| newest.quorums().prepare)
 }
 
 impl Paxos {
@@ -233,19 +270,22 @@ impl Paxos {
             return;
         }
         let mut entries = Vec::new();
-        if self.acceptor.all_faulty_until.is_some() {
+        if self.acceptor.all_faulty_until.is_some() && !breaks(Mutant::HidesDamage) {
             entries.push(PromiseEntry::AllFaulty);
         }
         let faulty = self.acceptor.faulty.range(self.acceptor.applied.next()..);
+        let faulty = faulty.filter(|_| !breaks(Mutant::HidesDamage));
         entries.extend(faulty.map(|slot| PromiseEntry::Faulty { slot: *slot }));
         self.promise_jobs += 1;
+        let applied = self.acceptor.applied;
+        let is_told = rank == self.rank || applied == Slot::ZERO || !breaks(Mutant::HidesApplied);
         let job = PromiseJob {
             id: self.promise_jobs,
             rank,
             ballot,
             attempt,
             page: 0,
-            applied: self.acceptor.applied,
+            applied: if is_told { applied } else { Slot::ZERO },
             epoch: self.acceptor.epoch,
             slots: self
                 .acceptor
@@ -291,9 +331,10 @@ impl Paxos {
         // A slot may rest in several records. One that is gone leaves an older answer (rule 13).
         let entry = self.acceptor.entries.get(&slot).filter(|entry| !entry.is_chosen);
         let stored = stored.filter(|stored| {
-            entry.is_none_or(|entry| {
+            let is_newest = entry.is_none_or(|entry| {
                 stored.ballot >= entry.ballot && claimed_by(stored).contains_all(entry.held)
-            })
+            });
+            is_newest || breaks(Mutant::AnswersOlderRecord)
         });
         let entry = match stored {
             Some(stored) => {
@@ -336,7 +377,13 @@ impl Paxos {
 
     pub(super) fn handle_promise(&mut self, now: Instant, from: u8, promise: Promise) {
         let limit = self.limits().accept_ahead_slots;
-        let Role::Candidate(candidacy) = &mut self.role else { return };
+        let Role::Candidate(candidacy) = &mut self.role else {
+            // Rule 6: a late promise changes nothing.
+            if is_any() {
+                self.decide_again(now, promise);
+            }
+            return;
+        };
         if promise.ballot != candidacy.ballot || promise.attempt > candidacy.attempt {
             return;
         }
@@ -364,7 +411,7 @@ impl Paxos {
             }
         }
         collected.pages.insert(promise.page, entries);
-        if collected.is_complete() {
+        if collected.is_complete() || collected.is_taken_in_part() {
             self.try_lead(now);
         }
     }

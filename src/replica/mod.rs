@@ -17,6 +17,7 @@ pub use clients::ControlCaller;
 use crate::coding::Backend;
 use crate::config::ClusterConfig;
 use crate::kv::{Bounds, Command, CommandError, NodeStatus, PeerStatus, Request, Role, State};
+use crate::mutant::{Mutant, breaks, is_any};
 use crate::paxos::{self, Envelope, Message, Paxos, RoleName};
 use crate::storage::{Recovered, StoredValue};
 use crate::time::Instant;
@@ -192,6 +193,9 @@ impl Replica {
             controls: VecDeque::new(),
         };
         replica.advance(now);
+        if is_any() {
+            replica.state.forget_results();
+        }
         Ok(replica)
     }
 
@@ -320,6 +324,7 @@ impl Replica {
         }
         match self.peers.get(&node) {
             Some(known) if *known == incarnation => {}
+            Some(_) if breaks(Mutant::AcceptsLostIdentity) => {}
             Some(_) => {
                 self.trace(|| format!("refuse {node}: its data directory is another one now"));
                 return false;
