@@ -109,8 +109,8 @@ mutants! {
     GrantersPromise = "lease",
     /// A node that restarts is not bound by what it granted before.
     ForgetsGrants = "lease",
-    /// A leader that hands over goes on answering by its lease.
-    LeaseOutlivesTransfer = "lease",
+    /// A leader that has handed over goes on leading.
+    LeadsAfterTransfer = "lease",
     /// A leader does not confirm that it leads before it answers a read.
     ReadsUnconfirmed = "reads",
     /// A heartbeat sent before a read came confirms it.

@@ -79,7 +79,7 @@ impl Paxos {
         let usable = self.config.timing.usable_lease();
         let is_current = self.acceptor.applied >= leader.recovered_until;
         (is_current || breaks(Mutant::ReadsBeforeRecovered))
-            && (leader.transfer.is_none() || breaks(Mutant::LeaseOutlivesTransfer))
+            && leader.transfer.is_none()
             && leader
                 .sent
                 .at(self.confirmed_sequence())
@@ -112,7 +112,11 @@ impl Paxos {
         if leader.has_all(to) {
             let ballot = leader.ballot;
             // From here on nothing is answered by this lease: its release can be acted upon.
-            self.step_down(now, "hands over");
+            if breaks(Mutant::LeadsAfterTransfer) {
+                leader.transfer = None;
+            } else {
+                self.step_down(now, "hands over");
+            }
             self.send(to, Message::TakeOver { ballot });
         }
     }

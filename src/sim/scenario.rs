@@ -36,6 +36,8 @@ pub struct Scenario {
     pub value_bytes_max: u64,
     /// Operations per client before the final reads.
     pub operations_per_client: u64,
+    /// How long a client waits for an answer before it asks another node.
+    pub attempt_timeout: Duration,
     /// Longest pause of a client between operations.
     pub think_time: Duration,
     /// Longest sync of a node's disk.
@@ -133,6 +135,7 @@ impl Scenario {
             key_count: rng.range(2, 8),
             value_bytes_max: [16, 300, 3000, 12_000][pick(&mut rng, 4)],
             operations_per_client: (rng.range(220, 320)).div_ceil(client_count),
+            attempt_timeout: Duration::from_millis(400),
             think_time: Duration::from_millis(rng.range(1, 60)),
             sync_time: Duration::from_micros(rng.range(50, 8000)),
             faults,

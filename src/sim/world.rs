@@ -135,7 +135,7 @@ impl World {
                 let at = usize::try_from(id).expect("a handful of clients");
                 by_address.insert(address, Place::Client(at));
                 let mut config = ClientConfig::new(Arc::clone(&cluster), transport.clone(), 1);
-                config.attempt_timeout = Duration::from_millis(400);
+                config.attempt_timeout = scenario.attempt_timeout;
                 config.operation_timeout = Duration::from_millis(rng.range(800, 6000));
                 Client {
                     id,

@@ -14,6 +14,12 @@ fn explore() {
     let seeds: u64 = var("SEEDS").parse().unwrap_or(20);
     let draw = match var("DRAW").as_str() {
         "churn" => scenarios::churn,
+        "power" => scenarios::power,
+        "epochs" => scenarios::epochs,
+        "stale" => scenarios::stale,
+        "restarts" => scenarios::restarts,
+        "delays" => scenarios::delays,
+        "handovers" => scenarios::handovers,
         _ => Scenario::draw,
     };
     std::panic::set_hook(Box::new(|_| {}));

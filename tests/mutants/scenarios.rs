@@ -34,6 +34,202 @@ pub fn churn(seed: u64) -> Scenario {
     scenario
 }
 
+/// Machines lose power while their disks are slow: what was told before it was durable is lost.
+pub fn power(seed: u64) -> Scenario {
+    let mut rng = Rng::new(seed);
+    let nodes = pick(&mut rng, &[3_u8, 3, 3, 5]);
+    let policy = pick(&mut rng, &[Policy::Replicate, Policy::Craft, Policy::RsPaxos]);
+    let mut scenario = quick(&mut rng, nodes, policy);
+    scenario.sync_time = Duration::from_millis(rng.range(5, 60));
+    scenario.attempt_timeout = Duration::from_millis(100);
+    let end_ms = millis(scenario.heal_at);
+    let mut at_ms = 200;
+    while at_ms < end_ms - 100 {
+        let node = usize::try_from(rng.below(u64::from(nodes))).unwrap();
+        let down = Duration::from_millis(rng.range(1, 40));
+        let fault = match rng.below(8) {
+            0 | 1 => Fault::PowerCutAll { down, is_aimed: true },
+            2 => Fault::PowerCutAll { down, is_aimed: false },
+            3 => Fault::Crash { node, down },
+            4 | 5 => Fault::PowerCut { node, down },
+            _ => split(&mut rng, nodes, down * 8),
+        };
+        scenario.faults.push((Duration::from_millis(at_ms), fault));
+        at_ms += rng.range(5, 150);
+    }
+    scenario
+}
+
+/// The policy changes again and again between one that asks few for promises and one whose small
+/// values a leader chooses alone, while nodes are cut off.
+pub fn epochs(seed: u64) -> Scenario {
+    let mut rng = Rng::new(seed);
+    let mut scenario = quick(&mut rng, 3, Policy::Replicate);
+    scenario.attempt_timeout = Duration::from_millis(100);
+    let end_ms = millis(scenario.heal_at);
+    let mut at_ms = 250;
+    let mut is_wide = false;
+    while at_ms < end_ms - 300 {
+        is_wide = !is_wide;
+        let (policy, k, m) =
+            if is_wide { (Policy::RsPaxos, 2, 1) } else { (Policy::Replicate, 1, 2) };
+        let change = Fault::Operator(Admin::Policy { policy, k, m, hybrid_bytes: None });
+        let node = rng.below(3);
+        let span = Duration::from_millis(rng.range(60, 250));
+        let cut = if rng.chance(0.7) {
+            Fault::Partition { from: 1 << node, to: 7 & !(1 << node), span }
+        } else {
+            Fault::Crash { node: usize::try_from(node).unwrap(), down: span }
+        };
+        let cut_ms = at_ms + rng.below(60) - rng.below(30).min(20);
+        scenario.faults.push((Duration::from_millis(at_ms), change));
+        scenario.faults.push((Duration::from_millis(cut_ms), cut));
+        at_ms += rng.range(100, 500);
+    }
+    scenario.faults.sort_by_key(|(at, _)| *at);
+    scenario
+}
+
+/// Leaders that stand still or are cut off, while some client has not noticed and asks them.
+pub fn stale(seed: u64) -> Scenario {
+    let mut rng = Rng::new(seed);
+    let (mut scenario, nodes) = idle(&mut rng);
+    let all = (1_u32 << nodes) - 1;
+    let end_ms = millis(scenario.heal_at);
+    let mut at_ms = 400;
+    while at_ms < end_ms - 500 {
+        let node = rng.below(u64::from(nodes));
+        let (at, span) = (Duration::from_millis(at_ms), Duration::from_millis(rng.range(300, 800)));
+        let from = 1 << node;
+        scenario.faults.push((at, Fault::Partition { from, to: all & !from, span: span * 2 }));
+        if rng.chance(0.7) {
+            let node = usize::try_from(node).unwrap();
+            scenario.faults.push((at, Fault::Pause { node, span }));
+        }
+        at_ms += rng.range(500, 1500);
+    }
+    scenario
+}
+
+/// A leader that one node does not hear, while another one that granted it a lease starts anew.
+pub fn restarts(seed: u64) -> Scenario {
+    let mut rng = Rng::new(seed);
+    let (mut scenario, _) = idle(&mut rng);
+    scenario.cluster = three(scenario.cluster);
+    busy(&mut scenario, &mut rng);
+    let end_ms = millis(scenario.heal_at);
+    let mut at_ms = 400;
+    while at_ms < end_ms - 500 {
+        let [leader, granter, other] = shuffled(&mut rng);
+        let deaf_ms = rng.range(350, 700);
+        let deaf = Duration::from_millis(deaf_ms + 300);
+        let at = Duration::from_millis(at_ms);
+        let cut = |to: usize, span| Fault::Partition {
+            from: 1 << leader,
+            to: 1 << to | 1 << leader,
+            span,
+        };
+        scenario.faults.push((at, cut(other, deaf)));
+        let at = Duration::from_millis(at_ms + deaf_ms);
+        scenario.faults.push((at, cut(granter, Duration::from_millis(300))));
+        let down = Duration::from_millis(rng.range(1, 10));
+        scenario.faults.push((at, Fault::Crash { node: granter, down }));
+        at_ms += deaf_ms + rng.range(400, 700);
+    }
+    scenario.faults.sort_by_key(|(at, _)| *at);
+    scenario
+}
+
+/// Answers that are long on their way, and cuts that end between a vote and the ballot it was for.
+pub fn delays(seed: u64) -> Scenario {
+    let mut rng = Rng::new(seed);
+    let (mut scenario, _) = idle(&mut rng);
+    scenario.cluster = three(scenario.cluster);
+    busy(&mut scenario, &mut rng);
+    scenario.link.reorder = 0.1 + rng.unit() * 0.3;
+    scenario.link.reorder_ms = 150.0 + rng.unit() * 300.0;
+    scenario.sync_time = Duration::from_millis(rng.range(1, 80));
+    let end_ms = millis(scenario.heal_at);
+    let mut at_ms = 400;
+    while at_ms < end_ms - 500 {
+        let [leader, granter, other] = shuffled(&mut rng);
+        let at = Duration::from_millis(at_ms);
+        let span = Duration::from_millis(rng.range(280, 600));
+        let all = Duration::from_millis(900);
+        if rng.chance(0.4) {
+            let from = 1 << leader;
+            scenario.faults.push((at, Fault::Partition { from, to: 7 & !from, span }));
+        } else {
+            let from = 1 << leader;
+            let to = |to: usize| 1 << to | 1 << leader;
+            scenario.faults.push((at, Fault::Partition { from, to: to(other), span: all }));
+            scenario.faults.push((at, Fault::Partition { from, to: to(granter), span }));
+        }
+        at_ms += rng.range(700, 1200);
+    }
+    scenario
+}
+
+/// Leadership is handed over, and who handed it over soon hears nobody.
+pub fn handovers(seed: u64) -> Scenario {
+    let mut rng = Rng::new(seed);
+    let (mut scenario, _) = idle(&mut rng);
+    scenario.cluster = three(scenario.cluster);
+    scenario.link.delay_ms = 2.0 + rng.unit() * 8.0;
+    let end_ms = millis(scenario.heal_at);
+    let mut at_ms = 400;
+    while at_ms < end_ms - 400 {
+        let [leader, heir, _] = shuffled(&mut rng);
+        let to = u8::try_from(heir).unwrap();
+        let at = Duration::from_millis(at_ms);
+        scenario.faults.push((at, Fault::Operator(Admin::Transfer { to })));
+        let at = Duration::from_millis(at_ms + rng.below(60));
+        let span = Duration::from_millis(rng.range(100, 400));
+        scenario.faults.push((at, Fault::Partition { from: 7, to: 1 << leader, span }));
+        at_ms += rng.range(400, 700);
+    }
+    scenario.faults.sort_by_key(|(at, _)| *at);
+    scenario
+}
+
+/// Clients that think for long and soon ask elsewhere; leases as long as they can be. Compared to
+/// those everything else is quick, so that what a lease forbids has time to happen.
+fn idle(rng: &mut Rng) -> (Scenario, u8) {
+    let nodes = pick(rng, &[3_u8, 3, 5]);
+    let mut scenario = quick(rng, nodes, Policy::Replicate);
+    let timing = &mut scenario.cluster.timing;
+    (timing.election_ms, timing.lease_ms, timing.resend_ms) = (300, 300, 100);
+    scenario.link.delay_ms = 0.2 + rng.unit() * 2.0;
+    scenario.link.jitter_ms = 0.0;
+    scenario.link.loss = 0.0;
+    scenario.key_count = 2;
+    scenario.client_count = 5;
+    scenario.attempt_timeout = Duration::from_millis(rng.range(20, 80));
+    scenario.think_time = Duration::from_millis(rng.range(20, 800));
+    scenario.sync_time = Duration::from_micros(rng.range(50, 1000));
+    scenario.heal_at = Duration::from_secs(8);
+    scenario.operations_per_client = (8000 / (millis(scenario.think_time) / 2 + 5)).min(150);
+    (scenario, nodes)
+}
+
+/// The same clients, thinking less.
+fn busy(scenario: &mut Scenario, rng: &mut Rng) {
+    scenario.think_time = Duration::from_millis(rng.range(10, 60));
+    scenario.operations_per_client = 150;
+}
+
+/// The same with three nodes.
+fn three(mut of: ClusterConfig) -> ClusterConfig {
+    of.members.truncate(3);
+    of.code = Code::new(1, 2).unwrap();
+    of
+}
+
+/// The ranks of three nodes in any order.
+fn shuffled(rng: &mut Rng) -> [usize; 3] {
+    pick(rng, &[[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
+}
+
 /// A cluster with quick elections, small values and busy clients, without a fault.
 fn quick(rng: &mut Rng, nodes: u8, policy: Policy) -> Scenario {
     let largest = policy.default_k(u32::from(nodes));
@@ -59,6 +255,7 @@ fn quick(rng: &mut Rng, nodes: u8, policy: Policy) -> Scenario {
         key_count: rng.range(2, 5),
         value_bytes_max: 100,
         operations_per_client: 400 / client_count,
+        attempt_timeout: Duration::from_millis(400),
         think_time: Duration::from_millis(rng.range(1, 20)),
         sync_time: Duration::from_micros(rng.range(50, 5000)),
         faults: Vec::new(),
