@@ -80,6 +80,14 @@ impl Effects {
         Some((self.issued, std::mem::take(&mut self.records)))
     }
 
+    /// Does a record of `slot` wait for the driver?
+    pub(super) fn is_unwritten(&self, slot: Slot) -> bool {
+        self.records.iter().any(|record| match record {
+            Record::Accept { meta, .. } => meta.slot() == slot,
+            Record::Promise { .. } | Record::Chosen { .. } | Record::Peer { .. } => false,
+        })
+    }
+
     /// Everything up to `ticket` is durable.
     pub(super) fn handle_persisted(&mut self, ticket: Ticket) {
         assert!(ticket <= self.issued, "ticket {ticket:?} was never issued: {:?}", self.issued);
