@@ -295,7 +295,7 @@ impl Paxos {
         let peer = &mut leader.peers[usize::from(from)];
         peer.confirmed = peer.confirmed.max(sequence);
         if breaks(Mutant::LeaseFromReply) {
-            leader.sent.touch(sequence, now);
+            leader.sent.touch(now);
         }
         peer.is_low = is_low;
         self.handle_accepted(now, from, ballot, applied, &[]);

@@ -19,12 +19,15 @@ pub enum Verdict {
 }
 
 /// Runs one seed with these rules broken; also how often that made a difference.
-pub fn try_seed(mutants: &[Mutant], draw: Draw, seed: u64) -> (Verdict, u64) {
-    let (outcome, reached) =
-        breaking(mutants, || run_scenario(draw(seed), seed, Plant::None, None));
+pub fn try_seed(
+    mutants: &[Mutant],
+    run: impl Fn(u64) -> Result<(), String>,
+    seed: u64,
+) -> (Verdict, u64) {
+    let (outcome, reached) = breaking(mutants, || run(seed));
     let verdict = match outcome {
-        Ok(Ok(_)) => Verdict::Clean,
-        Ok(Err(failure)) => Verdict::Outside(failure.what),
+        Ok(Ok(())) => Verdict::Clean,
+        Ok(Err(what)) => Verdict::Outside(what),
         Err(panic) => Verdict::Inside(text_of(panic.as_ref())),
     };
     (verdict, reached)
@@ -37,12 +40,24 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// For looking around: what becomes of each seed.
 pub fn explore(mutants: &[Mutant], draw: Draw, seeds: std::ops::Range<u64>) {
+    explore_by(
+        mutants,
+        |seed| run_scenario(draw(seed), seed, Plant::None, None).map(drop).map_err(|f| f.what),
+        seeds,
+    );
+}
+
+pub fn explore_by(
+    mutants: &[Mutant],
+    run: impl Fn(u64) -> Result<(), String>,
+    seeds: std::ops::Range<u64>,
+) {
     let mut kinds: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     let (mut all, mut seeds_reached) = (0, 0);
     let count = seeds.end - seeds.start;
     let began = std::time::Instant::now();
     for seed in seeds {
-        let (verdict, reached) = try_seed(mutants, draw, seed);
+        let (verdict, reached) = try_seed(mutants, &run, seed);
         all += reached;
         seeds_reached += u64::from(reached > 0);
         let kind = match verdict {
