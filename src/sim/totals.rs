@@ -24,6 +24,9 @@ pub struct Totals {
     pub gave_up: u64,
     /// Virtual time.
     pub virtual_time: Duration,
+    /// The longest time, from the first answer to the end of the faults, in which no write and no
+    /// strong read was answered: what faults cost while they last.
+    pub longest_silence: Duration,
     /// Datagrams delivered.
     pub datagrams: u64,
     /// Of everything that happened: equal for equal seeds.
@@ -48,6 +51,7 @@ impl Totals {
         self.searched += other.searched;
         self.gave_up += other.gave_up;
         self.virtual_time += other.virtual_time;
+        self.longest_silence = self.longest_silence.max(other.longest_silence);
         self.datagrams += other.datagrams;
         self.trace_hash ^= other.trace_hash;
     }

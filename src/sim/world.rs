@@ -95,6 +95,8 @@ pub(super) struct World {
     /// Digest of the state after each slot, as first seen on any node.
     digests: BTreeMap<Slot, u64>,
     next_value: u64,
+    /// When a write or a strong read was answered last.
+    pub(super) last_answer: Option<Instant>,
     pub(super) totals: Totals,
     trace: Option<TraceSink>,
 }
@@ -168,6 +170,7 @@ impl World {
             history: History::default(),
             digests: BTreeMap::new(),
             next_value: 0,
+            last_answer: None,
             totals: Totals::default(),
             trace,
             rng,
@@ -475,6 +478,9 @@ impl World {
             self.say(|| "fault: all machines lose power".to_owned());
             self.cut_power(down);
         }
+        if version.is_some() && !operation.is_eventual() {
+            self.note_answer();
+        }
         self.note(operation.slot);
         let line = operation.to_string();
         self.say(|| line);
@@ -511,6 +517,16 @@ impl World {
             self.totals.slots = self.totals.slots.max(replica.state_digest().0.0);
         }
         Ok(())
+    }
+
+    /// A write or a strong read is answered, or the faults end.
+    pub(super) fn note_answer(&mut self) {
+        if self.is_healed {
+            return;
+        }
+        let silence = self.last_answer.map_or(Duration::ZERO, |last| self.now.since(last));
+        self.totals.longest_silence = self.totals.longest_silence.max(silence);
+        self.last_answer = Some(self.now);
     }
 
     fn note(&mut self, value: u64) {

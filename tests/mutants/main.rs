@@ -1,4 +1,8 @@
-//! Each rule broken on purpose, and who notices (docs/mutants.md).
+//! Each rule broken on purpose, one test a mutant: who notices, and after how many seeds.
+//!
+//! docs/mutants.md has the table. A test that finds nothing any more, because a change gave its seeds
+//! other runs, begins its hunt elsewhere; one that finds nothing at all is a hole in the checkers.
+#![cfg(debug_assertions)]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 #[path = "../../src/paxos/tests/cluster.rs"]
@@ -12,70 +16,70 @@ mod scenarios;
 use distkv::mutant::Mutant;
 use distkv::sim::Scenario;
 use distkv::{coding, config, mutant, paxos, rng, storage, time, types};
+use hunt::{hunt, simulated, survives};
 
-fn draw_of(name: &str) -> hunt::Draw {
-    match name {
-        "churn" => scenarios::churn,
-        "power" => scenarios::power,
-        "epochs" => scenarios::epochs,
-        "stale" => scenarios::stale,
-        "restarts" => scenarios::restarts,
-        "late_answers" => scenarios::late_answers,
-        "late_votes" => scenarios::late_votes,
-        "handovers" => scenarios::handovers,
-        _ => Scenario::draw,
-    }
+/// Small random runs of paxos alone: about a millisecond each.
+fn small(seed: u64) -> Result<(), String> {
+    random::run(seed);
+    Ok(())
 }
 
-#[test]
-#[ignore = "for looking around"]
-fn explore() {
-    let var = |name| std::env::var(name).unwrap_or_default();
-    let seeds: u64 = var("SEEDS").parse().unwrap_or(20);
-    if var("DRAW") == "random" {
-        std::panic::set_hook(Box::new(|_| {}));
-        for wanted in var("MUTANT").split(',') {
-            for mutant in Mutant::ALL.iter().filter(|m| format!("{m:?}").contains(wanted)) {
-                hunt::explore_by(
-                    &[*mutant],
-                    |seed| {
-                        random::run(seed);
-                        Ok(())
-                    },
-                    0..seeds,
-                );
+/// Tests that hunt in the simulator: name, mutant, scenarios, first seed, seeds at most.
+macro_rules! found_in_simulation {
+    ($($name:ident: $mutant:ident, $draw:path, $first:literal, $seeds:literal;)+) => {
+        $(
+            #[test]
+            fn $name() {
+                hunt(&[Mutant::$mutant], &simulated($draw), $first, $seeds);
             }
-        }
-        return;
-    }
-    let draw = draw_of(&var("DRAW"));
-    std::panic::set_hook(Box::new(|_| {}));
-    hunt::explore(&[], draw, 0..seeds);
-    for wanted in var("MUTANT").split(',') {
-        for mutant in Mutant::ALL.iter().filter(|m| format!("{m:?}").contains(wanted)) {
-            hunt::explore(&[*mutant], draw, 0..seeds);
-        }
-    }
+        )+
+    };
+}
+
+/// The same with the small runs.
+macro_rules! found_in_small_runs {
+    ($($name:ident: $mutant:ident, $first:literal, $seeds:literal;)+) => {
+        $(
+            #[test]
+            fn $name() {
+                hunt(&[Mutant::$mutant], &small, $first, $seeds);
+            }
+        )+
+    };
+}
+
+found_in_simulation! {
+    shards_are_replaced: ReplacesShards, scenarios::churn, 0, 60;
+    a_recovered_value_gets_a_new_id: RenamesValue, scenarios::churn, 0, 60;
+    a_recovered_value_gets_another_code: RecodesValue, scenarios::churn, 0, 20;
+    too_few_promises_decide: DecidesWithFewer, scenarios::churn, 0, 60;
+    what_is_applied_is_not_promised: HidesApplied, scenarios::churn, 0, 60;
+    a_late_promise_decides_again: DecidesAgain, scenarios::churn, 60, 150;
+    single_shards_count_as_copies: CountsSinglesAsCopies, scenarios::churn, 0, 60;
+    the_failure_detector_chooses: DetectorChooses, scenarios::churn, 0, 80;
+    acceptances_are_answered_early: AcknowledgesEarly, scenarios::power, 0, 40;
+    a_commit_covers_any_ballot: CommitsAnyBallot, scenarios::churn, 0, 60;
+    an_accept_for_an_applied_slot_is_taken: AcceptsApplied, scenarios::churn, 0, 30;
+    a_gather_ends_with_any_id: GathersAnyId, scenarios::churn, 0, 60;
+    an_epoch_is_in_force_too_early: EpochBeforeApplied, scenarios::epochs, 0, 80;
+    repeats_are_applied: AppliesRepeats, scenarios::power, 40, 150;
+    results_are_forgotten_at_a_restart: ForgetsResults, scenarios::power, 0, 60;
+    an_evicted_session_is_guessed: GuessesEvicted, Scenario::draw, 0, 60;
+    a_lease_never_ends: IgnoresLeaseExpiry, scenarios::stale, 0, 200;
+    grants_are_forgotten_at_a_restart: ForgetsGrants, scenarios::restarts, 0, 60;
+    a_leader_leads_after_its_transfer: LeadsAfterTransfer, scenarios::handovers, 0, 100;
+    reads_are_not_confirmed: ReadsUnconfirmed, scenarios::stale, 0, 100;
+    an_older_heartbeat_confirms: ConfirmsWithOlder, scenarios::stale, 0, 200;
+    reads_come_before_what_is_recovered: ReadsBeforeRecovered, scenarios::churn, 0, 80;
+    eventual_reads_go_back: ReadsGoBack, scenarios::churn, 0, 10;
+}
+
+found_in_small_runs! {
+    shards_count_at_the_highest_ballot: CountsHighestBallotOnly, 0, 6000;
+    a_promise_counts_in_part: CountsPartialPromises, 0, 2000;
 }
 
 #[test]
-#[ignore = "for looking around"]
-fn trace() {
-    let var = |name| std::env::var(name).unwrap_or_default();
-    let seed: u64 = var("SEED").parse().unwrap();
-    let draw = draw_of(&var("DRAW"));
-    let mutants: Vec<Mutant> =
-        Mutant::ALL.iter().copied().filter(|m| format!("{m:?}") == var("MUTANT")).collect();
-    let (outcome, reached) = distkv::mutant::breaking(&mutants, || {
-        distkv::sim::run_scenario(
-            draw(seed),
-            seed,
-            distkv::sim::Plant::None,
-            Some(Box::new(|l| println!("{l}"))),
-        )
-    });
-    println!("reached {reached}");
-    if let Ok(Err(failure)) = outcome {
-        println!("FAILED {}", failure.what);
-    }
+fn moved_homes_change_no_decision() {
+    survives(&[Mutant::MovesHomes], &simulated(scenarios::churn), 30);
 }

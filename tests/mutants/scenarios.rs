@@ -116,7 +116,6 @@ pub fn restarts(seed: u64) -> Scenario {
     let mut rng = Rng::new(seed);
     let (mut scenario, _) = idle(&mut rng);
     scenario.cluster = three(scenario.cluster);
-    busy(&mut scenario, &mut rng);
     let end_ms = millis(scenario.heal_at);
     let mut at_ms = 400;
     while at_ms < end_ms - 500 {
@@ -136,70 +135,6 @@ pub fn restarts(seed: u64) -> Scenario {
         at_ms += deaf_ms + rng.range(400, 700);
     }
     scenario.faults.sort_by_key(|(at, _)| *at);
-    scenario
-}
-
-/// Some datagrams are long on their way; then a leader is not heard, and a little later does not
-/// hear either.
-pub fn late_answers(seed: u64) -> Scenario {
-    let mut rng = Rng::new(seed);
-    let mut scenario = late(&mut rng, 0.1);
-    let end_ms = millis(scenario.heal_at);
-    let mut at_ms = 900;
-    while at_ms < end_ms - 900 {
-        let from = lead_first(&mut scenario, at_ms);
-        let spans = [(at_ms, 900), (at_ms + 250, 650)];
-        let [(mute, mute_span), (deaf, deaf_span)] =
-            spans.map(|(at, span)| (Duration::from_millis(at), Duration::from_millis(span)));
-        scenario.faults.push((mute, Fault::Partition { from, to: 7, span: mute_span }));
-        scenario.faults.push((deaf, Fault::Partition { from: 7, to: from, span: deaf_span }));
-        at_ms += rng.range(1500, 1700);
-    }
-    scenario.faults.sort_by_key(|(at, _)| *at);
-    scenario
-}
-
-/// The same, where a cut ends between a vote and the ballot that it was for: who voted hears the
-/// leader again, once.
-pub fn late_votes(seed: u64) -> Scenario {
-    let mut rng = Rng::new(seed);
-    let mut scenario = late(&mut rng, 0.3);
-    scenario.sync_time = Duration::from_millis(rng.range(10, 80));
-    let end_ms = millis(scenario.heal_at);
-    let mut at_ms = 900;
-    while at_ms < end_ms - 900 {
-        let from = lead_first(&mut scenario, at_ms);
-        let (granter, other) = pick(&mut rng, &[(2, 4), (4, 2)]);
-        let cut_ms = rng.range(290, 420);
-        let mut cut = |at_ms, from: u32, to: u32, span_ms| {
-            let (at, span) = (Duration::from_millis(at_ms), Duration::from_millis(span_ms));
-            scenario.faults.push((at, Fault::Partition { from, to, span }));
-        };
-        cut(at_ms, from, other, 900);
-        cut(at_ms, from, granter | from, cut_ms);
-        cut(at_ms + cut_ms + 70, granter, granter | from, 830 - cut_ms);
-        at_ms += rng.range(1500, 1700);
-    }
-    scenario.faults.sort_by_key(|(at, _)| *at);
-    scenario
-}
-
-/// Hands the leadership to the first node some time before `at_ms`; its bit.
-fn lead_first(scenario: &mut Scenario, at_ms: u64) -> u32 {
-    let at = Duration::from_millis(at_ms - 400);
-    scenario.faults.push((at, Fault::Operator(Admin::Transfer { to: 0 })));
-    1
-}
-
-fn late(rng: &mut Rng, share: f64) -> Scenario {
-    let (mut scenario, _) = idle(rng);
-    scenario.cluster = three(scenario.cluster);
-    busy(&mut scenario, rng);
-    scenario.operations_per_client = scenario.operations_per_client * 9 / 5;
-    scenario.heal_at = Duration::from_secs(9);
-    scenario.cluster.timing.heartbeat_ms = 100;
-    scenario.link.reorder = share;
-    scenario.link.reorder_ms = 180.0 + rng.unit() * 110.0;
     scenario
 }
 
@@ -236,22 +171,14 @@ fn idle(rng: &mut Rng) -> (Scenario, u8) {
     scenario.link.jitter_ms = 0.0;
     scenario.link.loss = 0.0;
     scenario.key_count = 2;
-    scenario.client_count = 5;
-    scenario.attempt_timeout = Duration::from_millis(rng.range(20, 80));
-    scenario.think_time = Duration::from_millis(rng.range(20, 800));
-    scenario.sync_time = Duration::from_micros(rng.range(50, 1000));
-    scenario.heal_at = Duration::from_secs(8);
-    scenario.operations_per_client = (8000 / (millis(scenario.think_time) / 2 + 5)).min(150);
-    (scenario, nodes)
-}
-
-/// The same clients, thinking less.
-fn busy(scenario: &mut Scenario, rng: &mut Rng) {
     scenario.client_count = 16;
+    scenario.attempt_timeout = Duration::from_millis(rng.range(20, 80));
     scenario.think_time = Duration::from_millis(rng.range(100, 800));
+    scenario.sync_time = Duration::from_micros(rng.range(50, 1000));
     scenario.heal_at = Duration::from_secs(5);
     let each_ms = millis(scenario.think_time) / 2 + 8;
     scenario.operations_per_client = millis(scenario.heal_at) / each_ms;
+    (scenario, nodes)
 }
 
 /// The same with three nodes.
