@@ -93,6 +93,12 @@ mutants! {
     CountsDamaged = "13",
     /// A damaged slot is sound again with its home shard alone.
     RepairsWithHome = "13",
+    /// An index snapshot counts before it is durable.
+    ForgetsEarly = "14",
+    /// The log forgets slots that no snapshot covers.
+    ForgetsUncovered = "14",
+    /// A compare-and-set that failed supersedes what it met.
+    ForgetsMet = "14",
     /// A repeated request is applied again.
     AppliesRepeats = "exactly once",
     /// The results of requests are forgotten at a restart.

@@ -187,8 +187,15 @@ fn print(totals: &Totals, seeds: u64, took: Duration) {
     println!("outcomes    {}", list(&totals.outcomes));
     println!("faults      {faults}: {}", list(&totals.faults));
     println!(
-        "clusters    {} elections, {} slots applied, {} values rebuilt, {} datagrams",
-        totals.elections, totals.slots, totals.rebuilt, totals.datagrams
+        "clusters    {} elections, {} slots applied, {} values rebuilt, {} slots reclaimed, \
+         {} snapshots taken in, {} shards recorded anew, {} datagrams",
+        totals.elections,
+        totals.slots,
+        totals.rebuilt,
+        totals.reclaimed,
+        totals.restored,
+        totals.repaired,
+        totals.datagrams
     );
     println!(
         "checked     order of all operations; {} keys searched for a linear order, {} given up",

@@ -23,6 +23,8 @@ pub(super) enum Effect {
     Prepare { ballot: Ballot },
     /// Answer a `Prepare`.
     Promise { rank: u8, ballot: Ballot, attempt: u64 },
+    /// The index snapshot of this slot is stored whole.
+    Indexed { slot: Slot },
 }
 
 impl Effect {
@@ -32,6 +34,7 @@ impl Effect {
             Self::Ack { .. } | Self::AckSelf { .. } => Mutant::AcknowledgesEarly,
             Self::Prepare { .. } => Mutant::PreparesEarly,
             Self::Promise { .. } => Mutant::PromisesEarly,
+            Self::Indexed { .. } => Mutant::ForgetsEarly,
         }
     }
 }
@@ -49,6 +52,9 @@ pub(super) struct Effects {
     pub(super) ready: VecDeque<(u8, Message)>,
     /// Up to where `Record::Chosen` was written.
     marked: Slot,
+    /// What is applied stands on an index snapshot that is not stored yet: until then no
+    /// `Record::Chosen` may claim that the log holds what is chosen.
+    unstored_base: Option<Slot>,
 }
 
 impl Effects {
@@ -72,7 +78,7 @@ impl Effects {
         if self.records.is_empty() {
             return None;
         }
-        if applied > self.marked {
+        if applied > self.marked && self.unstored_base.is_none() {
             self.marked = applied;
             self.records.push(Record::Chosen { slot: applied });
         }
@@ -84,8 +90,21 @@ impl Effects {
     pub(super) fn is_unwritten(&self, slot: Slot) -> bool {
         self.records.iter().any(|record| match record {
             Record::Accept { meta, .. } => meta.slot() == slot,
-            Record::Promise { .. } | Record::Chosen { .. } | Record::Peer { .. } => false,
+            Record::Promise { .. }
+            | Record::Chosen { .. }
+            | Record::Peer { .. }
+            | Record::Index { .. } => false,
         })
+    }
+
+    /// What is applied stands on the index snapshot of `slot` from now on.
+    pub(super) fn rebase(&mut self, slot: Slot) {
+        self.unstored_base = Some(slot);
+    }
+
+    /// The index snapshot of `slot` is durable.
+    pub(super) fn handle_indexed(&mut self, slot: Slot) {
+        self.unstored_base = self.unstored_base.filter(|base| *base > slot);
     }
 
     /// Everything up to `ticket` is durable.

@@ -156,6 +156,7 @@ impl SimNode {
             }
             running.log.sync().map_err(|error| failed(&error))?;
             running.syncing = None;
+            running.log.compact(16 << 10).map_err(|error| failed(&error))?;
             running.replica.handle_persisted(now, ticket);
         }
         while let Some((from, bytes)) = running.inbox.pop_front() {
@@ -179,6 +180,15 @@ impl SimNode {
                     // A slot that cannot be read is a damaged one; the machine repairs it.
                     let stored = running.log.read(slot).map_err(|error| failed(&error))?;
                     running.replica.handle_read(now, ticket, stored);
+                }
+                Output::ReadIndex { slot, part } => {
+                    let part =
+                        running.log.read_index_part(slot, part).map_err(|error| failed(&error))?;
+                    running.replica.handle_index_read(now, part);
+                }
+                Output::Reclaim { floor, slots, is_sound } => {
+                    let result = running.log.reclaim(floor, &slots, is_sound);
+                    result.map_err(|error| failed(&error))?;
                 }
                 Output::Trace(line) => output.traces.push(line),
                 // The simulator's faults need no requests.

@@ -61,7 +61,11 @@ found_in_simulation! {
     a_commit_covers_any_ballot: CommitsAnyBallot, scenarios::churn, 0, 60;
     an_accept_for_an_applied_slot_is_taken: AcceptsApplied, scenarios::churn, 0, 30;
     a_gather_ends_with_any_id: GathersAnyId, scenarios::churn, 0, 60;
+    an_old_epoch_is_forgotten: ForgetsOldEpoch, scenarios::epochs, 0, 400;
     an_epoch_is_in_force_too_early: EpochBeforeApplied, scenarios::epochs, 0, 80;
+    a_snapshot_counts_early: ForgetsEarly, scenarios::forgetful, 0, 150;
+    slots_without_a_snapshot_are_forgotten: ForgetsUncovered, scenarios::forgetful, 0, 100;
+    what_a_failed_compare_and_set_met_is_forgotten: ForgetsMet, scenarios::forgetful, 0, 60;
     repeats_are_applied: AppliesRepeats, scenarios::power, 40, 150;
     results_are_forgotten_at_a_restart: ForgetsResults, scenarios::power, 0, 60;
     an_evicted_session_is_guessed: GuessesEvicted, Scenario::draw, 0, 60;

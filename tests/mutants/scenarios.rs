@@ -60,6 +60,14 @@ pub fn power(seed: u64) -> Scenario {
     scenario
 }
 
+/// As [`power`], with logs that forget all they may and no cache that would hide what is gone.
+pub fn forgetful(seed: u64) -> Scenario {
+    let mut scenario = power(seed);
+    let limits = &mut scenario.cluster.limits;
+    (limits.snapshot_slots, limits.kept_slots, limits.cache_bytes) = (16, 0, 0);
+    scenario
+}
+
 /// The policy changes again and again between one that asks few for promises and one whose small
 /// values a leader chooses alone, while nodes are cut off.
 pub fn epochs(seed: u64) -> Scenario {
@@ -205,6 +213,8 @@ fn quick(rng: &mut Rng, nodes: u8, policy: Policy) -> Scenario {
     let mut cluster = cluster(nodes, policy, Code::new(k, nodes - k).unwrap());
     cluster.limits.page_bytes = pick(rng, &[200, 1 << 20]);
     cluster.limits.sessions = 64;
+    cluster.limits.snapshot_slots = pick(rng, &[8, 40, 100_000]);
+    cluster.limits.kept_slots = pick(rng, &[0, 10, 4096]);
     cluster.hybrid_bytes = 40;
     let mut link = LinkConfig { delay_ms: rng.unit() * 6.0, ..LinkConfig::default() };
     link.jitter_ms = link.delay_ms * rng.unit();
