@@ -11,12 +11,15 @@ mod cluster;
 mod hunt;
 #[path = "../../src/paxos/tests/random.rs"]
 mod random;
+mod references;
 mod scenarios;
+mod scripts;
 
 use distkv::mutant::Mutant;
-use distkv::sim::Scenario;
+use distkv::sim::{Plant, Scenario, run_scenario};
 use distkv::{coding, config, mutant, paxos, rng, storage, time, types};
 use hunt::{hunt, simulated, survives};
+use std::time::Duration;
 
 /// Small random runs of paxos alone: about a millisecond each.
 fn small(seed: u64) -> Result<(), String> {
@@ -81,6 +84,70 @@ found_in_simulation! {
 found_in_small_runs! {
     shards_count_at_the_highest_ballot: CountsHighestBallotOnly, 0, 6000;
     a_promise_counts_in_part: CountsPartialPromises, 0, 2000;
+}
+
+/// The same with a script, which knows no seeds.
+macro_rules! found_by_script {
+    ($($name:ident: $mutant:ident, $script:expr;)+) => {
+        $(
+            #[test]
+            fn $name() {
+                let script = |_| {
+                    $script;
+                    Ok(())
+                };
+                hunt(&[Mutant::$mutant], &script, 0, 1);
+            }
+        )+
+    };
+}
+
+found_by_script! {
+    a_lease_counts_from_its_answer: LeaseFromReply, scripts::a_lease_comes_late();
+    a_granter_promises: GrantersPromise, scripts::a_granter_is_asked();
+    promises_are_answered_early: PromisesEarly, scripts::a_promise_is_lost();
+    acknowledgements_of_before_count: CountsOldAcks, scripts::an_old_ack_comes();
+    an_older_record_answers: AnswersOlderRecord, scripts::a_record_is_lost(false);
+    damage_is_hidden: HidesDamage, scripts::a_record_is_lost(true);
+    damaged_promises_count: CountsDamaged, scripts::a_record_is_lost(true);
+}
+
+#[test]
+fn the_highest_request_stands_for_all() {
+    hunt(&[Mutant::RemembersHighestOnly], &references::results, 0, 20);
+}
+
+#[test]
+fn a_recovered_tail_is_trusted() {
+    hunt(&[Mutant::TrustsTail], &references::tail, 0, 100);
+}
+
+/// Does a run stay silent for longer than its fault explains?
+fn disturbed(seed: u64, draw: fn(u64) -> Scenario, longest: Duration) -> Result<(), String> {
+    let totals = run_scenario(draw(seed), seed, Plant::None, None).map_err(|f| f.what)?;
+    let silence = totals.longest_silence;
+    if silence <= longest { Ok(()) } else { Err(format!("silence: of {silence:?}")) }
+}
+
+#[test]
+fn nobody_is_asked_before_a_campaign() {
+    let run = |seed| disturbed(seed, scenarios::deaf_follower, Duration::from_millis(150));
+    hunt(&[Mutant::SkipsPreVote], &run, 0, 10);
+}
+
+#[test]
+fn a_leader_alone_goes_on() {
+    let run = |seed| disturbed(seed, scenarios::deaf_leader, Duration::from_millis(2500));
+    hunt(&[Mutant::NeverStepsDown], &run, 0, 10);
+}
+
+#[test]
+fn every_mutant_is_in_the_table() {
+    let table = include_str!("../../docs/mutants.md");
+    for mutant in Mutant::ALL {
+        let row = format!("| {} | `{mutant:?}` |", mutant.rule());
+        assert!(table.contains(&row), "docs/mutants.md has no row that begins with {row}");
+    }
 }
 
 #[test]

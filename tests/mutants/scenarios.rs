@@ -168,6 +168,32 @@ pub fn handovers(seed: u64) -> Scenario {
     scenario
 }
 
+/// One node hears nobody for most of the run, and is not the leader.
+pub fn deaf_follower(seed: u64) -> Scenario {
+    deaf(seed, 1)
+}
+
+/// The leader hears nobody for most of the run.
+pub fn deaf_leader(seed: u64) -> Scenario {
+    deaf(seed, 0)
+}
+
+fn deaf(seed: u64, node: u32) -> Scenario {
+    let mut rng = Rng::new(seed);
+    let (mut scenario, _) = idle(&mut rng);
+    scenario.cluster = three(scenario.cluster);
+    scenario.think_time = Duration::from_millis(40);
+    scenario.operations_per_client = 160;
+    scenario.faults = vec![
+        (Duration::from_millis(600), Fault::Operator(Admin::Transfer { to: 0 })),
+        (
+            Duration::from_millis(1200),
+            Fault::Partition { from: 7, to: 1 << node, span: Duration::from_secs(4) },
+        ),
+    ];
+    scenario
+}
+
 /// Clients that think for long and soon ask elsewhere; leases as long as they can be. Compared to
 /// those everything else is quick, so that what a lease forbids has time to happen.
 fn idle(rng: &mut Rng) -> (Scenario, u8) {
