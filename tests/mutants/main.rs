@@ -66,7 +66,6 @@ found_in_simulation! {
     a_gather_ends_with_any_id: GathersAnyId, scenarios::churn, 0, 60;
     an_old_epoch_is_forgotten: ForgetsOldEpoch, scenarios::epochs, 0, 400;
     an_epoch_is_in_force_too_early: EpochBeforeApplied, scenarios::epochs, 0, 80;
-    a_snapshot_counts_early: ForgetsEarly, scenarios::forgetful, 0, 150;
     slots_without_a_snapshot_are_forgotten: ForgetsUncovered, scenarios::forgetful, 0, 100;
     what_a_failed_compare_and_set_met_is_forgotten: ForgetsMet, scenarios::forgetful, 0, 60;
     repeats_are_applied: AppliesRepeats, scenarios::power, 40, 150;
@@ -148,6 +147,11 @@ fn every_mutant_is_in_the_table() {
         let row = format!("| {} | `{mutant:?}` |", mutant.rule());
         assert!(table.contains(&row), "docs/mutants.md has no row that begins with {row}");
     }
+}
+
+#[test]
+fn a_snapshot_that_counts_early_loses_nothing() {
+    survives(&[Mutant::ForgetsEarly], &simulated(scenarios::forgetful), 30);
 }
 
 #[test]

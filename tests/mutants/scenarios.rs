@@ -239,8 +239,6 @@ fn quick(rng: &mut Rng, nodes: u8, policy: Policy) -> Scenario {
     let mut cluster = cluster(nodes, policy, Code::new(k, nodes - k).unwrap());
     cluster.limits.page_bytes = pick(rng, &[200, 1 << 20]);
     cluster.limits.sessions = 64;
-    cluster.limits.snapshot_slots = pick(rng, &[8, 40, 100_000]);
-    cluster.limits.kept_slots = pick(rng, &[0, 10, 4096]);
     cluster.hybrid_bytes = 40;
     let mut link = LinkConfig { delay_ms: rng.unit() * 6.0, ..LinkConfig::default() };
     link.jitter_ms = link.delay_ms * rng.unit();
