@@ -63,6 +63,8 @@ pub fn power(seed: u64) -> Scenario {
 /// As [`power`], with logs that forget all they may and no cache that would hide what is gone.
 pub fn forgetful(seed: u64) -> Scenario {
     let mut scenario = power(seed);
+    // Enough for segments to become empty and go.
+    scenario.value_bytes_max = 6000;
     let limits = &mut scenario.cluster.limits;
     (limits.snapshot_slots, limits.kept_slots, limits.cache_bytes) = (16, 0, 0);
     scenario
