@@ -59,6 +59,8 @@ pub struct NetemStats {
     pub corrupted: u64,
     /// Held back.
     pub reordered: u64,
+    /// Had to wait for a link's bandwidth.
+    pub throttled: u64,
 }
 
 impl NetemStats {
@@ -273,6 +275,7 @@ impl Netem {
             None if is_lost => self.stats.lost += 1,
             None => self.stats.overflowed += 1,
             Some(leaves_link) => {
+                self.stats.throttled += u64::from(leaves_link > now);
                 if rng.chance(config.duplicate) {
                     self.stats.duplicated += 1;
                     let at = leaves_link + self.draw_delay(&config, &mut rng);

@@ -168,6 +168,7 @@ impl Server {
             node,
             transport,
             is_traced: options.is_traced,
+            is_observed: false,
         };
         let boot = recovered.boot;
         let now = clock.now();

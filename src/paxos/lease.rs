@@ -3,7 +3,8 @@
 //! Rule: a node that answers a heartbeat refuses every Prepare for one lease from then on, unless the
 //! leader it granted to has released it. The leader counts from the sending of that heartbeat, less
 //! the drift that clocks may have. While more than N - Q1 nodes are bound, any Q1 nodes have a bound
-//! one among them: nobody else can be elected, so the leader's applied state is current. A grant is
+//! one among them: nobody else can be elected, so the leader's applied state is current once it has
+//! applied all that it knows to be chosen: followers may have applied that, and answered. A grant is
 //! not stored: after a restart a node is bound for one whole lease, to a leader that it cannot name.
 
 use super::message::Message;
@@ -77,7 +78,8 @@ impl Paxos {
     pub fn holds_lease(&self, now: Instant) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
         let usable = self.config.timing.usable_lease();
-        let is_current = self.acceptor.applied >= leader.recovered_until;
+        // Behind what it has told to be chosen, others have applied and answered more than it has.
+        let is_current = self.acceptor.applied >= leader.recovered_until.max(leader.commit);
         (is_current || breaks(Mutant::ReadsBeforeRecovered))
             && leader.transfer.is_none()
             && leader

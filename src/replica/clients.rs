@@ -1,6 +1,6 @@
 //! Requests of clients: refused, answered from results, proposed, or kept waiting for room.
 
-use super::{Output, Replica};
+use super::{Executed, Output, Replica};
 use crate::config::EpochConfig;
 use crate::kv::{
     Admin, Applied, Command, Execution, Op, Operation, Outcome, Refusal, Request, Response,
@@ -219,6 +219,9 @@ impl Replica {
             }
             self.note_garbage(&meta, execution);
             self.answer_write(now, &meta, execution);
+            if self.config.is_observed {
+                self.executed.push_back(Executed { meta, execution });
+            }
         }
     }
 

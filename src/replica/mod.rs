@@ -13,6 +13,7 @@ mod image;
 mod reads;
 mod scrub;
 mod snapshots;
+mod status;
 
 pub use crate::paxos::Ticket;
 pub use clients::ControlCaller;
@@ -20,7 +21,7 @@ pub use image::{IndexImage, encode_index};
 
 use crate::coding::Backend;
 use crate::config::ClusterConfig;
-use crate::kv::{Bounds, Command, CommandError, NodeStatus, PeerStatus, Request, Role, State};
+use crate::kv::{Bounds, Command, CommandError, Execution, Request, State};
 use crate::mutant::{Mutant, breaks, is_any};
 use crate::paxos::{self, Envelope, Message, Paxos, RoleName};
 use crate::storage::{Recovered, StoredValue};
@@ -28,7 +29,7 @@ use crate::time::Instant;
 use crate::transport::{
     Transport, TransportConfig, TransportConfigError, TransportEvent, TransportStats,
 };
-use crate::types::{Ballot, Bytes, Content, DecodeError, NodeId, Record, Slot};
+use crate::types::{Ballot, Bytes, Content, DecodeError, NodeId, Record, Slot, ValueMeta};
 use cache::Cache;
 use clients::Writes;
 use reads::Reads;
@@ -51,6 +52,17 @@ pub struct ReplicaConfig {
     pub transport: TransportConfig,
     /// Build [`Output::Trace`] lines.
     pub is_traced: bool,
+    /// Keep what is executed for [`Replica::poll_executed`].
+    pub is_observed: bool,
+}
+
+/// A slot that was executed: what stood in it and what that did; `None` for what is no command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Executed {
+    /// The value.
+    pub meta: ValueMeta,
+    /// What it did.
+    pub execution: Option<Execution>,
 }
 
 /// Names a read of the log.
@@ -166,6 +178,8 @@ pub struct Replica {
     garbage_count: u64,
     is_low: bool,
     traces: VecDeque<String>,
+    /// For an observer; empty without one.
+    executed: VecDeque<Executed>,
     /// For the driver; a burst of datagrams at most.
     controls: VecDeque<Output>,
 }
@@ -236,6 +250,7 @@ impl Replica {
             garbage_count: 0,
             is_low: false,
             traces: VecDeque::new(),
+            executed: VecDeque::new(),
             controls: VecDeque::new(),
         };
         replica.advance(now);
@@ -337,6 +352,11 @@ impl Replica {
             return Some(Output::Transmit(transmit));
         }
         self.batch.take().map(|(ticket, records)| Output::Persist { ticket, records })
+    }
+
+    /// The next slot that was executed, for an observer; see [`ReplicaConfig::is_observed`].
+    pub fn poll_executed(&mut self) -> Option<Executed> {
+        self.executed.pop_front()
     }
 
     /// When to call [`Self::handle_timeout`].
@@ -445,47 +465,6 @@ impl Replica {
         self.advance_reads(now);
         self.propose_waiting(now);
         self.advance_snapshots(now);
-    }
-
-    /// The node's account of itself.
-    #[must_use]
-    pub fn status(&self, _now: Instant) -> NodeStatus {
-        let members = &self.config.cluster.members;
-        let epoch = self.paxos.epoch();
-        NodeStatus {
-            node: self.config.node.0,
-            role: match self.paxos.role() {
-                RoleName::Follower => Role::Follower,
-                RoleName::Candidate => Role::Candidate,
-                RoleName::Leader => Role::Leader,
-            },
-            leader: self.paxos.leader().map(|node| node.0),
-            ballot: self.paxos.promised(),
-            chosen: self.paxos.commit(),
-            applied: self.state.applied(),
-            last: self.paxos.last(),
-            keys: self.state.key_count(),
-            sessions: self.state.session_count(),
-            live_bytes: self.state.live_bytes(),
-            boot: self.boot,
-            peers: self
-                .paxos
-                .peers()
-                .into_iter()
-                .map(|peer| PeerStatus {
-                    node: members[usize::from(peer.rank)].id.0,
-                    alive: peer.is_alive,
-                    applied: peer.applied,
-                })
-                .collect(),
-            rebuilt_count: self.paxos.rebuilt_count(),
-            garbage_count: self.garbage_count + self.transport.stats().garbage_datagrams,
-            disk_full: self.is_low,
-            epoch: epoch.epoch.0,
-            policy: epoch.policy.to_string(),
-            code: epoch.code.to_string(),
-            storage: self.storage_status(),
-        }
     }
 
     /// Counters of the transport.

@@ -1,14 +1,47 @@
-//! Faults of a run: how each begins, and how it is mended.
+//! Faults of a run: how each begins, how it is mended, and whether it had an effect.
 
-use super::scenario::Fault;
+use super::fault::Fault;
+use super::node::{Armed, Death};
 use super::world::World;
+use crate::netem::LinkConfig;
+use crate::storage::TripKind;
 use crate::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
-/// What a fault's end undoes.
+/// Directed links between nodes, by rank.
+type Links = Rc<[(usize, usize)]>;
+
+/// What a fault's end, or its coming and going, does.
 pub(super) enum Mend {
     Start(usize),
-    Heal { from: u32, to: u32 },
-    DiskSpace(usize),
+    Links { links: Links, change: LinkChange, report: Option<Report> },
+    DiskLow(usize),
+    DiskFull(usize),
+    Faster { rank: usize, by: Duration },
+    Drift(usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum LinkChange {
+    Cut,
+    Heal,
+    Clog(u32),
+    Unclog(u32),
+}
+
+/// To tell at a fault's end whether datagrams met it.
+pub(super) struct Report {
+    kind: &'static str,
+    met_before: u64,
+}
+
+/// What is wrong with a link.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LinkTroubles {
+    cuts: u32,
+    /// Bandwidths in kbit/s, by how often they are imposed.
+    clogs: BTreeMap<u32, u32>,
 }
 
 impl World {
@@ -30,79 +63,216 @@ impl World {
             for (at, _) in &mut self.mends {
                 *at = self.now;
             }
-            for node in &mut self.nodes {
-                node.paused_until = None;
+            for rank in 0..self.nodes.len() {
+                self.nodes[rank].mend(self.now);
+                self.touch(rank);
             }
         }
-        let (due, later) =
-            std::mem::take(&mut self.mends).into_iter().partition(|(at, _)| *at <= self.now);
-        self.mends = later;
-        for (_, mend) in due {
-            self.mend(mend)?;
+        if self.mends.iter().any(|(at, _)| *at <= self.now) {
+            let (due, later) =
+                std::mem::take(&mut self.mends).into_iter().partition(|(at, _)| *at <= self.now);
+            self.mends = later;
+            for (_, mend) in due {
+                self.mend(mend)?;
+            }
         }
         Ok(())
     }
 
     fn begin(&mut self, fault: &Fault) {
-        *self.totals.faults.entry(fault.kind()).or_default() += 1;
+        let kind = fault.kind();
+        *self.totals.faults.entry(kind).or_default() += 1;
         self.say(|| format!("fault: {fault:?}"));
         match fault {
-            Fault::Crash { node, down } => self.stop(*node, false, *down),
-            Fault::PowerCut { node, down } => self.stop(*node, true, *down),
+            Fault::Crash { node, down } => {
+                self.note_if_up(*node, kind);
+                self.stop(*node, false, *down);
+            }
+            Fault::PowerCut { node, down } => {
+                self.note_if_up(*node, kind);
+                self.stop(*node, true, *down);
+            }
             Fault::PowerCutAll { down, is_aimed: true } => self.aimed = Some(*down),
             Fault::PowerCutAll { down, is_aimed: false } => self.cut_power(*down),
-            Fault::Pause { node, span } => {
-                self.nodes[*node].paused_until = Some(self.now + *span);
+            Fault::CrashPoint { node, after, is_at_start, is_power_cut, down } => {
+                let death = Death { kind, is_power_cut: *is_power_cut, down: *down };
+                let armed = Armed { after: *after, trip: TripKind::Death, death };
+                if *is_at_start {
+                    self.nodes[*node].arm_at_start(armed);
+                    self.stop(*node, *is_power_cut, *down);
+                } else {
+                    self.nodes[*node].arm(armed);
+                }
             }
-            Fault::Operator(admin) => self.operator.ask(self.now, admin.clone()),
+            Fault::DiskError { node, after, down } => {
+                let death = Death { kind, is_power_cut: false, down: *down };
+                self.nodes[*node].arm(Armed { after: *after, trip: TripKind::Error, death });
+            }
+            Fault::DiskFull { node, free_bytes, span } => {
+                self.nodes[*node].disk.set_free_bytes(Some(*free_bytes));
+                self.mends.push((self.now + *span, Mend::DiskFull(*node)));
+            }
             Fault::DiskLow { node, span } => {
                 self.nodes[*node].set_space_low(self.now, true);
-                self.mends.push((self.now + *span, Mend::DiskSpace(*node)));
+                self.note_if_up(*node, kind);
+                self.mends.push((self.now + *span, Mend::DiskLow(*node)));
+            }
+            Fault::SlowDisk { node, extra, span } => {
+                self.nodes[*node].extra_sync += *extra;
+                self.note_if_up(*node, kind);
+                self.mends.push((self.now + *span, Mend::Faster { rank: *node, by: *extra }));
+            }
+            Fault::Rot { node, damage, is_restarted, seed } => {
+                if self.rot.damage(&mut self.nodes[*node], *node, *damage, *seed) {
+                    self.totals.note_effect(kind);
+                    if *is_restarted {
+                        self.stop(*node, false, ROT_DOWN);
+                    }
+                }
+            }
+            Fault::Drift { node, drift_ppm, span } => {
+                self.nodes[*node].clock.set_drift(self.now, *drift_ppm);
+                self.note_if_up(*node, kind);
+                self.mends.push((self.now + *span, Mend::Drift(*node)));
+            }
+            Fault::Pause { node, span } => {
+                self.nodes[*node].paused_until = Some(self.now + *span);
+                self.note_if_up(*node, kind);
             }
             Fault::Partition { from, to, span } => {
-                let (from, to) = (*from, *to);
-                self.cut(from, to, true);
+                let mut links = self.links_between(*from, *to);
                 // Complements are two sides of a split; anything else is cut one way.
                 if from & to == 0 {
-                    self.cut(to, from, true);
+                    links.extend(self.links_between(*to, *from));
                 }
-                self.mends.push((self.now + *span, Mend::Heal { from, to }));
+                self.cut_for(kind, links, Duration::ZERO, *span);
             }
+            Fault::Shape { shape, node, flap, span } => {
+                let (count, leader) = (self.nodes.len(), self.leader_rank());
+                let mut links = self.links_between(u32::MAX, u32::MAX);
+                let middle = node.unwrap_or(leader);
+                links.retain(|(from, to)| shape.cuts(*from, *to, middle, count));
+                self.cut_for(kind, links, *flap, *span);
+            }
+            Fault::Clog { from, to, rate_kbit, span } => {
+                let links: Links = self.links_between(*from, *to).into();
+                let report = Some(Report { kind, met_before: self.netem.stats().throttled });
+                self.change_links(&links, LinkChange::Clog(*rate_kbit));
+                let change = LinkChange::Unclog(*rate_kbit);
+                self.mends.push((self.now + *span, Mend::Links { links, change, report }));
+            }
+            Fault::Operator(admin) => self.operator.ask(self.now, admin.clone()),
         }
+        if let Some(rank) = fault.node() {
+            self.touch(rank);
+        }
+    }
+
+    /// The directed links between nodes of two sets.
+    fn links_between(&self, from: u32, to: u32) -> Vec<(usize, usize)> {
+        let count = self.nodes.len();
+        let is_in = |set: u32, rank: usize| set & (1 << rank) != 0;
+        let pairs = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));
+        pairs.filter(|(a, b)| a != b && is_in(from, *a) && is_in(to, *b)).collect()
+    }
+
+    /// Cuts links for a time: all of it, or on and off.
+    fn cut_for(
+        &mut self,
+        kind: &'static str,
+        links: Vec<(usize, usize)>,
+        flap: Duration,
+        span: Duration,
+    ) {
+        let links: Links = links.into();
+        let met_before = self.netem.stats().partitioned;
+        self.change_links(&links, LinkChange::Cut);
+        let (end, mut at, mut is_cut) = (self.now + span, self.now + flap, true);
+        while !flap.is_zero() && at < end {
+            let change = if is_cut { LinkChange::Heal } else { LinkChange::Cut };
+            let links = Rc::clone(&links);
+            self.mends.push((at, Mend::Links { links, change, report: None }));
+            is_cut = !is_cut;
+            at = at + flap;
+        }
+        if !is_cut {
+            // So that the end finds what it ends.
+            let (links, change) = (Rc::clone(&links), LinkChange::Cut);
+            self.mends.push((end, Mend::Links { links, change, report: None }));
+        }
+        let report = Some(Report { kind, met_before });
+        self.mends.push((end, Mend::Links { links, change: LinkChange::Heal, report }));
     }
 
     fn mend(&mut self, mend: Mend) -> Result<(), String> {
         match mend {
-            Mend::Start(rank) => {
-                // Several faults may have met it: it starts when the last has ended.
-                let is_due_later = self
-                    .mends
-                    .iter()
-                    .any(|(_, mend)| matches!(mend, Mend::Start(other) if *other == rank));
-                if self.nodes[rank].is_up() || is_due_later {
-                    return Ok(());
-                }
-                let id = self.nodes[rank].id;
-                self.say(|| format!("{id} starts again"));
-                self.nodes[rank].start(self.now)?;
-                self.check_agreement(rank)
-            }
-            Mend::DiskSpace(rank) => {
+            Mend::Start(rank) => return self.start(rank),
+            Mend::DiskLow(rank) => {
                 self.nodes[rank].set_space_low(self.now, false);
-                Ok(())
+                self.touch(rank);
             }
-            Mend::Heal { from, to } => {
-                self.say(|| format!("heals {from:b} to {to:b}"));
-                self.cut(from, to, false);
-                if from & to == 0 {
-                    self.cut(to, from, false);
+            Mend::DiskFull(rank) => {
+                self.nodes[rank].disk.set_free_bytes(None);
+                self.nodes[rank].set_space_low(self.now, false);
+                self.touch(rank);
+            }
+            Mend::Faster { rank, by } => {
+                let extra = &mut self.nodes[rank].extra_sync;
+                *extra = extra.saturating_sub(by);
+            }
+            Mend::Drift(rank) => {
+                let usual = self.scenario.clocks.get(rank).copied().unwrap_or_default();
+                self.nodes[rank].clock.set_drift(self.now, usual.drift_ppm);
+                self.touch(rank);
+            }
+            Mend::Links { links, change, report } => {
+                self.say(|| format!("links {links:?}: {change:?}"));
+                self.change_links(&links, change);
+                if let Some(Report { kind, met_before }) = report {
+                    let stats = self.netem.stats();
+                    let met = match change {
+                        LinkChange::Clog(_) | LinkChange::Unclog(_) => stats.throttled,
+                        LinkChange::Cut | LinkChange::Heal => stats.partitioned,
+                    };
+                    if met > met_before {
+                        self.totals.note_effect(kind);
+                    }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, rank: usize) -> Result<(), String> {
+        // Several faults may have met it: it starts when the last has ended.
+        let is_due_later =
+            self.mends.iter().any(|(_, mend)| matches!(mend, Mend::Start(other) if *other == rank));
+        if self.nodes[rank].is_up() || is_due_later {
+            return Ok(());
+        }
+        let id = self.nodes[rank].id;
+        self.say(|| format!("{id} starts again"));
+        let death = self.nodes[rank].start(self.now)?;
+        self.touch(rank);
+        match death {
+            Some(death) => {
+                self.die(rank, death);
                 Ok(())
             }
+            None => self.check_agreement(rank),
         }
     }
 
+    /// A node's disk gave up.
+    pub(super) fn die(&mut self, rank: usize, death: Death) {
+        self.totals.note_effect(death.kind);
+        let id = self.nodes[rank].id;
+        self.say(|| format!("{id} stops: {}", death.kind));
+        self.stop(rank, death.is_power_cut, death.down);
+    }
+
     pub(super) fn cut_power(&mut self, down: Duration) {
+        self.totals.note_effect("power cut of all");
         for rank in 0..self.nodes.len() {
             self.stop(rank, true, down);
         }
@@ -110,22 +280,42 @@ impl World {
 
     fn stop(&mut self, rank: usize, is_power_cut: bool, down: Duration) {
         self.nodes[rank].stop(is_power_cut);
+        self.touch(rank);
         self.mends.push((self.now + down, Mend::Start(rank)));
     }
 
-    fn cut(&mut self, from: u32, to: u32, is_cut: bool) {
-        for sender in 0..self.nodes.len() {
-            for receiver in 0..self.nodes.len() {
-                let is_meant = from & (1 << sender) != 0 && to & (1 << receiver) != 0;
-                if sender == receiver || !is_meant {
-                    continue;
+    fn note_if_up(&mut self, rank: usize, kind: &'static str) {
+        if self.nodes[rank].is_up() {
+            self.totals.note_effect(kind);
+        }
+    }
+
+    fn change_links(&mut self, links: &[(usize, usize)], change: LinkChange) {
+        for pair in links {
+            let troubles = self.troubles.entry(*pair).or_default();
+            match change {
+                LinkChange::Cut => troubles.cuts += 1,
+                LinkChange::Heal => troubles.cuts = troubles.cuts.saturating_sub(1),
+                LinkChange::Clog(rate) => *troubles.clogs.entry(rate).or_default() += 1,
+                LinkChange::Unclog(rate) => {
+                    let imposed = troubles.clogs.entry(rate).or_default();
+                    *imposed = imposed.saturating_sub(1);
+                    troubles.clogs.retain(|_, imposed| *imposed > 0);
                 }
-                let cuts = self.cuts.entry((sender, receiver)).or_default();
-                *cuts = if is_cut { *cuts + 1 } else { cuts.saturating_sub(1) };
-                let is_down = *cuts > 0;
-                let (a, b) = (self.nodes[sender].address, self.nodes[receiver].address);
-                self.netem.set_down(a, b, is_down);
             }
+            let slowest = troubles.clogs.first_key_value().map(|(rate, _)| *rate);
+            let mut link = LinkConfig { down: troubles.cuts > 0, ..self.scenario.link.clone() };
+            if let Some(rate) = slowest {
+                link.rate_mbit = f64::from(rate) / 1000.0;
+                link.queue_bytes = CLOG_QUEUE_BYTES;
+            }
+            let (a, b) = (self.nodes[pair.0].address, self.nodes[pair.1].address);
+            self.netem.set_link(a, b, link);
         }
     }
 }
+
+/// How long a node is down that is to meet damage in its recovery.
+const ROT_DOWN: Duration = Duration::from_millis(60);
+/// What waits on a clogged link; more is dropped.
+const CLOG_QUEUE_BYTES: u64 = 16 << 10;

@@ -1,13 +1,17 @@
 //! One simulated node: a replica, its log on a simulated disk, and the driver loop of a real node.
 //!
-//! As there, the loop is busy while it syncs: what arrives waits.
+//! As there, the loop is busy while it syncs: what arrives waits. It runs on its own clock; what
+//! comes in and goes out of here is the world's time. A disk that gives up ends it (rule 9); who
+//! called it starts it again.
 
 use super::Plant;
+use super::clock::{Clock, ClockSetting};
 use crate::config::ClusterConfig;
 use crate::mutant;
-use crate::replica::{Output, Replica, ReplicaConfig, Ticket};
+use crate::replica::{Executed, Output, Replica, ReplicaConfig, Ticket};
 use crate::rng::Rng;
-use crate::storage::{Log, LogOptions, SimDisk};
+use crate::storage::{DiskError, Durability, Log, LogError, LogOptions, OpenError};
+use crate::storage::{SimDisk, TripKind};
 use crate::time::{Duration, Instant};
 use crate::transport::{Transmit, TransportConfig};
 use crate::types::NodeId;
@@ -15,27 +19,63 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+/// What a node is made of, the same for all but the last three.
+#[derive(Clone, Debug)]
+pub(super) struct NodeConfig {
+    pub(super) cluster: Arc<ClusterConfig>,
+    pub(super) transport: TransportConfig,
+    pub(super) sync_time: Duration,
+    pub(super) plant: Plant,
+    pub(super) is_traced: bool,
+    pub(super) id: NodeId,
+    pub(super) address: SocketAddr,
+    pub(super) clock: ClockSetting,
+}
+
 pub(super) struct SimNode {
     pub(super) id: NodeId,
     pub(super) address: SocketAddr,
-    cluster: Arc<ClusterConfig>,
-    transport: TransportConfig,
-    disk: SimDisk,
+    config: NodeConfig,
+    pub(super) clock: Clock,
+    pub(super) disk: SimDisk,
     running: Option<Running>,
     pub(super) paused_until: Option<Instant>,
-    sync_time: Duration,
-    plant: Plant,
-    is_traced: bool,
+    /// On top of every sync.
+    pub(super) extra_sync: Duration,
+    /// Its disk will give up.
+    armed: Option<Armed>,
+    /// Its disk will give up at its next start.
+    armed_at_start: Option<Armed>,
+    /// Told that its disk is nearly full, whatever the disk says.
+    is_low: bool,
     pub(super) boots: u64,
     rng: Rng,
+}
+
+/// A disk that will give up, and what comes of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Armed {
+    pub(super) after: u64,
+    pub(super) trip: TripKind,
+    pub(super) death: Death,
+}
+
+/// The end of a process.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Death {
+    /// Of the fault that it is for.
+    pub(super) kind: &'static str,
+    pub(super) is_power_cut: bool,
+    pub(super) down: Duration,
 }
 
 struct Running {
     replica: Replica,
     log: Log<SimDisk>,
     inbox: VecDeque<(SocketAddr, Vec<u8>)>,
-    /// The sync under way: when it ends and what it covers.
+    /// The sync under way: when it ends, in the world's time, and what it covers.
     syncing: Option<(Instant, Ticket)>,
+    space_due: Instant,
 }
 
 /// What a step of a node wants done outside.
@@ -43,30 +83,24 @@ struct Running {
 pub(super) struct StepOutput {
     pub(super) transmits: Vec<Transmit>,
     pub(super) traces: Vec<String>,
+    /// Its disk gave up: it must be stopped.
+    pub(super) death: Option<Death>,
 }
 
 impl SimNode {
-    pub(super) fn new(
-        cluster: &Arc<ClusterConfig>,
-        id: NodeId,
-        transport: TransportConfig,
-        sync_time: Duration,
-        plant: Plant,
-        is_traced: bool,
-        rng: Rng,
-    ) -> Self {
-        let address = cluster.address(id).expect("the scenario's own member");
+    pub(super) fn new(config: NodeConfig, rng: Rng) -> Self {
         Self {
-            id,
-            address,
-            cluster: Arc::clone(cluster),
-            transport,
+            id: config.id,
+            address: config.address,
+            clock: Clock::new(config.clock),
+            config,
             disk: SimDisk::new(),
             running: None,
             paused_until: None,
-            sync_time,
-            plant,
-            is_traced,
+            extra_sync: Duration::ZERO,
+            armed: None,
+            armed_at_start: None,
+            is_low: false,
             boots: 0,
             rng,
         }
@@ -80,34 +114,60 @@ impl SimNode {
         self.running.as_ref().map(|running| &running.replica)
     }
 
-    /// Starts the process from what the disk holds.
-    pub(super) fn start(&mut self, now: Instant) -> Result<(), String> {
-        let options = LogOptions {
-            cluster: self.cluster.cluster,
+    pub(super) fn poll_executed(&mut self) -> Option<Executed> {
+        self.running.as_mut()?.replica.poll_executed()
+    }
+
+    /// How it opens its log.
+    pub(super) fn log_options(&self) -> LogOptions {
+        let cluster = &self.config.cluster;
+        LogOptions {
+            cluster: cluster.cluster,
             node: self.id,
-            segment_bytes: 64 << 10,
+            durability: match cluster.durability.as_str() {
+                "os" => Durability::Os,
+                "memory" => Durability::Memory,
+                _ => Durability::Sync,
+            },
+            segment_bytes: SEGMENT_BYTES,
+            scan_bytes: 64 << 10,
             ..LogOptions::default()
-        };
+        }
+    }
+
+    /// Starts the process from what the disk holds; a death when the disk gives up meanwhile.
+    pub(super) fn start(&mut self, world: Instant) -> Result<Option<Death>, String> {
+        let now = self.clock.local(world);
+        if let Some(armed) = self.armed_at_start.take() {
+            self.arm(armed);
+        }
         let incarnation = self.rng.next_u64() | 1;
-        let (log, recovered) = Log::open(self.disk.clone(), options, incarnation)
-            .map_err(|error| format!("{} cannot open its log: {error}", self.id))?;
-        let config = ReplicaConfig {
-            cluster: Arc::clone(&self.cluster),
-            node: self.id,
-            transport: self.transport.clone(),
-            is_traced: self.is_traced,
+        let opened = Log::open(self.disk.clone(), self.log_options(), incarnation);
+        let (log, recovered) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return self.death_of(&Trouble::Open(error)).map(Some),
         };
-        let replica = Replica::new(config, recovered, now, self.rng.next_u64())
+        let config = ReplicaConfig {
+            cluster: Arc::clone(&self.config.cluster),
+            node: self.id,
+            transport: self.config.transport.clone(),
+            is_traced: self.config.is_traced,
+            is_observed: true,
+        };
+        let mut replica = Replica::new(config, recovered, now, self.rng.next_u64())
             .map_err(|error| format!("{} cannot start: {error}", self.id))?;
+        replica.handle_space(now, self.is_low);
         self.boots += 1;
-        self.running = Some(Running { replica, log, inbox: VecDeque::new(), syncing: None });
-        Ok(())
+        let (inbox, space_due) = (VecDeque::new(), now);
+        self.running = Some(Running { replica, log, inbox, syncing: None, space_due });
+        Ok(None)
     }
 
     /// The process dies; with `is_power_cut` the machine does too.
     pub(super) fn stop(&mut self, is_power_cut: bool) {
         self.running = None;
         self.paused_until = None;
+        self.armed = None;
         if is_power_cut {
             self.disk.power_cut(&mut self.rng);
         } else {
@@ -115,9 +175,34 @@ impl SimNode {
         }
     }
 
-    pub(super) fn set_space_low(&mut self, now: Instant, is_low: bool) {
+    /// Its disk gives up after a number of operations.
+    pub(super) fn arm(&mut self, armed: Armed) {
+        self.disk.trip_after(armed.after, armed.trip, self.rng.fork());
+        self.armed = Some(armed);
+    }
+
+    /// As [`Self::arm`], counted from its next start.
+    pub(super) fn arm_at_start(&mut self, armed: Armed) {
+        self.armed_at_start = Some(armed);
+    }
+
+    /// Everything that was to happen to it is called off.
+    pub(super) fn mend(&mut self, world: Instant) {
+        self.disk.untrip();
+        self.disk.set_free_bytes(None);
+        self.armed = None;
+        self.armed_at_start = None;
+        self.paused_until = None;
+        self.extra_sync = Duration::ZERO;
+        self.set_space_low(world, false);
+    }
+
+    pub(super) fn set_space_low(&mut self, world: Instant, is_low: bool) {
+        self.is_low = is_low;
+        let now = self.clock.local(world);
         if let Some(running) = &mut self.running {
             running.replica.handle_space(now, is_low);
+            running.space_due = now;
         }
     }
 
@@ -129,34 +214,41 @@ impl SimNode {
         }
     }
 
-    /// When the node next wants to run.
+    /// When the node next wants to run, in the world's time.
     pub(super) fn timeout(&self) -> Option<Instant> {
         let running = self.running.as_ref()?;
         let at = match running.syncing {
             Some((done_at, _)) => done_at,
             None if !running.inbox.is_empty() => Instant::ZERO,
-            None => running.replica.poll_timeout()?,
+            None => self.clock.world(running.replica.poll_timeout()?),
         };
         Some(self.paused_until.map_or(at, |until| at.max(until)))
     }
 
     /// One turn of the driver's loop.
-    pub(super) fn step(&mut self, now: Instant) -> Result<StepOutput, String> {
+    pub(super) fn step(&mut self, world: Instant) -> Result<StepOutput, String> {
         let mut output = StepOutput::default();
-        if self.paused_until.is_some_and(|until| now < until) {
+        if self.paused_until.is_some_and(|until| world < until) {
             return Ok(output);
         }
         self.paused_until = None;
-        let id = self.id;
-        let failed = |error: &dyn std::fmt::Display| format!("{id}: {error}");
-        let Some(running) = &mut self.running else { return Ok(output) };
+        match self.turn(world, &mut output) {
+            Ok(()) => {}
+            Err(error) => output.death = Some(self.death_of(&Trouble::Log(error))?),
+        }
+        Ok(output)
+    }
+
+    fn turn(&mut self, world: Instant, output: &mut StepOutput) -> Result<(), LogError> {
+        let now = self.clock.local(world);
+        let Some(running) = &mut self.running else { return Ok(()) };
         if let Some((done_at, ticket)) = running.syncing {
-            if now < done_at {
-                return Ok(output);
+            if world < done_at {
+                return Ok(());
             }
-            running.log.sync().map_err(|error| failed(&error))?;
+            running.log.sync()?;
             running.syncing = None;
-            running.log.compact(16 << 10).map_err(|error| failed(&error))?;
+            running.log.compact(16 << 10)?;
             running.replica.handle_persisted(now, ticket);
         }
         while let Some((from, bytes)) = running.inbox.pop_front() {
@@ -165,30 +257,34 @@ impl SimNode {
         if running.replica.poll_timeout().is_some_and(|at| at <= now) {
             running.replica.handle_timeout(now);
         }
+        if now >= running.space_due {
+            running.space_due = now + SPACE_CHECK_INTERVAL;
+            if let Some(free_bytes) = running.log.free_bytes()? {
+                running.replica.handle_space(now, self.is_low || free_bytes < RESERVE_BYTES);
+            }
+        }
         let mut pending = None;
         while let Some(wanted) = running.replica.poll_output(now) {
             match wanted {
                 Output::Transmit(transmit) => output.transmits.push(transmit),
                 Output::Persist { ticket, records } => {
-                    running.log.append(&records).map_err(|error| failed(&error))?;
-                    if self.plant == Plant::AckBeforeSync {
+                    running.log.append(&records)?;
+                    if self.config.plant == Plant::AckBeforeSync {
                         running.replica.handle_persisted(now, ticket);
                     }
                     pending = Some(ticket);
                 }
                 Output::Read { ticket, slot } => {
                     // A slot that cannot be read is a damaged one; the machine repairs it.
-                    let stored = running.log.read(slot).map_err(|error| failed(&error))?;
+                    let stored = running.log.read(slot)?;
                     running.replica.handle_read(now, ticket, stored);
                 }
                 Output::ReadIndex { slot, part } => {
-                    let part =
-                        running.log.read_index_part(slot, part).map_err(|error| failed(&error))?;
+                    let part = running.log.read_index_part(slot, part)?;
                     running.replica.handle_index_read(now, part);
                 }
                 Output::Reclaim { floor, slots, is_sound } => {
-                    let result = running.log.reclaim(floor, &slots, is_sound);
-                    result.map_err(|error| failed(&error))?;
+                    running.log.reclaim(floor, &slots, is_sound)?;
                 }
                 Output::Trace(line) => output.traces.push(line),
                 // The simulator's faults need no requests.
@@ -196,17 +292,62 @@ impl SimNode {
             }
         }
         if let Some(ticket) = pending {
-            let micros = u64::try_from(self.sync_time.as_micros()).unwrap_or(u64::MAX);
+            // Handed to the disk at once: a power cut meanwhile may keep it, lose it or tear it.
+            running.log.flush()?;
+            let micros = u64::try_from(self.config.sync_time.as_micros()).unwrap_or(u64::MAX);
             let took = Duration::from_micros(self.rng.range(20, micros.max(20)));
-            running.syncing = Some((now + took, ticket));
+            running.syncing = Some((world + took + self.extra_sync, ticket));
         }
         // A broken rule is for the checkers outside to find.
         if !mutant::is_any() {
             running.replica.check_invariants();
+            running.log.check_invariants();
         }
-        Ok(output)
+        Ok(())
+    }
+
+    /// The death that was meant when the disk refused, or that a full disk brings; anything else is
+    /// wrong.
+    fn death_of(&mut self, trouble: &Trouble) -> Result<Death, String> {
+        if self.disk.has_tripped()
+            && let Some(armed) = self.armed.take()
+        {
+            return Ok(armed.death);
+        }
+        if trouble.is_no_space() {
+            let down = RETRY_INTERVAL;
+            return Ok(Death { kind: "disk full", is_power_cut: false, down });
+        }
+        Err(match trouble {
+            Trouble::Log(error) => format!("{}: {error}", self.id),
+            Trouble::Open(error) => format!("{} cannot open its log: {error}", self.id),
+        })
+    }
+}
+
+enum Trouble {
+    Log(LogError),
+    Open(OpenError),
+}
+
+impl Trouble {
+    const fn is_no_space(&self) -> bool {
+        matches!(
+            self,
+            Self::Log(LogError::Disk(DiskError::NoSpace { .. }))
+                | Self::Open(
+                    OpenError::Disk(DiskError::NoSpace { .. })
+                        | OpenError::Log(LogError::Disk(DiskError::NoSpace { .. }))
+                )
+        )
     }
 }
 
 /// A socket's buffer.
 const INBOX_MAX: usize = 4096;
+const SEGMENT_BYTES: u32 = 64 << 10;
+/// Below this a node says that its disk is nearly full.
+const RESERVE_BYTES: u64 = 3 * SEGMENT_BYTES as u64;
+const SPACE_CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// Until whoever watches a node that found its disk full starts it again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(300);

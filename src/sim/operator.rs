@@ -1,8 +1,8 @@
 //! The operator of a run: changes the policy and hands the leadership over while clients work.
 
 use super::scenario::Scenario;
-use crate::kv::{Admin, Op};
-use crate::replica::client_machine::{ClientConfig, ClientMachine};
+use crate::kv::{Admin, Op, Outcome};
+use crate::replica::client_machine::{ClientConfig, ClientMachine, ClientOutcome};
 use crate::time::{Duration, Instant};
 use crate::transport::TransportConfig;
 use std::net::SocketAddr;
@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub(super) struct Operator {
     pub(super) address: SocketAddr,
     pub(super) machine: ClientMachine,
+    /// Leaderships that were handed over.
+    pub(super) handed_over: u64,
 }
 
 impl Operator {
@@ -21,7 +23,7 @@ impl Operator {
         config.attempt_timeout = Duration::from_millis(400);
         config.operation_timeout = Duration::from_secs(2);
         let address = SocketAddr::from(([10, 0, 1, 200], 9000));
-        Self { address, machine: ClientMachine::new(config, 200, seed) }
+        Self { address, machine: ClientMachine::new(config, 200, seed), handed_over: 0 }
     }
 
     /// Asks the leader, whoever it is; what becomes of it is seen in the cluster.
@@ -34,6 +36,9 @@ impl Operator {
         if self.machine.poll_timeout().is_some_and(|due| due <= now) {
             self.machine.handle_timeout(now);
         }
-        while self.machine.poll_completion().is_some() {}
+        while let Some(completion) = self.machine.poll_completion() {
+            let is_done = completion.outcome == ClientOutcome::Done(Outcome::Done);
+            self.handed_over += u64::from(is_done);
+        }
     }
 }

@@ -1,13 +1,15 @@
-//! What a seed draws: the cluster, its load, its network and its faults.
+//! One run, fully determined, and its file: TOML that is written for a failure, read for a replay.
 
-use crate::config::{ClusterConfig, Member, Policy, Timing};
+use super::clock::ClockSetting;
+use super::draw;
+use super::fault::{Fault, micros};
+use crate::config::{ClusterConfig, ConfigError};
 use crate::kv::Admin;
-use crate::netem::LinkConfig;
-use crate::rng::Rng;
+use crate::netem::{LinkConfig, NetemConfigError};
 use crate::time::Duration;
-use crate::types::{Code, NodeId};
+use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::SocketAddr;
+use thiserror::Error;
 
 /// A bug put in on purpose, to show that the checkers find it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,8 +21,8 @@ pub enum Plant {
     AckBeforeSync,
 }
 
-/// One run, fully determined.
-#[derive(Clone, Debug)]
+/// One run, fully determined but for the seed that draws what happens by chance in it.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
     /// The cluster, with small limits so that paging, windows and eviction happen.
     pub cluster: ClusterConfig,
@@ -28,8 +30,10 @@ pub struct Scenario {
     pub link: LinkConfig,
     /// UDP payload at most.
     pub datagram_bytes: usize,
-    /// Clients, one session each.
+    /// Clients.
     pub client_count: u64,
+    /// Sessions of each client, which ask side by side.
+    pub sessions_per_client: u64,
     /// Keys in use.
     pub key_count: u64,
     /// Longest value.
@@ -42,215 +46,170 @@ pub struct Scenario {
     pub think_time: Duration,
     /// Longest sync of a node's disk.
     pub sync_time: Duration,
+    /// The nodes' clocks by rank; those that are missing are the world's.
+    pub clocks: Vec<ClockSetting>,
     /// When each fault begins, and what it is; ascending.
     pub faults: Vec<(Duration, Fault)>,
     /// When all faults end.
     pub heal_at: Duration,
 }
 
-/// A fault and how long it lasts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The process dies; what it wrote stays with the operating system.
-    Crash {
-        /// Rank.
-        node: usize,
-        /// Time until it starts again.
-        down: Duration,
-    },
-    /// The machine loses power: unsynced writes are lost or torn.
-    PowerCut {
-        /// Rank.
-        node: usize,
-        /// Time until it starts again.
-        down: Duration,
-    },
-    /// All machines lose power at once.
-    PowerCutAll {
-        /// Time until they start again.
-        down: Duration,
-        /// Not now, but when the next write is acknowledged to its client: when it would hurt.
-        is_aimed: bool,
-    },
-    /// The process stands still; its messages wait.
-    Pause {
-        /// Rank.
-        node: usize,
-        /// For so long.
-        span: Duration,
-    },
-    /// The disk is nearly full: new values are refused, everything else goes on.
-    DiskLow {
-        /// Rank.
-        node: usize,
-        /// For so long.
-        span: Duration,
-    },
-    /// Nothing passes from the nodes of `from` to those of `to` (bit sets of ranks).
-    Partition {
-        /// Senders.
-        from: u32,
-        /// Receivers.
-        to: u32,
-        /// For so long.
-        span: Duration,
-    },
-    /// No fault, but as well a change under way: the operator asks for something.
-    Operator(Admin),
+/// A scenario with the seed of its chances, as a file holds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScenarioFile {
+    /// Draws what happens by chance.
+    pub seed: u64,
+    /// The rest.
+    pub scenario: Scenario,
 }
 
-impl Fault {
-    /// Its kind, for totals.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Crash { .. } => "crash",
-            Self::PowerCut { .. } => "power cut",
-            Self::PowerCutAll { .. } => "power cut of all",
-            Self::Pause { .. } => "pause",
-            Self::DiskLow { .. } => "disk low",
-            Self::Partition { .. } => "partition",
-            Self::Operator(Admin::Policy { .. }) => "policy change",
-            Self::Operator(Admin::Transfer { .. }) => "leadership transfer",
-        }
-    }
+/// A file that is no scenario.
+#[derive(Clone, Debug, Error)]
+pub enum ScenarioError {
+    /// Not of this form.
+    #[error("scenario: {0}")]
+    Syntax(String),
+    /// Its cluster cannot be.
+    #[error("scenario: {0}")]
+    Cluster(#[from] ConfigError),
+    /// Its link cannot be.
+    #[error("scenario: {0}")]
+    Link(#[from] NetemConfigError),
+    /// A number that makes no sense.
+    #[error("scenario: {0}")]
+    Bound(&'static str),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    seed: u64,
+    client_count: u64,
+    #[serde(default = "one")]
+    sessions_per_client: u64,
+    key_count: u64,
+    value_bytes_max: u64,
+    operations_per_client: u64,
+    datagram_bytes: usize,
+    #[serde(with = "micros")]
+    attempt_timeout_us: Duration,
+    #[serde(with = "micros")]
+    think_time_us: Duration,
+    #[serde(with = "micros")]
+    sync_time_us: Duration,
+    #[serde(with = "micros")]
+    heal_at_us: Duration,
+    link: LinkConfig,
+    cluster: toml::Table,
+    #[serde(default)]
+    clocks: Vec<ClockSetting>,
+    #[serde(default)]
+    faults: Vec<RawFault>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RawFault {
+    #[serde(with = "micros")]
+    at_us: Duration,
+    #[serde(flatten)]
+    fault: Fault,
 }
 
 impl Scenario {
     /// The scenario of `seed`.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
-        let mut rng = Rng::new(seed);
-        let cluster = draw_cluster(&mut rng);
-        let nodes = cluster.members.len() as u64;
-        let client_count = rng.range(2, 5);
-        let heal_at = Duration::from_millis(rng.range(4000, 8000));
-        let mut faults = draw_faults(&mut rng, nodes, heal_at);
-        faults.sort_by_key(|(at, _)| *at);
-        Self {
-            cluster,
-            link: draw_link(&mut rng),
-            datagram_bytes: if rng.chance(0.5) { 1472 } else { 8160 },
-            client_count,
-            key_count: rng.range(2, 8),
-            value_bytes_max: [16, 300, 3000, 12_000][pick(&mut rng, 4)],
-            operations_per_client: (rng.range(220, 320)).div_ceil(client_count),
-            attempt_timeout: Duration::from_millis(400),
-            think_time: Duration::from_millis(rng.range(1, 60)),
-            sync_time: Duration::from_micros(rng.range(50, 8000)),
-            faults,
-            heal_at,
+        draw::scenario(seed)
+    }
+
+    /// Nodes that may be without their record of a slot so that everything can still be rebuilt,
+    /// under any policy of the run.
+    pub(super) fn nodes_to_spare(&self) -> u32 {
+        let first = self.cluster.epoch();
+        let mut prepare = first.quorums().prepare;
+        for (_, fault) in &self.faults {
+            if let Fault::Operator(admin @ Admin::Policy { policy, .. }) = fault
+                && let Some(code) = admin.code()
+            {
+                let epoch = crate::config::EpochConfig { policy: *policy, code, ..first };
+                prepare = prepare.max(epoch.quorums().prepare);
+            }
         }
+        u32::from(first.nodes).saturating_sub(prepare)
     }
 }
 
-fn pick(rng: &mut Rng, count: u64) -> usize {
-    usize::try_from(rng.below(count)).unwrap_or(0)
-}
-
-fn draw_cluster(rng: &mut Rng) -> ClusterConfig {
-    let nodes = [3, 3, 4, 5, 5, 5, 6, 7][pick(rng, 8)];
-    let (policy, code) = draw_policy(rng, nodes);
-    let members = (0..nodes)
-        .map(|id| Member { id: NodeId(id), address: SocketAddr::from(([10, 0, 0, id], 7000)) })
-        .collect();
-    let hybrid_bytes = [0, 200, 5000][pick(rng, 3)];
-    let mut cluster = ClusterConfig::new(1, policy, code, members)
-        .expect("every policy was drawn with a k that it can do");
-    cluster.backend =
-        ["reed-solomon-erasure", "reed-solomon-simd", "rusty-erasure"][pick(rng, 3)].to_owned();
-    cluster.hybrid_bytes = hybrid_bytes;
-    let limits = &mut cluster.limits;
-    limits.page_bytes = [300, 4096, 1 << 20][pick(rng, 3)];
-    limits.in_flight_slots = [2, 16, 1024][pick(rng, 3)];
-    limits.gathers = [1, 4, 32][pick(rng, 3)];
-    limits.cache_bytes = [0, 8192, 16 << 20][pick(rng, 3)];
-    limits.accept_ahead_slots = [16, 256, 16_384][pick(rng, 3)];
-    limits.sessions = [2, 64, 4096][pick(rng, 3)];
-    limits.snapshot_slots = [8, 40, 100_000][pick(rng, 3)];
-    limits.garbage_bytes = [2000, 20_000, 64 << 20][pick(rng, 3)];
-    limits.kept_slots = [0, 10, 4096][pick(rng, 3)];
-    limits.repair_bytes_per_second = [20_000, 32 << 20][pick(rng, 2)];
-    limits.scrub_bytes_per_second = [0, 10_000, 1 << 20][pick(rng, 3)];
-    cluster.timing =
-        Timing { heartbeat_ms: 50, election_ms: 400, resend_ms: 250, ..Timing::default() };
-    cluster
-}
-
-/// Any policy, with a code that it can have in a cluster of `nodes`.
-fn draw_policy(rng: &mut Rng, nodes: u8) -> (Policy, Code) {
-    let policy = Policy::ALL[pick(rng, 5)];
-    let largest = u64::from(policy.default_k(u32::from(nodes)));
-    let k = match policy {
-        Policy::Replicate | Policy::Crossword => largest,
-        Policy::RsPaxos => rng.range(1, u64::from(nodes)),
-        Policy::Craft | Policy::Hybrid => rng.range(1, largest),
-    };
-    let k = u8::try_from(k).unwrap_or(1);
-    (policy, Code::new(k, nodes - k).expect("k was drawn from 1 to N"))
-}
-
-fn draw_link(rng: &mut Rng) -> LinkConfig {
-    let mut link = LinkConfig { delay_ms: rng.unit() * 3.0, ..LinkConfig::default() };
-    link.jitter_ms = link.delay_ms * rng.unit();
-    if rng.chance(0.7) {
-        link.loss = rng.unit() * rng.unit() * 0.3;
+impl ScenarioFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`ScenarioError`], naming what is wrong.
+    pub fn from_toml(text: &str) -> Result<Self, ScenarioError> {
+        let syntax = |error: &dyn fmt::Display| ScenarioError::Syntax(error.to_string());
+        let raw: Raw = toml::from_str(text).map_err(|error| syntax(&error))?;
+        let cluster = toml::to_string(&raw.cluster).map_err(|error| syntax(&error))?;
+        let cluster = ClusterConfig::from_toml(&cluster)?;
+        raw.link.validate()?;
+        let nodes = cluster.members.len();
+        let is_rank = |node: Option<usize>| node.is_none_or(|node| node < nodes);
+        if !raw.faults.iter().all(|raw| is_rank(raw.fault.node())) {
+            return Err(ScenarioError::Bound("a fault of a node that the cluster does not have"));
+        }
+        let is_possible = (1..=CLIENTS_MAX).contains(&raw.client_count)
+            && (1..=SESSIONS_MAX).contains(&raw.sessions_per_client);
+        if raw.key_count == 0 || !is_possible {
+            let bound = "one key, 1 to 100 clients and 1 to 100 sessions of each are needed";
+            return Err(ScenarioError::Bound(bound));
+        }
+        let mut faults: Vec<(Duration, Fault)> =
+            raw.faults.into_iter().map(|raw| (raw.at_us, raw.fault)).collect();
+        faults.sort_by_key(|(at, _)| *at);
+        let scenario = Scenario {
+            cluster,
+            link: raw.link,
+            datagram_bytes: raw.datagram_bytes,
+            client_count: raw.client_count,
+            sessions_per_client: raw.sessions_per_client,
+            key_count: raw.key_count,
+            value_bytes_max: raw.value_bytes_max,
+            operations_per_client: raw.operations_per_client,
+            attempt_timeout: raw.attempt_timeout_us,
+            think_time: raw.think_time_us,
+            sync_time: raw.sync_time_us,
+            clocks: raw.clocks,
+            faults,
+            heal_at: raw.heal_at_us,
+        };
+        Ok(Self { seed: raw.seed, scenario })
     }
-    if rng.chance(0.4) {
-        link.duplicate = rng.unit() * 0.1;
-    }
-    if rng.chance(0.4) {
-        link.reorder = rng.unit() * 0.1;
-        link.reorder_ms = rng.unit() * 20.0;
-    }
-    if rng.chance(0.2) {
-        link.corrupt = rng.unit() * 0.02;
-    }
-    link
-}
 
-fn draw_faults(rng: &mut Rng, nodes: u64, heal_at: Duration) -> Vec<(Duration, Fault)> {
-    let count = rng.range(5, 12);
-    let end_ms = u64::try_from(heal_at.as_millis()).unwrap_or(u64::MAX);
-    (0..count)
-        .map(|_| {
-            let at = Duration::from_millis(rng.range(600, end_ms - 200));
-            let span = Duration::from_millis(rng.range(5, 1800));
-            let node = usize::try_from(rng.below(nodes)).unwrap_or(0);
-            let fault = match rng.below(13) {
-                0 | 1 => Fault::Crash { node, down: span },
-                2 | 3 => Fault::PowerCut { node, down: span },
-                4 | 5 => Fault::PowerCutAll { down: span / 4, is_aimed: rng.chance(0.6) },
-                6 => Fault::Pause { node, span },
-                7 => Fault::DiskLow { node, span },
-                8 => Fault::Operator(draw_change(rng, nodes)),
-                9 => {
-                    let to = u8::try_from(node).unwrap_or(0);
-                    Fault::Operator(Admin::Transfer { to })
-                }
-                _ => draw_partition(rng, nodes, span),
-            };
-            (at, fault)
-        })
-        .collect()
-}
-
-fn draw_change(rng: &mut Rng, nodes: u64) -> Admin {
-    let (policy, code) = draw_policy(rng, u8::try_from(nodes).unwrap_or(1));
-    let hybrid_bytes = Some([0, 200, 5000][pick(rng, 3)]);
-    Admin::Policy { policy, k: code.k(), m: code.m(), hybrid_bytes }
-}
-
-fn draw_partition(rng: &mut Rng, nodes: u64, span: Duration) -> Fault {
-    let all = u32::try_from((1_u64 << nodes) - 1).unwrap_or(u32::MAX);
-    let some = u32::try_from(rng.range(1, u64::from(all) - 1)).unwrap_or(1);
-    match rng.below(3) {
-        // Two sides; the caller cuts both directions when `from` and `to` are complements.
-        0 => Fault::Partition { from: some, to: all & !some, span },
-        // One way only.
-        1 => Fault::Partition { from: some, to: all, span },
-        // One node hears nobody.
-        _ => Fault::Partition { from: all, to: 1 << rng.below(nodes), span },
+    /// The file that reads as this.
+    ///
+    /// # Panics
+    /// Never: every field is plain TOML.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let scenario = self.scenario.clone();
+        let cluster = toml::from_str(&scenario.cluster.to_toml());
+        let faults = scenario.faults.into_iter();
+        let raw = Raw {
+            seed: self.seed,
+            client_count: scenario.client_count,
+            sessions_per_client: scenario.sessions_per_client,
+            key_count: scenario.key_count,
+            value_bytes_max: scenario.value_bytes_max,
+            operations_per_client: scenario.operations_per_client,
+            datagram_bytes: scenario.datagram_bytes,
+            attempt_timeout_us: scenario.attempt_timeout,
+            think_time_us: scenario.think_time,
+            sync_time_us: scenario.sync_time,
+            heal_at_us: scenario.heal_at,
+            link: scenario.link,
+            cluster: cluster.expect("a cluster file is TOML"),
+            clocks: scenario.clocks,
+            faults: faults.map(|(at_us, fault)| RawFault { at_us, fault }).collect(),
+        };
+        toml::to_string(&raw).expect("every field of a scenario is plain TOML")
     }
 }
 
@@ -259,22 +218,70 @@ impl fmt::Display for Scenario {
         let cluster = &self.cluster;
         writeln!(
             f,
-            "{} nodes, {} {}, backend {}, {} clients x {} operations on {} keys, values up to {} B",
+            "{} nodes, {} {}, backend {}, durability {}, {} clients with {} sessions x {} \
+             operations on {} keys, values up to {} B",
             cluster.members.len(),
             cluster.policy,
             cluster.code,
             cluster.backend,
+            cluster.durability,
             self.client_count,
+            self.sessions_per_client,
             self.operations_per_client,
             self.key_count,
             self.value_bytes_max
         )?;
         writeln!(f, "limits {:?}", cluster.limits)?;
+        writeln!(f, "timing {:?}", cluster.timing)?;
         writeln!(f, "link {:?}, datagrams of {} B", self.link, self.datagram_bytes)?;
         writeln!(f, "think {:?}, sync up to {:?}", self.think_time, self.sync_time)?;
+        for (rank, clock) in self.clocks.iter().enumerate() {
+            let ClockSetting { offset_ms, drift_ppm } = clock;
+            writeln!(f, "clock of rank {rank}: {offset_ms} ms ahead, {drift_ppm} ppm fast")?;
+        }
         for (at, fault) in &self.faults {
             writeln!(f, "{:>8.3} s  {fault:?}", at.as_secs_f64())?;
         }
         write!(f, "{:>8.3} s  all faults end", self.heal_at.as_secs_f64())
+    }
+}
+
+const fn one() -> u64 {
+    1
+}
+
+/// Their addresses are numbered in one byte.
+const CLIENTS_MAX: u64 = 100;
+const SESSIONS_MAX: u64 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scenario_survives_its_file() {
+        for seed in 0..100 {
+            let mut file = ScenarioFile { seed, scenario: Scenario::draw(seed) };
+            // Files hold whole microseconds.
+            for (at, _) in &mut file.scenario.faults {
+                *at = Duration::from_micros(u64::try_from(at.as_micros()).unwrap());
+            }
+            let text = file.to_toml();
+            let read = ScenarioFile::from_toml(&text);
+            assert_eq!(read.unwrap_or_else(|error| panic!("{error}\n{text}")), file);
+        }
+    }
+
+    #[test]
+    fn impossible_files_are_refused() {
+        let good = ScenarioFile { seed: 1, scenario: Scenario::draw(1) }.to_toml();
+        for (from, to, expected) in [
+            ("key_count = ", "key_count = 0 # ", "one key"),
+            ("client_count", "clint_count", "clint_count"),
+            ("loss = ", "loss = 7.0 # ", "probability"),
+        ] {
+            let error = ScenarioFile::from_toml(&good.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error} lacks {expected}");
+        }
     }
 }

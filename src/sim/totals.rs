@@ -4,7 +4,7 @@ use crate::time::Duration;
 use std::collections::BTreeMap;
 
 /// What a run did, to be added up over seeds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Totals {
     /// Client operations, by kind.
     pub operations: BTreeMap<&'static str, u64>,
@@ -12,8 +12,14 @@ pub struct Totals {
     pub outcomes: BTreeMap<&'static str, u64>,
     /// Faults, by kind.
     pub faults: BTreeMap<&'static str, u64>,
+    /// Of these, how many really had an effect: something was lost, refused, delayed, changed.
+    pub effects: BTreeMap<&'static str, u64>,
+    /// Datagrams, by what the network did to them.
+    pub network: BTreeMap<&'static str, u64>,
     /// Elections won.
     pub elections: u64,
+    /// Starts of nodes, the first ones included.
+    pub starts: u64,
     /// Slots applied, on the node that applied most.
     pub slots: u64,
     /// Values rebuilt from shards.
@@ -28,6 +34,8 @@ pub struct Totals {
     pub searched: u64,
     /// Of these, given up.
     pub gave_up: u64,
+    /// Steps after each of which all invariants of a machine were checked.
+    pub steps: u64,
     /// Virtual time.
     pub virtual_time: Duration,
     /// The longest time, from the first answer to the end of the faults, in which no write and no
@@ -46,12 +54,15 @@ impl Totals {
             (&mut self.operations, &other.operations),
             (&mut self.outcomes, &other.outcomes),
             (&mut self.faults, &other.faults),
+            (&mut self.effects, &other.effects),
+            (&mut self.network, &other.network),
         ] {
             for (kind, count) in of {
                 *sum.entry(kind).or_default() += count;
             }
         }
         self.elections += other.elections;
+        self.starts += other.starts;
         self.slots += other.slots;
         self.rebuilt += other.rebuilt;
         self.reclaimed += other.reclaimed;
@@ -59,9 +70,21 @@ impl Totals {
         self.repaired += other.repaired;
         self.searched += other.searched;
         self.gave_up += other.gave_up;
+        self.steps += other.steps;
         self.virtual_time += other.virtual_time;
         self.longest_silence = self.longest_silence.max(other.longest_silence);
         self.datagrams += other.datagrams;
         self.trace_hash ^= other.trace_hash;
+    }
+
+    /// Client operations of all kinds.
+    #[must_use]
+    pub fn operation_count(&self) -> u64 {
+        self.operations.values().sum()
+    }
+
+    /// A fault of this kind had an effect.
+    pub(super) fn note_effect(&mut self, kind: &'static str) {
+        *self.effects.entry(kind).or_default() += 1;
     }
 }

@@ -1,34 +1,29 @@
 //! The event loop in virtual time: nodes, clients, network and faults of one seed.
+//!
+//! Whoever has something to do has a due time; the world jumps to the earliest. Due times are kept
+//! and renewed when their owner was touched, so that idle time costs nothing.
 
-use super::faults::Mend;
-use super::node::SimNode;
+use super::agreed::{Agreed, Scan};
+use super::faults::{LinkTroubles, Mend};
+use super::load::{Client, Current, Session};
+use super::node::{NodeConfig, SimNode};
 use super::operator::Operator;
-use super::scenario::{Fault, Plant, Scenario};
+use super::rot::RotBooks;
+use super::scenario::{Plant, Scenario};
 use super::totals::Totals;
-use crate::history::{History, Operation, Outcome, Request, Search, search};
-use crate::kv::{self, Op, value_digest};
+use super::{Failure, TraceSink, fault::Fault};
+use crate::history::History;
 use crate::netem::{Netem, NetemConfig};
-use crate::replica::client_machine::{ClientConfig, ClientMachine, ClientOutcome};
+use crate::replica::Replica;
+use crate::replica::client_machine::{ClientConfig, ClientMachine};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::transport::{Transmit, TransportConfig};
-use crate::types::{Bytes, NodeId, ReadMode, Slot};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::types::Slot;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
-
-/// A seed that failed.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    /// The seed.
-    pub seed: u64,
-    /// What is wrong.
-    pub what: String,
-}
-
-/// Takes the lines of a readable trace, as they happen.
-pub type TraceSink = Box<dyn FnMut(&str)>;
 
 /// Runs one seed; `trace` is given every step in words.
 ///
@@ -61,26 +56,16 @@ pub fn run_scenario(
     }
 }
 
-struct Client {
-    id: u64,
-    address: SocketAddr,
-    machine: ClientMachine,
-    /// The operation under way.
-    current: Option<Operation>,
-    next_at: Instant,
-    issued: u64,
-    /// Keys still to be read at the end.
-    final_reads: Vec<u64>,
-    /// Versions seen, for compare-and-set.
-    versions: BTreeMap<u64, u64>,
-}
-
 pub(super) struct World {
-    scenario: Scenario,
+    pub(super) scenario: Scenario,
     pub(super) now: Instant,
-    rng: Rng,
+    pub(super) rng: Rng,
     pub(super) nodes: Vec<SimNode>,
-    clients: Vec<Client>,
+    /// When each node wants to run.
+    nodes_due: Vec<Instant>,
+    pub(super) clients: Vec<Client>,
+    /// When each client wants to run.
+    clients_due: Vec<Instant>,
     pub(super) operator: Operator,
     by_address: BTreeMap<SocketAddr, Place>,
     pub(super) netem: Netem,
@@ -89,12 +74,17 @@ pub(super) struct World {
     pub(super) is_healed: bool,
     /// The power goes when the next write is acknowledged, for so long.
     pub(super) aimed: Option<Duration>,
-    /// Cuts under way, per directed pair of ranks.
-    pub(super) cuts: BTreeMap<(usize, usize), u32>,
-    history: History,
+    /// Per directed pair of ranks.
+    pub(super) troubles: BTreeMap<(usize, usize), LinkTroubles>,
+    pub(super) rot: RotBooks,
+    pub(super) history: History,
+    pub(super) scans: Vec<Scan>,
+    pub(super) agreed: Agreed,
     /// Digest of the state after each slot, as first seen on any node.
-    digests: BTreeMap<Slot, u64>,
-    next_value: u64,
+    pub(super) digests: BTreeMap<Slot, u64>,
+    /// What was last compared with it, by rank.
+    pub(super) checked_at: Vec<(Slot, u64)>,
+    pub(super) next_value: u64,
     /// When a write or a strong read was answered last.
     pub(super) last_answer: Option<Instant>,
     pub(super) totals: Totals,
@@ -113,7 +103,6 @@ impl World {
         if let Some(trace) = &mut trace {
             trace(&scenario.to_string());
         }
-        let is_traced = trace.is_some();
         let mut rng = Rng::new(seed ^ 0x5EED);
         let cluster = Arc::new(scenario.cluster.clone());
         let transport = TransportConfig {
@@ -124,30 +113,44 @@ impl World {
         let mut by_address = BTreeMap::new();
         let nodes: Vec<SimNode> = (0..cluster.members.len())
             .map(|rank| {
-                let id: NodeId = cluster.members[rank].id;
-                by_address.insert(cluster.members[rank].address, Place::Node(rank));
-                let (transport, sync) = (transport.clone(), scenario.sync_time);
-                SimNode::new(&cluster, id, transport, sync, plant, is_traced, rng.fork())
+                let member = &cluster.members[rank];
+                by_address.insert(member.address, Place::Node(rank));
+                let config = NodeConfig {
+                    cluster: Arc::clone(&cluster),
+                    transport: transport.clone(),
+                    sync_time: scenario.sync_time,
+                    plant,
+                    is_traced: trace.is_some(),
+                    id: member.id,
+                    address: member.address,
+                    clock: scenario.clocks.get(rank).copied().unwrap_or_default(),
+                };
+                SimNode::new(config, rng.fork())
             })
             .collect();
-        let clients = (0..scenario.client_count)
+        let clients: Vec<Client> = (0..scenario.client_count)
             .map(|id| {
                 let last = u8::try_from(id + 1).expect("a handful of clients");
                 let address = SocketAddr::from(([10, 0, 1, last], 9000));
                 let at = usize::try_from(id).expect("a handful of clients");
                 by_address.insert(address, Place::Client(at));
-                let mut config = ClientConfig::new(Arc::clone(&cluster), transport.clone(), 1);
+                let sessions = scenario.sessions_per_client.max(1);
+                let count = usize::try_from(sessions).expect("a handful of sessions");
+                let mut config = ClientConfig::new(Arc::clone(&cluster), transport.clone(), count);
                 config.attempt_timeout = scenario.attempt_timeout;
                 config.operation_timeout = Duration::from_millis(rng.range(800, 6000));
-                Client {
-                    id,
-                    address,
-                    machine: ClientMachine::new(config, id + 1, rng.next_u64()),
+                let session = |index: u64| Session {
+                    id: id * sessions + index,
                     current: None,
                     next_at: Instant::ZERO,
+                    versions: BTreeMap::new(),
+                };
+                Client {
+                    address,
+                    machine: ClientMachine::new(config, id + 1, rng.next_u64()),
+                    sessions: (0..sessions).map(session).collect(),
                     issued: 0,
                     final_reads: (0..scenario.key_count).collect(),
-                    versions: BTreeMap::new(),
                 }
             })
             .collect();
@@ -157,7 +160,10 @@ impl World {
         let faults = scenario.faults.iter();
         Self {
             now: Instant::ZERO,
+            nodes_due: vec![Instant::ZERO; nodes.len()],
+            checked_at: vec![(Slot::ZERO, 0); nodes.len()],
             nodes,
+            clients_due: vec![Instant::ZERO; clients.len()],
             clients,
             operator,
             by_address,
@@ -166,8 +172,11 @@ impl World {
             mends: Vec::new(),
             is_healed: false,
             aimed: None,
-            cuts: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            rot: RotBooks::new(scenario.nodes_to_spare()),
             history: History::default(),
+            scans: Vec::new(),
+            agreed: Agreed::default(),
             digests: BTreeMap::new(),
             next_value: 0,
             last_answer: None,
@@ -179,14 +188,17 @@ impl World {
     }
 
     fn run(&mut self) -> Result<(), String> {
-        for node in &mut self.nodes {
-            node.start(self.now)?;
+        for rank in 0..self.nodes.len() {
+            if self.nodes[rank].start(self.now)?.is_some() {
+                return Err("a new disk gave up".to_owned());
+            }
+            self.touch(rank);
         }
         let heal_at = Instant::ZERO + self.scenario.heal_at;
         let give_up_at = heal_at + LIVENESS_BOUND;
         while !self.is_over() {
             let next = self.next_event(heal_at);
-            assert!(next < Instant::from_nanos(u64::MAX), "nothing will ever happen");
+            assert!(next < NEVER, "nothing will ever happen");
             self.now = self.now.max(next);
             if self.now > give_up_at {
                 return Err(format!(
@@ -201,38 +213,34 @@ impl World {
             self.step_clients();
         }
         self.totals.virtual_time = self.now.since(Instant::ZERO);
+        self.netem.check_invariants();
         Ok(())
     }
 
     /// All clients have done and read everything, and all nodes have applied the same.
     fn is_over(&self) -> bool {
-        self.is_healed
-            && self
-                .clients
-                .iter()
-                .all(|client| client.current.is_none() && client.final_reads.is_empty())
-            && {
-                let mut applied = self
-                    .nodes
-                    .iter()
-                    .filter_map(|node| node.replica().map(|replica| replica.state_digest().0));
-                let first = applied.next();
-                first.is_some() && applied.all(|other| Some(other) == first)
-            }
+        let is_done = |client: &Client| {
+            client.final_reads.is_empty()
+                && client.sessions.iter().all(|session| session.current.is_none())
+        };
+        self.is_healed && self.clients.iter().all(is_done) && self.is_level()
     }
 
     fn waiting(&self) -> String {
         let clients: Vec<String> = self
             .clients
             .iter()
-            .filter_map(|client| client.current.as_ref())
-            .map(ToString::to_string)
+            .flat_map(|client| &client.sessions)
+            .filter_map(|session| match session.current.as_ref()? {
+                Current::Key(operation) => Some(operation.to_string()),
+                Current::Scan(scan) => Some(format!("{scan:?}")),
+            })
             .collect();
         let nodes: Vec<String> = self
             .nodes
             .iter()
-            .filter_map(SimNode::replica)
-            .map(|replica| {
+            .map(|node| {
+                let Some(replica) = node.replica() else { return format!("{} down", node.id) };
                 let status = replica.status(self.now);
                 format!(
                     "n{} {:?} promised {} applied {} chosen {} last {}",
@@ -249,24 +257,15 @@ impl World {
     }
 
     fn next_event(&self, heal_at: Instant) -> Instant {
-        let mut next = Instant::from_nanos(u64::MAX);
-        if !self.is_healed {
-            next = next.min(heal_at);
-        }
+        let mut next = if self.is_healed { NEVER } else { heal_at };
         if let Some((at, _)) = self.faults.last() {
             next = next.min(*at);
         }
         for (at, _) in &self.mends {
             next = next.min(*at);
         }
-        for at in self.nodes.iter().filter_map(SimNode::timeout) {
-            next = next.min(at);
-        }
-        for client in &self.clients {
-            next = client.machine.poll_timeout().map_or(next, |at| next.min(at));
-            if client.current.is_none() && !self.is_finished(client) {
-                next = next.min(client.next_at);
-            }
+        for at in self.nodes_due.iter().chain(&self.clients_due) {
+            next = next.min(*at);
         }
         for at in [self.netem.poll_timeout(), self.operator.machine.poll_timeout()] {
             next = at.map_or(next, |at| next.min(at));
@@ -274,10 +273,23 @@ impl World {
         next
     }
 
-    fn is_finished(&self, client: &Client) -> bool {
-        self.is_healed
+    /// A node's due time may have changed.
+    pub(super) fn touch(&mut self, rank: usize) {
+        self.nodes_due[rank] = self.nodes[rank].timeout().unwrap_or(NEVER);
+    }
+
+    fn touch_client(&mut self, at: usize) {
+        let client = &self.clients[at];
+        let mut due = client.machine.poll_timeout().unwrap_or(NEVER);
+        let is_finished = self.is_healed
             && client.issued >= self.scenario.operations_per_client
-            && client.final_reads.is_empty()
+            && client.final_reads.is_empty();
+        for session in client.sessions.iter().filter(|_| !is_finished) {
+            if session.current.is_none() {
+                due = due.min(session.next_at);
+            }
+        }
+        self.clients_due[at] = due;
     }
 
     fn deliver(&mut self) {
@@ -286,11 +298,14 @@ impl World {
             self.note(delivery.bytes.len() as u64);
             match self.by_address.get(&delivery.to) {
                 Some(Place::Node(rank)) => {
-                    self.nodes[*rank].receive(delivery.from, delivery.bytes);
+                    let rank = *rank;
+                    self.nodes[rank].receive(delivery.from, delivery.bytes);
+                    self.touch(rank);
                 }
                 Some(Place::Client(at)) => {
                     let machine = &mut self.clients[*at].machine;
                     machine.handle_datagram(self.now, delivery.from, &delivery.bytes);
+                    self.clients_due[*at] = self.now;
                 }
                 Some(Place::Operator) => {
                     let machine = &mut self.operator.machine;
@@ -303,9 +318,10 @@ impl World {
 
     fn step_nodes(&mut self) -> Result<(), String> {
         for rank in 0..self.nodes.len() {
-            if self.nodes[rank].timeout().is_none_or(|at| at > self.now) {
+            if self.nodes_due[rank] > self.now {
                 continue;
             }
+            self.totals.steps += 1;
             let output = self.nodes[rank].step(self.now)?;
             let (from, id) = (self.nodes[rank].address, self.nodes[rank].id);
             for line in output.traces {
@@ -315,20 +331,12 @@ impl World {
                 self.send(from, transmit);
             }
             self.check_agreement(rank)?;
+            if let Some(death) = output.death {
+                self.die(rank, death);
+            }
+            self.touch(rank);
         }
         Ok(())
-    }
-
-    /// Two nodes that have applied the same slots are in the same state.
-    pub(super) fn check_agreement(&mut self, rank: usize) -> Result<(), String> {
-        let Some(replica) = self.nodes[rank].replica() else { return Ok(()) };
-        let (slot, digest) = replica.state_digest();
-        let first = *self.digests.entry(slot).or_insert(digest);
-        if first == digest {
-            return Ok(());
-        }
-        let id = self.nodes[rank].id;
-        Err(format!("{id} applied other commands up to {slot} than another node did"))
     }
 
     fn send(&mut self, from: SocketAddr, transmit: Transmit) {
@@ -343,199 +351,42 @@ impl World {
         while let Some(transmit) = self.operator.machine.poll_transmit(self.now) {
             self.send(from, transmit);
         }
+        let now = self.now;
         for at in 0..self.clients.len() {
-            let now = self.now;
+            if self.clients_due[at] > now {
+                continue;
+            }
             if self.clients[at].machine.poll_timeout().is_some_and(|due| due <= now) {
                 self.clients[at].machine.handle_timeout(now);
             }
             while let Some(completion) = self.clients[at].machine.poll_completion() {
-                self.complete(at, completion.served_at, completion.outcome);
+                self.complete(at, completion);
             }
-            if self.clients[at].current.is_none() && self.clients[at].next_at <= now {
-                self.issue(at);
-            }
+            self.issue(at);
             let from = self.clients[at].address;
             while let Some(transmit) = self.clients[at].machine.poll_transmit(now) {
                 self.send(from, transmit);
             }
+            self.clients[at].machine.check_invariants();
+            self.touch_client(at);
         }
     }
 
-    fn issue(&mut self, at: usize) {
-        let client = &self.clients[at];
-        let (key, request) = if client.issued < self.scenario.operations_per_client {
-            let key = self.rng.below(self.scenario.key_count);
-            (key, self.draw_request(at, key))
-        } else if !self.is_healed {
-            // Load goes on while faults do.
-            let key = self.rng.below(self.scenario.key_count);
-            (key, Request::Get)
-        } else {
-            match self.clients[at].final_reads.pop() {
-                Some(key) => (key, Request::Get),
-                None => return,
-            }
-        };
-        let name = Bytes::from(format!("key-{key}"));
-        let op = match &request {
-            Request::Get => Op::Get { key: name },
-            Request::Put { digest } => Op::Put { key: name, value: self.value_of(*digest) },
-            Request::Delete => Op::Delete { key: name },
-            Request::CompareAndSet { expected, digest } => {
-                let (expected, value) = (*expected, self.value_of(*digest));
-                Op::CompareAndSet { key: name, expected, value }
-            }
-        };
-        let (op, request) = with_digest(op, request);
-        let kind = match &request {
-            Request::Get => "get",
-            Request::Put { .. } => "put",
-            Request::Delete => "delete",
-            Request::CompareAndSet { .. } => "compare-and-set",
-        };
-        *self.totals.operations.entry(kind).or_default() += 1;
-        let mode = self.draw_mode(at);
-        let client = &mut self.clients[at];
-        client.issued += 1;
-        let submitted = client.machine.submit_read(self.now, 0, op, mode);
-        submitted.expect("one operation at a time");
-        client.current = Some(Operation {
-            client: client.id,
-            key,
-            request,
-            mode,
-            invoked: self.now,
-            returned: self.now,
-            slot: 0,
-            outcome: Outcome::Unknown,
-        });
+    /// The rank of whoever leads, as far as it thinks so itself; of the last one to do so.
+    pub(super) fn leader_rank(&self) -> usize {
+        let leads = |node: &SimNode| node.replica().is_some_and(Replica::is_leader);
+        self.nodes.iter().rposition(leads).unwrap_or(0)
     }
 
-    /// The promise of the next read; final reads are strong.
-    fn draw_mode(&mut self, at: usize) -> ReadMode {
-        if self.clients[at].issued >= self.scenario.operations_per_client {
-            return ReadMode::Linearizable;
-        }
-        match self.rng.below(10) {
-            0..4 => ReadMode::Linearizable,
-            4..7 => ReadMode::Lease,
-            _ => ReadMode::Eventual,
-        }
-    }
-
-    fn draw_request(&mut self, at: usize, key: u64) -> Request {
-        self.next_value += 1;
-        let digest = self.next_value;
-        match self.rng.below(100) {
-            0..35 => Request::Get,
-            35..80 => Request::Put { digest },
-            80..88 => Request::Delete,
-            _ => {
-                let known = self.clients[at].versions.get(&key).copied().unwrap_or(0);
-                Request::CompareAndSet { expected: known, digest }
-            }
-        }
-    }
-
-    /// The bytes of the write with this number: different for each, of a length drawn from it.
-    fn value_of(&self, number: u64) -> Bytes {
-        let mut rng = Rng::new(number);
-        let length = rng.below(self.scenario.value_bytes_max + 1);
-        let mut value = number.to_le_bytes().to_vec();
-        value.resize(usize::try_from(length).unwrap_or(0).max(8), 0);
-        rng.fill(&mut value[8..]);
-        value.into()
-    }
-
-    fn complete(&mut self, at: usize, served_at: Slot, outcome: ClientOutcome) {
-        let think = u64::try_from(self.scenario.think_time.as_micros()).unwrap_or(u64::MAX);
-        let pause = Duration::from_micros(self.rng.below(think.max(1)));
-        let client = &mut self.clients[at];
-        client.next_at = self.now + pause;
-        let Some(mut operation) = client.current.take() else { return };
-        operation.returned = self.now;
-        operation.slot = served_at.0;
-        operation.outcome = outcome_of(outcome);
-        let (kind, version) = match &operation.outcome {
-            Outcome::Found { version, .. } => ("served", Some(*version)),
-            Outcome::Written { version } => ("served", Some(*version)),
-            Outcome::Mismatch { current } => ("served", Some(*current)),
-            Outcome::Absent => ("served", Some(0)),
-            Outcome::Unknown => ("unknown", None),
-            Outcome::Refused => ("refused", None),
-        };
-        *self.totals.outcomes.entry(kind).or_default() += 1;
-        if let Some(version) = version {
-            client.versions.insert(operation.key, version);
-        }
-        // A final read that got no answer is asked again: nothing may stay unread.
-        let is_final = self.is_healed && client.issued > self.scenario.operations_per_client;
-        if is_final && version.is_none() && operation.request == Request::Get {
-            client.final_reads.push(operation.key);
-        }
-        if let (Outcome::Written { .. }, Some(down)) = (&operation.outcome, self.aimed) {
-            self.aimed = None;
-            self.say(|| "fault: all machines lose power".to_owned());
-            self.cut_power(down);
-        }
-        if version.is_some() && !operation.is_eventual() {
-            self.note_answer();
-        }
-        self.note(operation.slot);
-        let line = operation.to_string();
-        self.say(|| line);
-        self.history.operations.push(operation);
-    }
-
-    /// The whole history, from outside.
-    fn check(&mut self) -> Result<(), String> {
-        self.history.check().map_err(|violation| violation.to_string())?;
-        let keys: BTreeSet<u64> = self.history.operations.iter().map(|op| op.key).collect();
-        for key in keys {
-            let operations: Vec<&Operation> = self
-                .history
-                .operations
-                .iter()
-                .filter(|op| op.key == key && !op.is_eventual())
-                .collect();
-            self.totals.searched += 1;
-            match search(&operations) {
-                Search::Linearizable => {}
-                Search::GaveUp => self.totals.gave_up += 1,
-                Search::NotLinearizable { stuck } => {
-                    let stuck: Vec<String> = stuck.iter().map(ToString::to_string).collect();
-                    let stuck = stuck.join("\n    ");
-                    return Err(format!(
-                        "no linear order explains key {key}; none can come next of:\n    {stuck}"
-                    ));
-                }
-            }
-        }
-        for replica in self.nodes.iter().filter_map(SimNode::replica) {
-            self.totals.elections += replica.elections_won();
-            let status = replica.status(self.now);
-            self.totals.rebuilt += status.rebuilt_count;
-            self.totals.reclaimed += status.storage.reclaimed_count;
-            self.totals.restored += status.storage.restored_count;
-            self.totals.repaired += status.storage.repaired_count;
-            self.totals.slots = self.totals.slots.max(replica.state_digest().0.0);
-        }
-        Ok(())
-    }
-
-    /// A write or a strong read is answered, or the faults end.
-    pub(super) fn note_answer(&mut self) {
-        if self.is_healed {
-            return;
-        }
-        let silence = self.last_answer.map_or(Duration::ZERO, |last| self.now.since(last));
-        self.totals.longest_silence = self.totals.longest_silence.max(silence);
-        self.last_answer = Some(self.now);
-    }
-
-    fn note(&mut self, value: u64) {
-        let bytes = [self.now.as_nanos().to_le_bytes(), value.to_le_bytes()].concat();
+    pub(super) fn note(&mut self, value: u64) {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.now.as_nanos().to_le_bytes());
+        bytes[8..].copy_from_slice(&value.to_le_bytes());
         self.totals.trace_hash = xxh3_64_with_seed(&bytes, self.totals.trace_hash);
+    }
+
+    pub(super) const fn is_traced(&self) -> bool {
+        self.trace.is_some()
     }
 
     pub(super) fn say(&mut self, line: impl FnOnce() -> String) {
@@ -546,40 +397,6 @@ impl World {
     }
 }
 
-/// The history names values by the digest of their bytes.
-fn with_digest(op: Op, request: Request) -> (Op, Request) {
-    let request = match (&op, request) {
-        (Op::Put { value, .. }, Request::Put { .. }) => {
-            Request::Put { digest: value_digest(value) }
-        }
-        (Op::CompareAndSet { value, .. }, Request::CompareAndSet { expected, .. }) => {
-            Request::CompareAndSet { expected, digest: value_digest(value) }
-        }
-        (_, request) => request,
-    };
-    (op, request)
-}
-
-fn outcome_of(outcome: ClientOutcome) -> Outcome {
-    match outcome {
-        ClientOutcome::Unknown => Outcome::Unknown,
-        ClientOutcome::Failed(_) => Outcome::Refused,
-        ClientOutcome::Done(outcome) => match outcome {
-            kv::Outcome::Value { version, value } => {
-                Outcome::Found { version, digest: value_digest(&value) }
-            }
-            kv::Outcome::NotFound => Outcome::Absent,
-            kv::Outcome::Written { version } => Outcome::Written { version },
-            kv::Outcome::Mismatch { current } => Outcome::Mismatch { current },
-            kv::Outcome::SessionOpened { .. }
-            | kv::Outcome::Rows(_)
-            | kv::Outcome::Status(_)
-            | kv::Outcome::Done
-            | kv::Outcome::Controlled { .. }
-            | kv::Outcome::Refused(_) => Outcome::Refused,
-        },
-    }
-}
-
+const NEVER: Instant = Instant::from_nanos(u64::MAX);
 /// Virtual time from the end of all faults until everything must be done.
 const LIVENESS_BOUND: Duration = Duration::from_secs(120);

@@ -79,7 +79,7 @@ impl Identity {
         Ok(())
     }
 
-    fn read<D: Disk>(disk: &mut D) -> Result<Option<Self>, OpenError> {
+    pub(super) fn read<D: Disk>(disk: &mut D) -> Result<Option<Self>, OpenError> {
         let files = disk.list()?;
         let mut newest: Option<Self> = None;
         let mut first_error = None;

@@ -107,6 +107,17 @@ impl<D: Disk> Log<D> {
         }
     }
 
+    /// Hands everything appended to the disk without waiting for it: durable after [`Self::sync`].
+    ///
+    /// # Errors
+    /// [`LogError`]; the log is poisoned.
+    pub fn flush(&mut self) -> Result<(), LogError> {
+        match &mut self.backing {
+            Backing::Disk(log) => log.flush_alive(),
+            Backing::Memory { .. } => Ok(()),
+        }
+    }
+
     /// The latest value of a slot with the union of its shards, digests checked. `None` when there
     /// is none, or none of its records can be read.
     ///

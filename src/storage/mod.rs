@@ -22,6 +22,7 @@ mod scan;
 mod segments;
 mod sim_disk;
 mod stored;
+mod survey;
 #[cfg(feature = "edge")]
 mod system;
 #[cfg(test)]
@@ -34,5 +35,6 @@ pub use file_disk::FileDisk;
 pub use identity::Identity;
 pub use log::{Log, LogUsage};
 pub use options::LogOptions;
-pub use sim_disk::{DiskStats, SimDisk};
+pub use sim_disk::{DiskStats, SimDisk, TripKind};
 pub use stored::{Durability, IndexSnapshot, Recovered, RecoveredEntry, StoredValue};
+pub use survey::{Resting, survey};

@@ -91,18 +91,18 @@ fn find_ends<D: Disk>(
 }
 
 /// The last segment at start-up.
-struct Tail {
+pub(super) struct Tail {
     /// Up to here it was known to be durable.
-    synced: u32,
+    pub synced: u32,
     /// Up to here it is kept.
-    end: u32,
+    pub end: u32,
     /// What it opens with, from either copy.
-    opening: Option<Snapshot>,
+    pub opening: Option<Snapshot>,
 }
 
 impl Tail {
     /// `None` when the segment's opening was torn.
-    fn find<D: Disk>(
+    pub(super) fn find<D: Disk>(
         log: &mut SegmentLog<D>,
         number: u32,
         limit: u32,

@@ -125,6 +125,11 @@ impl<D: Disk> SegmentLog<D> {
         Ok(())
     }
 
+    pub(super) fn flush_alive(&mut self) -> Result<(), LogError> {
+        self.check_alive()?;
+        self.flush()
+    }
+
     pub(super) fn sync(&mut self) -> Result<(), LogError> {
         self.check_alive()?;
         let result = self.flush().and_then(|()| {

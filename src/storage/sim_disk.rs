@@ -32,8 +32,27 @@ struct State {
     files: BTreeMap<String, File>,
     free_bytes: Option<u64>,
     machine_boot: u64,
-    operations_left: Option<u64>,
+    trip: Option<Trip>,
+    has_tripped: bool,
     stats: DiskStats,
+}
+
+/// An operation at which the disk gives up; every later one fails until a crash or a power cut.
+#[derive(Clone, Debug)]
+struct Trip {
+    operations_left: u64,
+    /// What it still does of that operation; `None` for nothing.
+    partly: Option<(TripKind, Rng)>,
+}
+
+/// Why a disk gives up in the middle of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TripKind {
+    /// The machine or the process ends there: the operation may be done in part, in whole or not.
+    Death,
+    /// The device fails. After a failed sync the operating system takes what was written for clean:
+    /// a reader may see it, and no later sync writes it (rule 9).
+    Error,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -48,6 +67,8 @@ struct File {
 struct Unsynced {
     offset: usize,
     covered: Vec<u8>,
+    /// A sync of it failed: only writing it again can make it durable.
+    is_forgotten: bool,
 }
 
 impl SimDisk {
@@ -64,16 +85,16 @@ impl SimDisk {
     }
 
     /// The process dies: what it wrote stays with the operating system. Faults set by
-    /// [`Self::fail_after`] end.
+    /// [`Self::fail_after`] and [`Self::trip_after`] end.
     pub fn crash(&mut self, _rng: &mut Rng) {
-        self.0.borrow_mut().operations_left = None;
+        self.0.borrow_mut().untrip();
     }
 
     /// The power goes: every unsynced write survives, is lost, or is torn at sectors, each on its
-    /// own. Faults set by [`Self::fail_after`] end.
+    /// own. Faults set by [`Self::fail_after`] and [`Self::trip_after`] end.
     pub fn power_cut(&mut self, rng: &mut Rng) {
         let mut state = self.0.borrow_mut();
-        state.operations_left = None;
+        state.untrip();
         state.machine_boot += 1;
         for file in state.files.values_mut() {
             file.power_cut(rng);
@@ -118,7 +139,46 @@ impl SimDisk {
 
     /// Every operation after the next `operations` fails, until a crash or a power cut.
     pub fn fail_after(&mut self, operations: u64) {
-        self.0.borrow_mut().operations_left = Some(operations);
+        let trip = Trip { operations_left: operations, partly: None };
+        self.0.borrow_mut().trip = Some(trip);
+    }
+
+    /// As [`Self::fail_after`], but the first operation that fails may be done in part.
+    pub fn trip_after(&mut self, operations: u64, kind: TripKind, rng: Rng) {
+        let trip = Trip { operations_left: operations, partly: Some((kind, rng)) };
+        self.0.borrow_mut().trip = Some(trip);
+    }
+
+    /// Has an operation failed for [`Self::fail_after`] or [`Self::trip_after`]?
+    #[must_use]
+    pub fn has_tripped(&self) -> bool {
+        self.0.borrow().has_tripped
+    }
+
+    /// Ends [`Self::fail_after`] and [`Self::trip_after`].
+    pub fn untrip(&mut self) {
+        self.0.borrow_mut().untrip();
+    }
+
+    /// Overwrites `bytes` of `name` from `offset` with zeroes, durably, as if they had never been
+    /// written.
+    pub fn lose(&mut self, name: &str, offset: u64, bytes: usize) {
+        if let Some(file) = self.0.borrow_mut().files.get_mut(name) {
+            file.write(index(offset), &vec![0; bytes]);
+        }
+    }
+
+    /// A second disk that holds what a power cut would leave for certain.
+    #[must_use]
+    pub fn durable(&self) -> Self {
+        let mut state = self.0.borrow().clone();
+        state.untrip();
+        for file in state.files.values_mut() {
+            while let Some(unsynced) = file.unsynced.pop() {
+                file.write(unsynced.offset, &unsynced.covered);
+            }
+        }
+        Self(Rc::new(RefCell::new(state)))
     }
 
     /// Bounds the space that can still be reserved.
@@ -140,21 +200,45 @@ impl SimDisk {
         state.files.values().map(|file| file.contents.capacity() + unsynced(file)).sum()
     }
 
-    fn begin(&self, file: &str, operation: &'static str) -> Result<RefMut<'_, State>, DiskError> {
+    /// The state, for an operation; with what is to be done of it when the disk gives up now.
+    fn begin(&self, file: &str, operation: &'static str) -> Result<RefMut<'_, State>, Refused<'_>> {
         let mut state = self.0.borrow_mut();
-        match &mut state.operations_left {
-            Some(0) => {
-                let reason = "simulated fault".to_owned();
-                return Err(DiskError::Failed { file: file.to_owned(), operation, reason });
-            }
-            Some(left) => *left -= 1,
-            None => {}
+        let Some(trip) = &mut state.trip else { return Ok(state) };
+        if let Some(left) = trip.operations_left.checked_sub(1) {
+            trip.operations_left = left;
+            return Ok(state);
         }
-        Ok(state)
+        let partly = trip.partly.take();
+        state.has_tripped = true;
+        let reason = "simulated fault".to_owned();
+        let error = DiskError::Failed { file: file.to_owned(), operation, reason };
+        Err(Refused { error, state, partly })
+    }
+}
+
+/// A disk that gives up at an operation.
+struct Refused<'a> {
+    error: DiskError,
+    state: RefMut<'a, State>,
+    partly: Option<(TripKind, Rng)>,
+}
+
+impl Refused<'_> {
+    /// Does what is left of the operation, and gives the error.
+    fn after(mut self, partly: impl FnOnce(&mut State, TripKind, &mut Rng)) -> DiskError {
+        if let Some((kind, mut rng)) = self.partly.take() {
+            partly(&mut self.state, kind, &mut rng);
+        }
+        self.error
     }
 }
 
 impl State {
+    fn untrip(&mut self) {
+        self.trip = None;
+        self.has_tripped = false;
+    }
+
     fn file(&mut self, name: &str) -> Result<&mut File, DiskError> {
         self.files.get_mut(name).ok_or_else(|| DiskError::Missing { file: name.to_owned() })
     }
@@ -194,9 +278,43 @@ impl File {
         self.bytes = self.bytes.max(end as u64);
     }
 
+    /// A write that the next sync makes durable.
+    fn write_unsynced(&mut self, offset: usize, bytes: &[u8]) {
+        let covered = self.read_padded(offset, bytes.len());
+        self.write(offset, bytes);
+        self.unsynced.push(Unsynced { offset, covered, is_forgotten: false });
+    }
+
+    fn read_padded(&self, offset: usize, bytes: usize) -> Vec<u8> {
+        let mut read = self.read(offset, bytes);
+        read.resize(bytes, 0);
+        read
+    }
+
+    /// What was written and not forgotten is durable: over what was forgotten, too.
+    fn sync(&mut self) {
+        if self.unsynced.iter().all(|unsynced| !unsynced.is_forgotten) {
+            return self.unsynced.clear();
+        }
+        let (mut forgotten, synced): (Vec<Unsynced>, Vec<Unsynced>) =
+            self.unsynced.drain(..).partition(|unsynced| unsynced.is_forgotten);
+        for Unsynced { offset, covered, .. } in synced {
+            let end = offset + covered.len();
+            for old in &mut forgotten {
+                let from = offset.max(old.offset);
+                let to = end.min(old.offset + old.covered.len());
+                if from < to {
+                    let durable = &self.contents[from..to];
+                    old.covered[from - old.offset..to - old.offset].copy_from_slice(durable);
+                }
+            }
+        }
+        self.unsynced = forgotten;
+    }
+
     fn power_cut(&mut self, rng: &mut Rng) {
         let mut written = Vec::with_capacity(self.unsynced.len());
-        while let Some(Unsynced { offset, covered }) = self.unsynced.pop() {
+        while let Some(Unsynced { offset, covered, .. }) = self.unsynced.pop() {
             let end = offset + covered.len();
             written.push((offset, self.contents[offset..end].to_vec()));
             self.contents[offset..end].copy_from_slice(&covered);
@@ -224,18 +342,39 @@ impl File {
 
 impl Disk for SimDisk {
     fn create(&mut self, name: &str, bytes: u64) -> Result<(), DiskError> {
-        let mut state = self.begin(name, "create")?;
-        if state.files.contains_key(name) {
-            return Err(DiskError::Exists { file: name.to_owned() });
+        let run = |state: &mut State| {
+            if state.files.contains_key(name) {
+                return Err(DiskError::Exists { file: name.to_owned() });
+            }
+            state.reserve(name, bytes)?;
+            state.stats.syncs += 1;
+            state.files.insert(name.to_owned(), File { bytes, ..File::default() });
+            Ok(())
+        };
+        match self.begin(name, "create") {
+            Ok(mut state) => run(&mut state),
+            Err(refused) => Err(refused.after(|state, _, rng| {
+                // Nothing is promised when it fails for any reason.
+                if rng.chance(0.5) {
+                    let _ = run(state);
+                }
+            })),
         }
-        state.reserve(name, bytes)?;
-        state.stats.syncs += 1;
-        state.files.insert(name.to_owned(), File { bytes, ..File::default() });
-        Ok(())
     }
 
     fn write_at(&mut self, name: &str, offset: u64, parts: &[Bytes]) -> Result<(), DiskError> {
-        let mut state = self.begin(name, "write")?;
+        let mut state = match self.begin(name, "write") {
+            Ok(state) => state,
+            Err(refused) => {
+                return Err(refused.after(|state, _, rng| {
+                    let whole = parts.concat();
+                    let kept = index(rng.below(whole.len() as u64 + 1));
+                    if let Ok(file) = state.file(name) {
+                        file.write_unsynced(index(offset), &whole[..kept]);
+                    }
+                }));
+            }
+        };
         let total: usize = parts.iter().map(Bytes::len).sum();
         let old_bytes = state.file(name)?.bytes;
         let grown = (offset + total as u64).saturating_sub(old_bytes);
@@ -251,24 +390,38 @@ impl Disk for SimDisk {
             file.write(at, part);
             at += part.len();
         }
-        file.unsynced.push(Unsynced { offset: start, covered });
+        file.unsynced.push(Unsynced { offset: start, covered, is_forgotten: false });
         Ok(())
     }
 
     fn read_at(&mut self, name: &str, offset: u64, bytes: usize) -> Result<Bytes, DiskError> {
-        let mut state = self.begin(name, "read")?;
+        let mut state = self.begin(name, "read").map_err(|refused| refused.error)?;
         Ok(Bytes::from(state.file(name)?.read(index(offset), bytes)))
     }
 
     fn sync(&mut self, name: &str) -> Result<(), DiskError> {
-        let mut state = self.begin(name, "fdatasync")?;
+        let mut state = match self.begin(name, "fdatasync") {
+            Ok(state) => state,
+            Err(refused) => {
+                return Err(refused.after(|state, kind, rng| {
+                    let Ok(file) = state.file(name) else { return };
+                    match kind {
+                        TripKind::Death if rng.chance(0.5) => file.sync(),
+                        TripKind::Death => {}
+                        TripKind::Error => {
+                            file.unsynced.iter_mut().for_each(|write| write.is_forgotten = true);
+                        }
+                    }
+                }));
+            }
+        };
         state.stats.syncs += 1;
-        state.file(name)?.unsynced.clear();
+        state.file(name)?.sync();
         Ok(())
     }
 
     fn truncate(&mut self, name: &str, bytes: u64) -> Result<(), DiskError> {
-        let mut state = self.begin(name, "truncate")?;
+        let mut state = self.begin(name, "truncate").map_err(|refused| refused.error)?;
         let file = state.file(name)?;
         let released = file.bytes.saturating_sub(bytes);
         file.bytes = bytes;
@@ -280,32 +433,52 @@ impl Disk for SimDisk {
     }
 
     fn delete(&mut self, name: &str) -> Result<(), DiskError> {
-        let mut state = self.begin(name, "delete")?;
-        if let Some(file) = state.files.remove(name) {
-            state.release(file.bytes);
+        let run = |state: &mut State| {
+            if let Some(file) = state.files.remove(name) {
+                state.release(file.bytes);
+            }
+        };
+        match self.begin(name, "delete") {
+            Ok(mut state) => run(&mut state),
+            Err(refused) => {
+                return Err(refused.after(|state, _, rng| {
+                    if rng.chance(0.5) {
+                        run(state);
+                    }
+                }));
+            }
         }
         Ok(())
     }
 
     fn list(&mut self) -> Result<Vec<FileInfo>, DiskError> {
-        let state = self.begin("the directory", "list")?;
+        let state = self.begin("the directory", "list").map_err(|refused| refused.error)?;
         let info =
             |(name, file): (&String, &File)| FileInfo { name: name.clone(), bytes: file.bytes };
         Ok(state.files.iter().map(info).collect())
     }
 
     fn replace(&mut self, name: &str, contents: &[u8]) -> Result<(), DiskError> {
-        let mut state = self.begin(name, "replace")?;
-        state.reserve(name, contents.len() as u64)?;
-        if let Some(old) = state.files.remove(name) {
-            state.release(old.bytes);
+        let run = |state: &mut State| {
+            state.reserve(name, contents.len() as u64)?;
+            if let Some(old) = state.files.remove(name) {
+                state.release(old.bytes);
+            }
+            state.stats.bytes_written += contents.len() as u64;
+            state.stats.syncs += 1;
+            let mut file = File::default();
+            file.write(0, contents);
+            state.files.insert(name.to_owned(), file);
+            Ok(())
+        };
+        match self.begin(name, "replace") {
+            Ok(mut state) => run(&mut state),
+            Err(refused) => Err(refused.after(|state, _, rng| {
+                if rng.chance(0.5) {
+                    let _ = run(state);
+                }
+            })),
         }
-        state.stats.bytes_written += contents.len() as u64;
-        state.stats.syncs += 1;
-        let mut file = File::default();
-        file.write(0, contents);
-        state.files.insert(name.to_owned(), file);
-        Ok(())
     }
 
     fn free_bytes(&mut self) -> Result<Option<u64>, DiskError> {

@@ -448,11 +448,12 @@ impl Transport {
     }
 
     fn mark_ready(&mut self, at: usize) {
-        if let Some(peer) = self.peers[at].as_deref_mut()
-            && !peer.is_ready
-        {
-            peer.is_ready = true;
-            self.ready.push_back(at);
+        if let Some(peer) = self.peers[at].as_deref_mut() {
+            *peer.is_unchecked.get_mut() = true;
+            if !peer.is_ready {
+                peer.is_ready = true;
+                self.ready.push_back(at);
+            }
         }
     }
 

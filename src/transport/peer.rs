@@ -11,6 +11,7 @@ use crate::transport::recovery::{Congestion, Pacer, Rtt};
 use crate::transport::stats::PeerStats;
 use crate::transport::wire::{self, Datagram, Frame, Header, Purpose};
 use crate::transport::{Shared, TransportEvent};
+use std::cell::Cell;
 use std::net::SocketAddr;
 
 /// A batch is one system call: at most so many segments,
@@ -54,6 +55,8 @@ pub(super) struct Peer {
     batch_hint_bytes: usize,
     /// In the transport's queue of peers that may have something to send.
     pub is_ready: bool,
+    /// Something may have changed since its invariants were checked.
+    pub is_unchecked: Cell<bool>,
     /// The deadline registered with the transport.
     pub timer: Option<Instant>,
 }
@@ -80,6 +83,7 @@ impl Peer {
             carry: None,
             batch_hint_bytes: 0,
             is_ready: false,
+            is_unchecked: Cell::new(true),
             timer: None,
         }
     }
@@ -233,7 +237,12 @@ impl Peer {
         self.inbox.partial_bytes()
     }
 
+    /// Costs nothing when nothing has changed since the last time.
     pub fn check_invariants(&self, config: &crate::transport::TransportConfig) {
+        // What is ready may still change by being polled.
+        if !self.is_unchecked.replace(self.is_ready) {
+            return;
+        }
         self.outbox.check_invariants(config);
         self.flight.check_invariants();
         self.inbox.check_invariants(config);

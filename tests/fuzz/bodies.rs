@@ -317,7 +317,8 @@ impl Node {
         let options = LogOptions { cluster: 7, segment_bytes: 64 << 10, ..LogOptions::default() };
         let (log, recovered) = Log::open(disk, options, 99).expect("its own log opens");
         let cluster = Arc::clone(cluster);
-        let config = ReplicaConfig { cluster, node: NodeId(0), transport, is_traced: false };
+        let (is_traced, is_observed) = (false, false);
+        let config = ReplicaConfig { cluster, node: NodeId(0), transport, is_traced, is_observed };
         let now = Instant::from_nanos(1);
         let replica = Replica::new(config, recovered, now, 3).expect("its own log is readable");
         let mut node = Self { now, replica, log };

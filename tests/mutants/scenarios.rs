@@ -251,6 +251,8 @@ fn quick(rng: &mut Rng, nodes: u8, policy: Policy) -> Scenario {
         link,
         datagram_bytes: 1472,
         client_count,
+        sessions_per_client: 1,
+        clocks: Vec::new(),
         key_count: rng.range(2, 5),
         value_bytes_max: 100,
         operations_per_client: 400 / client_count,
