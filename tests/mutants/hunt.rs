@@ -104,9 +104,11 @@ const CHECKERS: &[(&str, &str)] = &[
     ("exactly once", "the reference of results"),
 ];
 
-/// What the simulator's say; everything else is the order check's.
+/// What the simulator's say; everything else is of the order check or the agreed log.
 const SIMULATED: &[(&str, &str)] = &[
     ("applied other commands", "one value per slot"),
     ("no progress", "progress after the faults"),
     ("no linear order", "the search"),
+    ("an acknowledged write is lost", "the agreed log"),
+    ("the log has", "the agreed log"),
 ];
