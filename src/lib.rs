@@ -3,7 +3,7 @@
 //!
 //! The core (everything but the `edge` feature) never reads a clock, a socket, a file, a thread or
 //! an environment variable: time and randomness are arguments, effects are outputs. Layers, lowest
-//! first: [`types`], [`time`], [`rng`], [`config`]; [`coding`]; [`paxos`], [`transport`], [`kv`],
+//! first: [`types`], [`time`], [`rng`], [`mutant`], [`config`]; [`coding`]; [`paxos`], [`transport`], [`kv`],
 //! [`storage`], [`netem`], [`history`]; [`replica`]; [`sim`]; and the edge. Imports point downward
 //! only.
 #![cfg_attr(
@@ -20,6 +20,7 @@ pub mod coding;
 pub mod config;
 pub mod history;
 pub mod kv;
+pub mod mutant;
 pub mod netem;
 pub mod paxos;
 pub mod replica;

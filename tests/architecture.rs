@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by layer, lowest first. A module may import lower layers only.
 const LAYERS: &[&[&str]] = &[
-    &["types", "time", "rng"],
+    &["types", "time", "rng", "mutant"],
     &["config"],
     &["coding"],
     &["storage", "transport", "netem", "kv", "history"],

@@ -46,6 +46,7 @@ impl Report {
             gave_up,
             steps,
             virtual_time,
+            longest_silence,
             datagrams,
             trace_hash,
         } = &self.totals;
@@ -77,6 +78,7 @@ impl Report {
             "keys_searched": searched,
             "searches_given_up": gave_up,
             "steps_checked": steps,
+            "longest_silence_seconds": longest_silence.as_secs_f64(),
             "datagrams": datagrams,
             "trace_hash": format!("{trace_hash:016x}"),
         })

@@ -115,7 +115,8 @@ impl Operation {
     }
 
     /// Was it answered with a slot?
-    pub(super) const fn is_served(&self) -> bool {
+    #[must_use]
+    pub const fn is_served(&self) -> bool {
         match self.outcome {
             Outcome::Unknown | Outcome::Refused => false,
             Outcome::Found { .. }

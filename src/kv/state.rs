@@ -5,6 +5,7 @@
 //! answered from its session's results and changes nothing (DESIGN 3.5).
 
 use super::{Command, CommandError, Operation};
+use crate::mutant::{Mutant, breaks};
 use crate::types::{Bytes, Content, Slot, ValueMeta};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -168,12 +169,23 @@ impl State {
     fn apply_once(&mut self, command: &Command, value: &ValueMeta) -> Execution {
         let (slot, id) = (value.slot(), command.session);
         let Some(session) = self.sessions.get_mut(&id) else {
+            if breaks(Mutant::GuessesEvicted) {
+                return self.execute(&command.operation, value);
+            }
             return Execution::of(slot, Applied::SessionUnknown);
         };
         self.idle.remove(&(session.last_used, id));
         session.last_used = slot;
         self.idle.insert((slot, id));
-        if let Some((slot, applied)) = session.results.get(&command.sequence) {
+        if let Some((slot, applied)) = session.results.get(&command.sequence)
+            && !breaks(Mutant::AppliesRepeats)
+        {
+            return Execution::of(*slot, *applied);
+        }
+        if let Some((highest, (slot, applied))) = session.results.last_key_value()
+            && command.sequence < *highest
+            && breaks(Mutant::RemembersHighestOnly)
+        {
             return Execution::of(*slot, *applied);
         }
         if command.sequence < session.floor {
@@ -232,6 +244,15 @@ impl State {
     #[must_use]
     pub fn result(&self, session: u64, sequence: u64) -> Option<(Slot, Applied)> {
         self.sessions.get(&session)?.results.get(&sequence).copied()
+    }
+
+    /// For a mutant alone: what was applied in each session is not known any more.
+    pub fn forget_results(&mut self) {
+        for session in self.sessions.values_mut().filter(|session| !session.results.is_empty()) {
+            if breaks(Mutant::ForgetsResults) {
+                session.results.clear();
+            }
+        }
     }
 
     /// One key.

@@ -7,6 +7,7 @@ use super::effects::Effect;
 use super::message::{Ack, Message, ShardedValue};
 use super::{Output, Paxos, Role};
 use crate::config::{Configuration, EpochConfig, Epochs};
+use crate::mutant::{Mutant, breaks};
 use crate::storage::Recovered;
 use crate::time::Instant;
 use crate::types::{Ballot, Content, Record, Shard, ShardSet, Slot, ValueMeta};
@@ -109,7 +110,7 @@ impl Acceptor {
             return self.apply_known();
         }
         for (_, entry) in self.entries.range_mut(..=commit) {
-            entry.is_chosen |= entry.ballot == ballot;
+            entry.is_chosen |= entry.ballot == ballot || breaks(Mutant::CommitsAnyBallot);
         }
         self.commit_mark = (ballot, commit);
         self.commit = self.commit.max(commit);
@@ -220,7 +221,8 @@ impl Paxos {
         }
         let mut is_stale = false;
         for value in values {
-            if value.meta.slot() <= self.acceptor.applied {
+            let is_applied = value.meta.slot() <= self.acceptor.applied;
+            if is_applied && !breaks(Mutant::AcceptsApplied) {
                 is_stale = true;
                 continue;
             }
@@ -255,12 +257,17 @@ impl Paxos {
         let is_chosen = (ballot, slot) <= acceptor.commit_mark && ballot == acceptor.commit_mark.0;
         let mut held = ShardSet::EMPTY;
         if let Some(entry) = acceptor.entries.get_mut(&slot).filter(|e| e.meta.id == meta.id) {
-            if entry.meta != meta {
+            if entry.meta != meta && !breaks(Mutant::IgnoresDigest) {
                 // Same id, other bytes: an id was used twice (rule 9). Never mixed, never accepted.
                 self.trace(|| format!("refuse {}: another value of the same id", meta.id));
                 return None;
             }
-            held = entry.held;
+            let is_less = !shards.iter().all(|shard| entry.held.contains(shard.index));
+            held = if is_less && breaks(Mutant::ReplacesShards) {
+                ShardSet::EMPTY
+            } else {
+                entry.held
+            };
             shards.retain(|shard| !held.contains(shard.index));
             if entry.ballot == ballot && shards.is_empty() {
                 return Some(Ack { id: meta.id, held });

@@ -4,6 +4,7 @@
 //! outside sees it before.
 
 use super::message::{Ack, Message};
+use crate::mutant::{Mutant, breaks};
 use crate::types::{Ballot, Record, Slot, ValueId};
 use std::collections::VecDeque;
 
@@ -26,6 +27,18 @@ pub(super) enum Effect {
     Indexed { slot: Slot },
     /// The shards that an index snapshot left out are stored.
     Repaired,
+}
+
+impl Effect {
+    /// The mutant that does not wait for its records.
+    const fn mutant(&self) -> Mutant {
+        match self {
+            Self::Ack { .. } | Self::AckSelf { .. } => Mutant::AcknowledgesEarly,
+            Self::Prepare { .. } => Mutant::PreparesEarly,
+            Self::Promise { .. } => Mutant::PromisesEarly,
+            Self::Indexed { .. } | Self::Repaired => Mutant::ForgetsEarly,
+        }
+    }
 }
 
 /// The records and the effects that wait for them.
@@ -90,6 +103,17 @@ impl Effects {
         self.durable_mark
     }
 
+    /// Does a record of `slot` wait for the driver?
+    pub(super) fn is_unwritten(&self, slot: Slot) -> bool {
+        self.records.iter().any(|record| match record {
+            Record::Accept { meta, .. } => meta.slot() == slot,
+            Record::Promise { .. }
+            | Record::Chosen { .. }
+            | Record::Peer { .. }
+            | Record::Index { .. } => false,
+        })
+    }
+
     /// What is applied stands on the index snapshot of `slot` from now on.
     pub(super) fn rebase(&mut self, slot: Slot) {
         self.unstored_base = Some(slot);
@@ -111,8 +135,8 @@ impl Effects {
 
     /// The next effect whose records are durable.
     pub(super) fn pop_durable(&mut self) -> Option<Effect> {
-        let (ticket, _) = self.held.front()?;
-        if *ticket > self.durable {
+        let (ticket, effect) = self.held.front()?;
+        if *ticket > self.durable && !breaks(effect.mutant()) {
             return None;
         }
         self.held.pop_front().map(|(_, effect)| effect)

@@ -8,6 +8,7 @@ use super::effects::Effect;
 use super::message::Message;
 use super::promise::Candidacy;
 use super::{Paxos, Role};
+use crate::mutant::{Mutant, breaks};
 use crate::time::Instant;
 use crate::types::{Ballot, NodeSet, Slot};
 use std::collections::BTreeMap;
@@ -56,7 +57,9 @@ impl Paxos {
         }
         let ballot = Ballot { round: self.round_seen.max(self.acceptor.promised.round), node: 0 }
             .next_for(self.node);
-        self.role = Role::PreCandidate { ballot, granted: NodeSet::one(self.own) };
+        let asked = if breaks(Mutant::SkipsPreVote) { NodeSet::first(32) } else { NodeSet::EMPTY };
+        let granted = asked.union(NodeSet::one(self.own));
+        self.role = Role::PreCandidate { ballot, granted };
         self.trace(|| format!("asks whether it may campaign at {ballot}"));
         // An answer that comes late was true of another time: it does not serve this question.
         self.pre_votes += 1;

@@ -9,6 +9,7 @@ use super::acceptor::{Entry, is_sound};
 use super::message::{Message, ShardedValue, Want};
 use super::policy::wanted;
 use super::{Paxos, ReadPurpose, Role};
+use crate::mutant::{Mutant, breaks};
 use crate::storage::StoredValue;
 use crate::time::Instant;
 use crate::types::{Bytes, Digest, NodeSet, Record, Shard, ShardSet, Slot, ValueMeta};
@@ -357,7 +358,8 @@ impl Paxos {
             .acceptor
             .entries
             .get(&slot)
-            .is_some_and(|entry| entry.meta.id == meta.id && !self.acceptor.is_faulty(slot));
+            .filter(|entry| entry.meta.id == meta.id || breaks(Mutant::GathersAnyId))
+            .is_some_and(|_| !self.acceptor.is_faulty(slot));
         let (wants_payload, repair) = (gather.wants_payload, gather.repair);
         // Where the own shard has its home is known when every configuration before is applied.
         if slot > self.acceptor.applied && meta.epoch > self.acceptor.rules().epoch && !is_held {
@@ -404,7 +406,8 @@ impl Paxos {
     /// it may have answered for as many, and a promise must not say less (rule 13).
     fn keep(&mut self, meta: ValueMeta, payload: &Bytes) {
         let slot = meta.slot();
-        let c = if self.acceptor.is_faulty(slot) { meta.code.k() } else { 1 };
+        let is_short = !self.acceptor.is_faulty(slot) || breaks(Mutant::RepairsWithHome);
+        let c = if is_short { 1 } else { meta.code.k() };
         let home = self.acceptor.epochs.home(meta.epoch, self.own);
         let held = wanted(meta.code, home, c);
         let shards = self.coder(meta.code).encode_some(payload, held);

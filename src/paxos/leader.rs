@@ -13,6 +13,7 @@ use super::policy::{View, grown, wanted};
 use super::promise::Recovered;
 use super::{Paxos, Role};
 use crate::config::{Configuration, EpochConfig, Seat};
+use crate::mutant::{Mutant, breaks, is_any};
 use crate::time::Instant;
 use crate::types::{Ballot, NodeSet, Shard, ShardSet, Slot, ValueId, ValueMeta};
 use std::collections::{BTreeMap, VecDeque};
@@ -105,6 +106,14 @@ enum Again {
     To(NodeSet),
 }
 
+impl Proposal {
+    /// For a mutant alone: has every node that seems alive acknowledged it?
+    fn is_everywhere(&self, peers: &BTreeMap<u8, Peer>) -> bool {
+        let has = |node: u8| !self.acks[usize::from(node)].is_empty();
+        peers.iter().all(|(node, peer)| has(*node) || !peer.is_alive)
+    }
+}
+
 impl Leader {
     pub(super) fn is_in_flight_full(
         &self,
@@ -161,6 +170,13 @@ impl Leader {
         for (slot, c) in &grown {
             if let Some(proposal) = self.in_flight.get_mut(slot) {
                 proposal.c = *c;
+                // Rule 7: earlier acknowledgements go on counting as what they named.
+                let copy = ShardSet::first(u32::from(proposal.meta.code.k()));
+                for held in proposal.acks.iter_mut().filter(|held| !held.is_empty()) {
+                    if !held.contains_all(copy) && breaks(Mutant::CountsSinglesAsCopies) {
+                        *held = copy;
+                    }
+                }
             }
         }
         !grown.is_empty()
@@ -232,7 +248,7 @@ impl Paxos {
     ) {
         let own = self.own;
         let Role::Leader(leader) = &mut self.role else { return };
-        if ballot != leader.ballot {
+        if ballot != leader.ballot && (ballot > leader.ballot || !breaks(Mutant::CountsOldAcks)) {
             return;
         }
         let Leader { configuration, peers, in_flight, links, .. } = &mut **leader;
@@ -242,6 +258,11 @@ impl Paxos {
             // Chosen, but perhaps another value than this ballot's: it is fetched (rule 10).
             peer.applied = applied;
             self.acceptor.commit = self.acceptor.commit.max(applied);
+            if is_any() {
+                for (_, proposal) in in_flight.range_mut(..=applied) {
+                    proposal.is_chosen |= breaks(Mutant::TrustsApplied);
+                }
+            }
         }
         for ack in acks {
             let Some(proposal) = in_flight.get_mut(&ack.slot()) else { continue };
@@ -255,7 +276,8 @@ impl Paxos {
                 links.sample(from, bytes, now.since(proposal.proposed_at));
             }
             *held = held.union(ack.held);
-            proposal.is_chosen = proposal.is_chosen_in(configuration);
+            proposal.is_chosen = proposal.is_chosen_in(configuration)
+                || proposal.is_everywhere(peers) && breaks(Mutant::DetectorChooses);
         }
         self.advance_commit();
     }
@@ -293,7 +315,14 @@ impl Paxos {
     pub fn read_point(&mut self) -> Option<(u64, Slot)> {
         let Role::Leader(leader) = &mut self.role else { return None };
         leader.is_heartbeat_due = true;
-        Some((leader.sequence + 1, leader.commit.max(leader.recovered_until)))
+        let is_read_early = leader.commit < leader.recovered_until;
+        let slot = if is_read_early && breaks(Mutant::ReadsBeforeRecovered) {
+            leader.commit
+        } else {
+            leader.commit.max(leader.recovered_until)
+        };
+        let is_next = leader.sequence == 0 || !breaks(Mutant::ConfirmsWithOlder);
+        Some((leader.sequence + u64::from(is_next), slot))
     }
 
     /// The newest heartbeat confirmed by more than N - Q1 nodes; 0 when this node does not lead.
@@ -323,6 +352,9 @@ impl Paxos {
         let Some(peer) = leader.peers.get_mut(&from) else { return };
         peer.durable = peer.durable.max(durable);
         peer.confirmed = peer.confirmed.max(sequence);
+        if breaks(Mutant::LeaseFromReply) {
+            leader.sent.touch(now);
+        }
         peer.is_low = is_low;
         self.handle_accepted(now, from, ballot, applied, &[]);
     }
@@ -345,7 +377,8 @@ impl Paxos {
             peer.is_alive = is_alive;
         }
         let alive_count = leader.voters().filter(|(_, peer)| peer.is_alive).count();
-        if alive_count < leader.rules().quorums().working as usize {
+        let is_alone = alive_count < leader.rules().quorums().working as usize;
+        if is_alone && !breaks(Mutant::NeverStepsDown) {
             self.step_down(now, "too few nodes are heard");
             return;
         }
@@ -367,7 +400,8 @@ impl Paxos {
         let own = self.own;
         let Role::Leader(leader) = &mut self.role else { return };
         let mut to_self = Vec::new();
-        let Leader { configuration, peers, in_flight, .. } = &mut **leader;
+        let Leader { ballot, configuration, peers, in_flight, .. } = &mut **leader;
+        let ballot = *ballot;
         for proposal in in_flight.values_mut().filter(|proposal| !proposal.is_chosen) {
             let to_whom = match again {
                 Again::Overdue if now < proposal.send_again_at => continue,
@@ -381,7 +415,7 @@ impl Paxos {
             };
             let code = proposal.meta.code;
             for (to, peer) in peers.iter_mut().map(|(to, peer)| (*to, peer)) {
-                let home = configuration.place(to).unwrap_or(to);
+                let home = home_of(ballot, configuration.place(to).unwrap_or(to));
                 let missing =
                     wanted(code, home, proposal.c).without(proposal.acks[usize::from(to)]);
                 if missing.is_empty() || !peer.is_alive || !to_whom.contains(to) {
@@ -446,6 +480,12 @@ impl Paxos {
             Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => None,
         }
     }
+}
+
+/// The home of the node of `rank` within an epoch (rule 4): its rank, whoever leads.
+pub(super) fn home_of(ballot: Ballot, rank: u8) -> u8 {
+    let shift = u8::try_from(ballot.round % 32).unwrap_or(0);
+    if shift > 0 && breaks(Mutant::MovesHomes) { rank + shift } else { rank }
 }
 
 /// An unacknowledged proposal is sent again after this many resend times, then after twice that, …

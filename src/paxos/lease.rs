@@ -9,6 +9,7 @@
 
 use super::message::Message;
 use super::{Paxos, Role};
+use crate::mutant::{Mutant, breaks};
 use crate::time::{Duration, Instant};
 use crate::types::{Ballot, Slot};
 use std::collections::VecDeque;
@@ -29,7 +30,9 @@ impl Granted {
 
     /// Must a Prepare be refused, if the leader of `released` has given its lease up?
     pub(super) fn binds(&self, now: Instant, released: Ballot) -> bool {
-        now < self.silent_until || (now < self.until && self.ballot != released)
+        let is_silent = now < self.silent_until && !breaks(Mutant::ForgetsGrants);
+        let is_granted = now < self.until && self.ballot != released;
+        is_silent || (is_granted && !breaks(Mutant::GrantersPromise))
     }
 }
 
@@ -45,6 +48,13 @@ impl Sent {
             self.times.pop_front();
         }
         self.times.push_back((sequence, at));
+    }
+
+    /// For a mutant alone: every heartbeat counts from now.
+    pub(super) fn touch(&mut self, now: Instant) {
+        for (_, sent) in &mut self.times {
+            *sent = now;
+        }
     }
 
     fn at(&self, sequence: u64) -> Option<Instant> {
@@ -69,12 +79,13 @@ impl Paxos {
         let Role::Leader(leader) = &self.role else { return false };
         let usable = self.config.timing.usable_lease();
         // Behind what it has told to be chosen, others have applied and answered more than it has.
-        self.acceptor.applied >= leader.recovered_until.max(leader.commit)
+        let is_current = self.acceptor.applied >= leader.recovered_until.max(leader.commit);
+        (is_current || breaks(Mutant::ReadsBeforeRecovered))
             && leader.transfer.is_none()
             && leader
                 .sent
                 .at(self.confirmed_sequence())
-                .is_some_and(|sent| now.since(sent) < usable)
+                .is_some_and(|sent| now.since(sent) < usable || breaks(Mutant::IgnoresLeaseExpiry))
     }
 
     /// Starts to hand the leadership to the member `to`. False when this node does not lead,
@@ -104,7 +115,11 @@ impl Paxos {
         if leader.has_all(to) {
             let ballot = leader.ballot;
             // From here on nothing is answered by this lease: its release can be acted upon.
-            self.step_down(now, "hands over");
+            if breaks(Mutant::LeadsAfterTransfer) {
+                leader.transfer = None;
+            } else {
+                self.step_down(now, "hands over");
+            }
             self.send(to, Message::TakeOver { ballot });
         }
     }

@@ -330,7 +330,7 @@ impl Paxos {
 
     /// The next thing to do. Messages come before records: followers work while this node syncs.
     pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
-        if let Some(output) = self.outputs.pop_front() {
+        if let Some(output) = self.pop_output() {
             return Some(output);
         }
         self.pass_barrier(now);
@@ -343,11 +343,23 @@ impl Paxos {
         if let Some((to, message)) = self.effects.ready.pop_front() {
             return Some(Output::Send { to, message });
         }
-        if let Some(output) = self.outputs.pop_front() {
+        if let Some(output) = self.pop_output() {
             return Some(output);
         }
         let (ticket, records) = self.effects.take_batch(self.acceptor.applied)?;
         Some(Output::Persist { ticket, records })
+    }
+
+    /// A read comes after the records of its slot: else the log would answer it from an older one,
+    /// perhaps of another value.
+    fn pop_output(&mut self) -> Option<Output> {
+        if let Some(Output::Read { slot }) = self.outputs.front()
+            && self.effects.is_unwritten(*slot)
+            && let Some((ticket, records)) = self.effects.take_batch(self.acceptor.applied)
+        {
+            return Some(Output::Persist { ticket, records });
+        }
+        self.outputs.pop_front()
     }
 
     /// The next chosen value, in slot order: to be applied now.

@@ -6,7 +6,8 @@
 use super::acceptor::{configuration, is_sound};
 use super::message::{Message, Promise, PromiseEntry, ShardedValue};
 use super::{Paxos, ReadPurpose, Role};
-use crate::config::Configuration;
+use crate::config::{Configuration, EpochConfig};
+use crate::mutant::{Mutant, breaks, is_any};
 use crate::storage::StoredValue;
 use crate::time::Instant;
 use crate::types::{Ballot, Shard, ShardSet, Slot, ValueId, ValueMeta};
@@ -88,6 +89,11 @@ impl Collected {
         self.page_count.is_some_and(|count| self.pages.len() == count as usize)
     }
 
+    /// Has it pages, and is that enough for a mutant?
+    fn is_taken_in_part(&self) -> bool {
+        !self.pages.is_empty() && breaks(Mutant::CountsPartialPromises)
+    }
+
     fn entries(&self) -> impl Iterator<Item = &PromiseEntry> {
         self.pages.values().flatten()
     }
@@ -115,7 +121,8 @@ struct SlotEvidence<'a> {
 /// members count. A later one is among the open slots, or it is not chosen: any Q1 of its predecessor
 /// shows it. Where it has other members this ballot ends: the next one asks them.
 pub(super) fn decide(promises: &BTreeMap<u8, Collected>) -> Decision {
-    let whole = || promises.iter().filter(|(_, promise)| promise.is_complete());
+    let is_whole = |promise: &Collected| promise.is_complete() || promise.is_taken_in_part();
+    let whole = || promises.iter().filter(|(_, promise)| is_whole(promise));
     // At or below the highest applied slot everything is chosen: nothing is proposed there.
     let furthest = whole().filter_map(|(_, p)| Some((p.applied, p.configuration.as_ref()?)));
     let Some((applied, first)) = furthest.max_by_key(|(applied, of)| (*applied, of.rules.epoch))
@@ -128,6 +135,7 @@ pub(super) fn decide(promises: &BTreeMap<u8, Collected>) -> Decision {
     let mut is_cut = false;
     let mut epoch = first.rules;
     let mut prepare = epoch.quorums().prepare;
+    prepare = newest_prepare(&whole, epoch).unwrap_or(prepare);
     let mut evidence: BTreeMap<Slot, SlotEvidence<'_>> = BTreeMap::new();
     let mut sound_count = whole_count;
     for promise in &whole {
@@ -148,14 +156,17 @@ pub(super) fn decide(promises: &BTreeMap<u8, Collected>) -> Decision {
         }
     }
     if sound_count < prepare {
-        return Decision::Wait;
+        if sound_count + 1 < prepare || !breaks(Mutant::DecidesWithFewer) {
+            return Decision::Wait;
+        }
+        prepare = sound_count;
     }
     let last = evidence.keys().next_back().copied().unwrap_or_default();
     let mut proposals = Vec::new();
     for slot in (applied.0 + 1..=last.0).map(Slot) {
         let of_slot = evidence.remove(&slot).unwrap_or_default();
         // Rule 13: a faulty promise does not count towards Q1 for that slot.
-        if sound_count < prepare + of_slot.faulty_count {
+        if sound_count < prepare + of_slot.faulty_count && !breaks(Mutant::CountsDamaged) {
             return Decision::Wait;
         }
         let Some(proposal) = decide_slot(&of_slot) else { return Decision::Wait };
@@ -180,7 +191,13 @@ pub(super) fn decide(promises: &BTreeMap<u8, Collected>) -> Decision {
 
 /// `None`: shards are claimed whose bytes are not here, or a later ballot has chosen: wait.
 fn decide_slot(evidence: &SlotEvidence<'_>) -> Option<Recovered> {
-    let highest = evidence.accepted.iter().max_by_key(|(ballot, _, _)| *ballot);
+    let highest = evidence.accepted.iter().max_by_key(|(ballot, _, value)| {
+        if *ballot != value.meta.id.origin && breaks(Mutant::OriginWins) {
+            value.meta.id.origin
+        } else {
+            *ballot
+        }
+    });
     let Some((ballot, _, value)) = highest else {
         return Some(Recovered::NoOp);
     };
@@ -198,6 +215,9 @@ fn decide_slot(evidence: &SlotEvidence<'_>) -> Option<Recovered> {
             }
             continue;
         }
+        if other_ballot != ballot && breaks(Mutant::CountsHighestBallotOnly) {
+            continue;
+        }
         claimed_all = claimed_all.union(*claimed);
         for shard in &other.shards {
             shards.entry(shard.index).or_insert_with(|| shard.clone());
@@ -207,7 +227,24 @@ fn decide_slot(evidence: &SlotEvidence<'_>) -> Option<Recovered> {
         let shards = shards.into_values().collect();
         return Some(Recovered::Value { meta: value.meta.clone(), shards });
     }
-    (claimed_all.count() < k).then_some(Recovered::NoOp)
+    let is_open = claimed_all.count() < k || breaks(Mutant::IgnoresClaims);
+    is_open.then_some(Recovered::NoOp)
+}
+
+/// For a mutant alone: the prepare quorum of the newest epoch that the promises tell of.
+fn newest_prepare(promises: &[&Collected], epoch: EpochConfig) -> Option<u32> {
+    if !is_any() {
+        return None;
+    }
+    let newer = |entry: &PromiseEntry| match entry {
+        PromiseEntry::Accepted { value, .. } => {
+            configuration(&value.meta).filter(|next| next.rules.epoch > epoch.epoch)
+        }
+        PromiseEntry::Faulty { .. } | PromiseEntry::AllFaulty => None,
+    };
+    let newest = promises.iter().flat_map(|promise| promise.entries()).filter_map(newer);
+    let newest = newest.max_by_key(|next| next.rules.epoch)?;
+    breaks(Mutant::ForgetsOldEpoch).then(|| newest.rules.quorums().prepare)
 }
 
 impl Paxos {
@@ -250,19 +287,22 @@ impl Paxos {
             return;
         }
         let mut entries = Vec::new();
-        if self.acceptor.all_faulty_until.is_some() {
+        if self.acceptor.all_faulty_until.is_some() && !breaks(Mutant::HidesDamage) {
             entries.push(PromiseEntry::AllFaulty);
         }
         let faulty = self.acceptor.faulty.range(self.acceptor.applied.next()..);
+        let faulty = faulty.filter(|_| !breaks(Mutant::HidesDamage));
         entries.extend(faulty.map(|slot| PromiseEntry::Faulty { slot: *slot }));
         self.promise_jobs += 1;
+        let applied = self.acceptor.applied;
+        let is_told = to == self.own || applied == Slot::ZERO || !breaks(Mutant::HidesApplied);
         let job = PromiseJob {
             id: self.promise_jobs,
             to,
             ballot,
             attempt,
             page: 0,
-            applied: self.acceptor.applied,
+            applied: if is_told { applied } else { Slot::ZERO },
             configuration: self.acceptor.epochs.current.clone(),
             slots: self
                 .acceptor
@@ -308,9 +348,10 @@ impl Paxos {
         // A slot may rest in several records. One that is gone leaves an older answer (rule 13).
         let entry = self.acceptor.entries.get(&slot).filter(|entry| !entry.is_chosen);
         let stored = stored.filter(|stored| {
-            entry.is_none_or(|entry| {
+            let is_newest = entry.is_none_or(|entry| {
                 stored.ballot >= entry.ballot && claimed_by(stored).contains_all(entry.held)
-            })
+            });
+            is_newest || breaks(Mutant::AnswersOlderRecord)
         });
         let entry = match stored {
             Some(stored) => {
@@ -353,7 +394,13 @@ impl Paxos {
 
     pub(super) fn handle_promise(&mut self, now: Instant, from: u8, promise: Promise) {
         let limit = self.limits().accept_ahead_slots;
-        let Role::Candidate(candidacy) = &mut self.role else { return };
+        let Role::Candidate(candidacy) = &mut self.role else {
+            // Rule 6: a late promise changes nothing.
+            if is_any() {
+                self.decide_again(now, promise);
+            }
+            return;
+        };
         if promise.ballot != candidacy.ballot || promise.attempt > candidacy.attempt {
             return;
         }
@@ -381,7 +428,7 @@ impl Paxos {
             }
         }
         collected.pages.insert(promise.page, entries);
-        let is_complete = collected.is_complete();
+        let is_complete = collected.is_complete() || collected.is_taken_in_part();
         // It may tell of members that this node has not asked: then it must apply that first.
         self.handle_members(promise.applied, promise.configuration);
         if is_complete {

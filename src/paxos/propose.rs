@@ -5,14 +5,15 @@
 
 use super::acceptor::configuration;
 use super::effects::Effect;
-use super::leader::{Closing, Leader, PATIENCE_RESENDS, Peer, Proposal, cut};
+use super::leader::{Closing, Leader, PATIENCE_RESENDS, Peer, Proposal, cut, home_of};
 use super::lease::Sent;
 use super::links::Links;
-use super::message::ShardedValue;
+use super::message::{Promise, PromiseEntry, ShardedValue};
 use super::policy::{Pick, grown, pick, wanted};
 use super::promise::Recovered;
 use super::{Paxos, Role};
 use crate::config::{Configuration, EpochConfig};
+use crate::mutant::{Mutant, breaks};
 use crate::time::Instant;
 use crate::types::{Ballot, Bytes, Digest, Shard, ShardSet, Slot, ValueId, ValueMeta};
 use std::collections::BTreeMap;
@@ -162,7 +163,7 @@ impl Paxos {
     }
 
     /// Rule 3: the value id and the code stay.
-    fn re_propose(&mut self, now: Instant, meta: ValueMeta, known: &[Shard]) {
+    fn re_propose(&mut self, now: Instant, mut meta: ValueMeta, known: &[Shard]) {
         let payload = self.coder(meta.code).decode(meta.payload_bytes as usize, known);
         let payload = payload.ok().filter(|payload| Digest::of(payload) == meta.digest);
         let Some(payload) = payload else {
@@ -173,6 +174,13 @@ impl Paxos {
             self.step_down(now, "a recovered value does not match its digest");
             return;
         };
+        let Role::Leader(leader) = &self.role else { return };
+        if breaks(Mutant::RenamesValue) {
+            meta.id.origin = leader.ballot;
+        }
+        if meta.code.k() > 1 && breaks(Mutant::RecodesValue) {
+            meta.code = leader.rules().copies();
+        }
         let shards = self.coder(meta.code).encode(&payload);
         let Role::Leader(leader) = &self.role else { return };
         let c = grown(&leader.view(), meta.code, 1);
@@ -192,18 +200,23 @@ impl Paxos {
         {
             leader.barrier = Some(slot);
             if next.members != leader.configuration.members {
-                also = Some((next.members, next.rules.quorums().prepare));
+                also = Some((next.members.clone(), next.rules.quorums().prepare));
+            }
+            if breaks(Mutant::EpochBeforeApplied) {
+                (leader.barrier, leader.configuration) = (None, next);
             }
         }
         leader.in_flight_bytes += meta.payload_bytes as usize;
-        let Leader { configuration, peers, .. } = &mut **leader;
-        let of = |node: u8| wanted(meta.code, configuration.place(node).unwrap_or(node), c);
+        let Leader { configuration, peers, ballot, .. } = &mut **leader;
+        let ballot = *ballot;
+        let of = |node: u8| {
+            wanted(meta.code, home_of(ballot, configuration.place(node).unwrap_or(node)), c)
+        };
         for (to, peer) in peers.iter_mut().filter(|(to, peer)| **to != own && peer.is_alive) {
             let shards = cut(&shards, of(*to));
             peer.outgoing.push(ShardedValue { meta: meta.clone(), shards });
         }
         let own = cut(&shards, of(own));
-        let ballot = leader.ballot;
         let proposal = Proposal {
             meta: meta.clone(),
             shards,
@@ -218,6 +231,32 @@ impl Paxos {
         leader.in_flight.insert(slot, proposal);
         self.accept_own(ballot, ShardedValue { meta, shards: own });
         self.advance_commit();
+    }
+
+    /// For a mutant alone: the leader turns to a value that a late promise tells of (rule 6).
+    pub(super) fn decide_again(&mut self, now: Instant, promise: Promise) {
+        for entry in promise.entries {
+            let PromiseEntry::Accepted { value: ShardedValue { meta, shards }, .. } = entry else {
+                continue;
+            };
+            let Role::Leader(leader) = &mut self.role else { return };
+            let is_led =
+                promise.ballot == leader.ballot && shards.len() >= usize::from(meta.code.k());
+            let in_flight = leader.in_flight.get(&meta.slot()).filter(|p| !p.is_chosen);
+            let is_other = in_flight.is_some_and(|p| p.meta.id != meta.id);
+            if !is_led || !is_other || !breaks(Mutant::DecidesAgain) {
+                continue;
+            }
+            let next_slot = leader.next_slot;
+            if let Some(old) = leader.in_flight.remove(&meta.slot()) {
+                leader.in_flight_bytes -= old.meta.payload_bytes as usize;
+            }
+            leader.next_slot = meta.slot();
+            self.re_propose(now, meta, &shards);
+            if let Role::Leader(leader) = &mut self.role {
+                leader.next_slot = next_slot;
+            }
+        }
     }
 
     pub(super) fn accept_own(&mut self, ballot: Ballot, value: ShardedValue) {

@@ -23,6 +23,7 @@ pub use image::{IndexImage, encode_index};
 use crate::coding::Backend;
 use crate::config::ClusterConfig;
 use crate::kv::{Bounds, Command, CommandError, Execution, Request, State};
+use crate::mutant::{Mutant, breaks, is_any};
 use crate::paxos::{self, Envelope, Message, Paxos, RoleName};
 use crate::storage::{Recovered, StoredValue};
 use crate::time::Instant;
@@ -253,6 +254,9 @@ impl Replica {
             controls: VecDeque::new(),
         };
         replica.advance(now);
+        if is_any() {
+            replica.state.forget_results();
+        }
         Ok(replica)
     }
 
@@ -424,7 +428,7 @@ impl Replica {
             }
         }
         match self.paxos.incarnation(node) {
-            Some(known) if known != incarnation => {
+            Some(known) if known != incarnation && !breaks(Mutant::AcceptsLostIdentity) => {
                 self.trace(|| format!("refuse {node}: its data directory is another one now"));
                 if !matches!(message, Message::Refused { .. }) {
                     self.send(now, node.0, Message::Refused { incarnation: known });

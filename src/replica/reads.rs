@@ -7,6 +7,7 @@
 use super::Replica;
 use super::clients::Caller;
 use crate::kv::{Op, Outcome, Refusal, Request, Row};
+use crate::mutant::{Mutant, breaks};
 use crate::time::Instant;
 use crate::types::{Bytes, ReadMode, Slot};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -69,7 +70,9 @@ impl Replica {
             }
             // Without a lease it is confirmed as any other.
             ReadMode::Lease => {}
-            ReadMode::Eventual if self.state.applied() < read.at_least => {
+            ReadMode::Eventual
+                if self.state.applied() < read.at_least && !breaks(Mutant::ReadsGoBack) =>
+            {
                 return self.refuse(now, caller, Refusal::Behind);
             }
             ReadMode::Eventual => {
@@ -94,8 +97,8 @@ impl Replica {
             let confirmed = self.paxos.confirmed_sequence();
             let applied = self.state.applied();
             while let Some(first) = self.reads.unconfirmed.front()
-                && first.sequence <= confirmed
                 && first.slot <= applied
+                && (first.sequence <= confirmed || breaks(Mutant::ReadsUnconfirmed))
             {
                 if let Some(read) = self.reads.unconfirmed.pop_front() {
                     let give_up_at = self.read_give_up_at(now);

@@ -8,7 +8,8 @@
 use super::image::{IndexImage, encode_index};
 use super::{Output, Replica, ReplicaError};
 use crate::config::Epochs;
-use crate::kv::{Bounds, Entry, Execution, State, StorageStatus};
+use crate::kv::{Applied, Bounds, Entry, Execution, State, StorageStatus};
+use crate::mutant::{Mutant, breaks};
 use crate::paxos::Paxos;
 use crate::storage::{IndexSnapshot, Recovered};
 use crate::time::Instant;
@@ -94,6 +95,12 @@ impl Replica {
             snapshots.garbage.push(version);
             snapshots.garbage_bytes += disk_bytes(payload_bytes, k);
         }
+        if let Some(Applied::Mismatch { current }) = execution.map(|execution| execution.applied)
+            && current > 0
+            && breaks(Mutant::ForgetsMet)
+        {
+            snapshots.garbage.push(Slot(current));
+        }
     }
 
     /// Takes note of a snapshot that has become durable; begins one when it is time.
@@ -103,7 +110,10 @@ impl Replica {
             self.snapshots.durable = stored;
             // With a disk that is nearly full space is worth more than catching up slot by slot.
             let kept = if self.is_low { 0 } else { self.config.cluster.limits.kept_slots };
-            let floor = Slot(self.state.applied().0.saturating_sub(kept)).min(stored);
+            let applied = self.state.applied();
+            let is_covered = applied == stored || !breaks(Mutant::ForgetsUncovered);
+            let covered = if is_covered { stored } else { applied };
+            let floor = Slot(applied.0.saturating_sub(kept)).min(covered);
             self.snapshots.forget(floor);
         }
         if self.is_snapshot_due(now) {

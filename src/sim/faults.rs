@@ -54,6 +54,9 @@ impl World {
             }
         }
         if !self.is_healed && self.now >= heal_at {
+            if self.last_answer.is_some() {
+                self.note_answer();
+            }
             self.is_healed = true;
             self.aimed = None;
             self.say(|| "all faults end".to_owned());

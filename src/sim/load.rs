@@ -233,6 +233,9 @@ impl World {
             self.say(|| "fault: all machines lose power".to_owned());
             self.cut_power(down);
         }
+        if operation.is_served() && !operation.is_eventual() {
+            self.note_answer();
+        }
         self.note(operation.slot);
         if self.is_traced() {
             let line = operation.to_string();
@@ -242,6 +245,16 @@ impl World {
     }
 
     /// A scan is kept as itself and, for the checks by key, as one read of every key it covers.
+    /// A write or a strong read is answered, or the faults end.
+    pub(super) fn note_answer(&mut self) {
+        if self.is_healed {
+            return;
+        }
+        let silence = self.last_answer.map_or(Duration::ZERO, |last| self.now.since(last));
+        self.totals.longest_silence = self.totals.longest_silence.max(silence);
+        self.last_answer = Some(self.now);
+    }
+
     fn complete_scan(&mut self, mut scan: Scan, served_at: Slot, outcome: ClientOutcome) {
         let rows = match outcome {
             ClientOutcome::Done(kv::Outcome::Rows(rows)) => rows,

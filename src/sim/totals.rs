@@ -38,6 +38,9 @@ pub struct Totals {
     pub steps: u64,
     /// Virtual time.
     pub virtual_time: Duration,
+    /// The longest time, from the first answer to the end of the faults, in which no write and no
+    /// strong read was answered: what faults cost while they last.
+    pub longest_silence: Duration,
     /// Datagrams delivered.
     pub datagrams: u64,
     /// Of everything that happened: equal for equal seeds.
@@ -69,6 +72,7 @@ impl Totals {
         self.gave_up += other.gave_up;
         self.steps += other.steps;
         self.virtual_time += other.virtual_time;
+        self.longest_silence = self.longest_silence.max(other.longest_silence);
         self.datagrams += other.datagrams;
         self.trace_hash ^= other.trace_hash;
     }

@@ -85,6 +85,8 @@ pub(super) struct World {
     /// What was last compared with it, by rank.
     pub(super) checked_at: Vec<(Slot, u64)>,
     pub(super) next_value: u64,
+    /// When a write or a strong read was answered last.
+    pub(super) last_answer: Option<Instant>,
     pub(super) totals: Totals,
     trace: Option<TraceSink>,
 }
@@ -177,6 +179,7 @@ impl World {
             agreed: Agreed::default(),
             digests: BTreeMap::new(),
             next_value: 0,
+            last_answer: None,
             totals: Totals::default(),
             trace,
             rng,

@@ -6,6 +6,7 @@
 //! ballot not lower replaces.
 
 use super::record::AcceptHead;
+use crate::mutant::{Mutant, breaks};
 use crate::types::{Ballot, ShardSet, Slot, ValueMeta};
 use std::collections::BTreeMap;
 
@@ -41,7 +42,8 @@ impl Entry {
     pub(super) fn joined(old: Option<Self>, head: &AcceptHead, part: Part) -> (Self, Vec<Part>) {
         let fresh = || Self { ballot: head.ballot, meta: head.meta.clone(), parts: vec![part] };
         let Some(mut entry) = old else { return (fresh(), Vec::new()) };
-        if entry.meta.id != head.meta.id {
+        let is_less = !part.shards.contains_all(entry.shards());
+        if entry.meta.id != head.meta.id || (is_less && breaks(Mutant::ReplacesShards)) {
             // The order of ballots is the order of writing; an older one can only be a stray.
             if head.ballot < entry.ballot {
                 return (entry, vec![part]);

@@ -73,6 +73,52 @@ fn a_paused_leader_does_not_take_anothers_value_for_its_own() {
     assert_eq!(cluster.texts(old), ["a", "new"]);
 }
 
+#[test]
+fn a_read_sees_what_was_recorded_before_it() {
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
+    let old = cluster.elect();
+    cluster.pass(200, |_| false);
+    // A value that its leader alone has; the others choose another one there.
+    let lost = cluster.propose(old, "old", 10);
+    cluster.settle(|_| true);
+    let others: Vec<u8> = (0..3).filter(|rank| *rank != old).collect();
+    let is_apart = |flight: &Flight| [flight.from, flight.to].contains(&old);
+    pass_for(&mut cluster, &others, 4000, is_apart);
+    let leads = |rank: &&u8| {
+        let paxos = cluster.nodes[usize::from(**rank)].paxos.as_ref();
+        paxos.unwrap().role() == RoleName::Leader
+    };
+    let new = *others.iter().find(leads).unwrap();
+    assert_eq!(cluster.propose(new, "new", 20).slot, lost.slot);
+    pass_for(&mut cluster, &others, 500, is_apart);
+    // The old leader learns of it, and its payload is read before anything else happens.
+    for _ in 0..200 {
+        cluster.tick(Duration::from_millis(25));
+        while let Some(flight) = cluster.flights.pop_front() {
+            let is_it = flight.to == old && matches!(flight.message, Message::Shards { .. });
+            if !is_it {
+                cluster.deliver(flight);
+                (0..3).for_each(|rank| cluster.sync(rank));
+                continue;
+            }
+            let now = cluster.now;
+            let paxos = cluster.nodes[usize::from(old)].paxos.as_mut().unwrap();
+            paxos.handle_message(now, flight.from, flight.message);
+            if paxos.applied() < lost.slot {
+                cluster.drain(old);
+                continue;
+            }
+            assert!(paxos.gather_payload(now, lost.slot));
+            cluster.drain(old);
+            let paxos = cluster.nodes[usize::from(old)].paxos.as_mut().unwrap();
+            let gathered = paxos.poll_gathered().unwrap();
+            assert_eq!(gathered.payload.len(), 20, "not the value that it had itself");
+            return;
+        }
+    }
+    panic!("the old leader never caught up");
+}
+
 /// Everything but what these two say to each other is lost.
 fn is_apart_from(a: u8, b: u8) -> impl Fn(&Flight) -> bool {
     move |flight| ![(a, b), (b, a)].contains(&(flight.from, flight.to))

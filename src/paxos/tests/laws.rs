@@ -373,3 +373,14 @@ fn a_repeated_prepare_is_promised_whole() {
     }
     assert_eq!(slots.concat(), [1, 2, 3, 4, 5]);
 }
+
+#[test]
+fn random_runs_agree_and_heal() {
+    for seed in 0..1000 {
+        let outcome = std::panic::catch_unwind(|| super::random::run(seed));
+        if let Err(cause) = outcome {
+            eprintln!("paxos::tests::random failed with seed {seed}");
+            std::panic::resume_unwind(cause);
+        }
+    }
+}
