@@ -165,7 +165,7 @@ fn a_cluster_grows_from_three_to_five_and_shrinks_back() {
 #[test]
 fn a_newcomer_that_never_comes_up_is_given_up() {
     let dir = tempfile::tempdir().unwrap();
-    let cluster = start(dir.path(), Policy::Replicate, (1, 2));
+    let cluster = start(dir.path(), Policy::Craft, (2, 1));
     let config = Arc::clone(cluster.cluster());
     let mut client = Client::new(&config, Duration::from_secs(20)).unwrap();
     write(&mut client, 0..5);
@@ -177,7 +177,8 @@ fn a_newcomer_that_never_comes_up_is_given_up() {
     write(&mut client, 5..10);
     let text = done(&cluster, &["cancel-change"]);
     assert!(text.contains("the id 7 is spent"), "{text}");
-    let unsafe_code = admin(&cluster, &["remove-node", "--id", "1", "--code", "3+0"]);
-    assert!(!unsafe_code.status.success());
+    let refused = admin(&cluster, &["remove-node", "--id", "1", "--code", "2+0"]);
+    let errors = String::from_utf8_lossy(&refused.stderr);
+    assert!(errors.contains("k <= F + 1"), "{errors}");
     check(&mut client, 0..10);
 }

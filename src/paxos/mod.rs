@@ -237,6 +237,9 @@ impl Paxos {
             config,
         };
         paxos.reset_election(now);
+        // Everybody meets everybody at once: a data directory that is lost later is then refused
+        // by all, not only by those who had something to say to it (rule 12).
+        paxos.probe();
         paxos
     }
 
