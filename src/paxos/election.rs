@@ -34,8 +34,16 @@ impl Paxos {
         if self.leader == Some(ballot) {
             self.leader = None;
         }
+        self.note_vain_campaign();
         self.role = Role::Follower;
         self.reset_election(now);
+    }
+
+    /// A campaign ends without a leadership, by whatever way; following or leading forgets it.
+    fn note_vain_campaign(&mut self) {
+        if matches!(self.role, Role::Candidate(_)) {
+            self.vain_campaigns = (self.vain_campaigns + 1).min(VAIN_CAMPAIGNS_MAX);
+        }
     }
 
     /// The election timer fired.
@@ -44,9 +52,7 @@ impl Paxos {
             return;
         }
         self.leader = None;
-        if matches!(self.role, Role::Candidate(_)) {
-            self.vain_campaigns = (self.vain_campaigns + 1).min(VAIN_CAMPAIGNS_MAX);
-        }
+        self.note_vain_campaign();
         self.reset_election(now);
         self.probe();
         if !self.has_vote() {

@@ -397,16 +397,18 @@ fn a_late_yes_does_not_serve_a_later_question() {
     let dead = cluster.elect();
     cluster.pass(300, |_| false);
     cluster.crash(dead);
-    // This one hears nothing from here on; what the others say to it is on its way.
+    // This one hears nothing from here on; what the others say to it is on its way. At first nobody
+    // is elected: no answer arrives anywhere.
     let deaf = (dead + 1) % 5;
     let late = RefCell::new(Vec::new());
-    cluster.pass(4000, |flight| {
+    cluster.pass(1500, |flight| {
         if flight.to == deaf && matches!(flight.message, Message::PreVoteReply { .. }) {
             let Flight { from, to, message } = flight;
             late.borrow_mut().push(Flight { from: *from, to: *to, message: message.clone() });
         }
-        flight.to == deaf
+        flight.to == deaf || matches!(flight.message, Message::PreVoteReply { .. })
     });
+    cluster.pass(4000, |flight| flight.to == deaf);
     let leader = cluster.leader().unwrap();
     let is_yes =
         |flight: &Flight| matches!(flight.message, Message::PreVoteReply { is_granted: true, .. });

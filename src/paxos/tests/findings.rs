@@ -234,6 +234,8 @@ fn a_damaged_slot_is_gathered_with_k_shards() {
 fn led_by_the_late_one(seed: u64) -> Option<(Cluster, u8)> {
     let mut config = Cluster::config(Policy::Replicate, 1, 3);
     config.limits.accept_ahead_slots = 3;
+    // Every slot is sent by itself, so that one can be missing.
+    config.limits.page_bytes = 1;
     let mut cluster = Cluster::with_config(config, seed);
     let first = cluster.elect();
     let late = (first + 1) % 3;
