@@ -3,9 +3,9 @@
 //!
 //! The core (everything but the `edge` feature) never reads a clock, a socket, a file, a thread or
 //! an environment variable: time and randomness are arguments, effects are outputs. Layers, lowest
-//! first: [`types`], [`time`], [`rng`], [`mutant`], [`config`]; [`coding`]; [`paxos`], [`transport`], [`kv`],
-//! [`storage`], [`netem`], [`history`]; [`replica`]; [`sim`]; and the edge. Imports point downward
-//! only.
+//! first: [`types`], [`time`], [`rng`], [`mutant`], [`config`]; [`coding`]; [`paxos`], [`transport`],
+//! [`kv`], [`storage`], [`netem`], [`history`]; [`replica`]; [`sim`]; and the edge. Imports point
+//! downward only.
 #![cfg_attr(
     test,
     allow(

@@ -39,7 +39,8 @@ const MODULE_DOC_LINES_MAX: usize = 24;
 /// (file, reason)
 const LONG_FILES: &[(&str, &str)] = &[];
 /// (file, function, reason)
-const LONG_FUNCTIONS: &[(&str, &str, &str)] = &[];
+const LONG_FUNCTIONS: &[(&str, &str, &str)] =
+    &[("src/paxos/message.rs", "write", "an arm for each message")];
 
 /// (file, reason)
 const WIDE_FILES: &[(&str, &str)] = &[

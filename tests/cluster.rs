@@ -123,7 +123,7 @@ fn three_nodes_answer_every_command() {
     let refused = kv(&["put", &long, "1"]);
     assert!(said(&refused.stderr).contains("limits.key_bytes"), "{refused:?}");
     let status = said(&distkv(&["status", "--cluster", &file]).stdout);
-    assert_eq!(status.lines().count(), 4, "{status}");
+    assert_eq!(status.lines().count(), 5, "a header, three nodes, the members: {status}");
     assert_eq!(status.matches("leader").count(), 2, "a header and one leader:\n{status}");
     assert!(cluster.stop().is_empty());
     let silent = distkv(&["status", "--cluster", &file, "--timeout", "200"]);

@@ -503,29 +503,18 @@ fn judge(name: &str, histories: &[Vec<Line>]) {
     assert!(summary.unknown * 4 < summary.operations, "{name}: most had no answer: {summary:?}");
 }
 
-#[test]
-fn replicate_survives_crashes_pauses_and_partitions() {
-    survive(Policy::Replicate, 1);
+macro_rules! survivors {
+    ($($name:ident: $policy:ident, $k:literal;)*) => {
+        $(#[test] fn $name() { survive(Policy::$policy, $k); })*
+    };
 }
 
-#[test]
-fn rs_paxos_survives_crashes_pauses_and_partitions() {
-    survive(Policy::RsPaxos, 3);
-}
-
-#[test]
-fn craft_survives_crashes_pauses_and_partitions() {
-    survive(Policy::Craft, 3);
-}
-
-#[test]
-fn crossword_survives_crashes_pauses_and_partitions() {
-    survive(Policy::Crossword, 3);
-}
-
-#[test]
-fn hybrid_survives_crashes_pauses_and_partitions() {
-    survive(Policy::Hybrid, 3);
+survivors! {
+    replicate_survives_crashes_pauses_and_partitions: Replicate, 1;
+    rs_paxos_survives_crashes_pauses_and_partitions: RsPaxos, 3;
+    craft_survives_crashes_pauses_and_partitions: Craft, 3;
+    crossword_survives_crashes_pauses_and_partitions: Crossword, 3;
+    hybrid_survives_crashes_pauses_and_partitions: Hybrid, 3;
 }
 
 #[test]

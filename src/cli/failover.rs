@@ -120,14 +120,14 @@ pub fn run(args: &FailoverArgs, cancel: &CancelFlag) -> Result<(), FailoverComma
 fn print(report: &FailoverReport) {
     let FailoverReport { policy, code, nodes, election_ms, kills, .. } = report;
     println!(
-        "{nodes} nodes, {policy} {code}, election timeout {election_ms} to {} ms, {} leaders killed",
+        "{nodes} nodes, {policy} {code}, election timeout {election_ms} to {} ms, {} kills",
         election_ms * 2,
         kills.len()
     );
     for (name, spread) in [("new leader", &report.leader), ("first commit", &report.commit)] {
         let Spread { median_ms, p99_ms, min_ms, max_ms, histogram } = spread;
         println!(
-            "{name}: median {median_ms:.0} ms, p99 {p99_ms:.0} ms, from {min_ms:.0} to {max_ms:.0} ms"
+            "{name}: median {median_ms:.0} ms, p99 {p99_ms:.0} ms, {min_ms:.0} to {max_ms:.0} ms"
         );
         for (from, count) in histogram {
             let bar = "#".repeat(usize::try_from(*count).unwrap_or(0).min(100));

@@ -89,7 +89,8 @@ impl Paxos {
     }
 
     /// Everything up to `slot` is applied by an index snapshot, with the last of `epochs` in force
-    /// after it. It is to be stored as this node's own ([`Self::persist_index`]). False when it is not newer.
+    /// after it. It is to be stored as this node's own ([`Self::persist_index`]). False when it is
+    /// not newer.
     pub fn install(&mut self, now: Instant, slot: Slot, epochs: Epochs) -> bool {
         if slot <= self.acceptor.applied {
             return false;

@@ -149,6 +149,8 @@ pub struct ClientMachine {
     /// The machine's own question who the members are, and when it may ask again.
     refresh: Option<Token>,
     refresh_at: Instant,
+    /// When it asks again although all is well.
+    renew_at: Instant,
     /// The member asked next: the leader, as far as known.
     guess: usize,
     /// The member that answered last as the leader does.
@@ -185,6 +187,7 @@ impl ClientMachine {
             members_epoch: 0,
             refresh: None,
             refresh_at: Instant::ZERO,
+            renew_at: Instant::ZERO,
             guess,
             leader: None,
             heard: vec![Instant::ZERO; count],

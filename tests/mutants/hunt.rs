@@ -48,8 +48,8 @@ pub fn hunt(mutants: &[Mutant], run: Run<'_>, first: u64, seeds_max: u64) {
             assert_eq!(verdict, Verdict::Clean, "seed {clean} fails with nothing broken");
         }
         println!(
-            "{mutants:?}: {} at seed {seed} from {first}, reached {reached} times, {inside_count} seeds \
-             ended by an assertion inside",
+            "{mutants:?}: {} at seed {seed} from {first}, reached {reached} times, {inside_count} \
+             seeds ended by an assertion inside",
             checker(&what)
         );
         return;

@@ -1,14 +1,16 @@
 //! Who the nodes of the cluster are, as a client machine learns it.
 //!
 //! The cluster file names those of the beginning. Every status tells of the members since; the
-//! machine asks for one by itself when it is pointed to a node that it does not know, or gets
-//! nowhere. A node keeps its place for ever, so that attempts in flight stay right.
+//! machine asks for one by itself at its first answer and now and then, when it is pointed to a node
+//! that it does not know, and when it gets nowhere. (One that only ever spoke with a node that did
+//! well would know nobody else when that node is gone.) A node keeps its place for ever, so that
+//! attempts in flight stay right.
 
 use super::ClientMachine;
 use super::operation::{Operation, Token};
 use crate::config::Member;
 use crate::kv::{NodeStatus, Op};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::types::NodeId;
 
 impl ClientMachine {
@@ -39,6 +41,14 @@ impl ClientMachine {
         self.start_attempt(now, token);
     }
 
+    /// `member` has answered something: it can say who the members are, too.
+    pub(super) fn refresh_in_time(&mut self, now: Instant, member: usize) {
+        if now >= self.renew_at {
+            self.renew_at = now + RENEW_INTERVAL;
+            self.refresh(now, member);
+        }
+    }
+
     /// A node has said who the members are.
     pub(super) fn learn_members(&mut self, status: &NodeStatus) {
         if status.epoch <= self.members_epoch || status.members.is_empty() {
@@ -60,3 +70,6 @@ impl ClientMachine {
         }
     }
 }
+
+/// Members change rarely, one at a time.
+const RENEW_INTERVAL: Duration = Duration::from_secs(10);

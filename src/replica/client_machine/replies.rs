@@ -37,6 +37,7 @@ impl ClientMachine {
             | Outcome::Done
             | Outcome::Controlled { .. }) => {
                 self.handle_answer(now, token, member, response.served_at, outcome);
+                self.refresh_in_time(now, member);
             }
         }
     }
