@@ -63,6 +63,16 @@ impl World {
             for (at, _) in &mut self.mends {
                 *at = self.now;
             }
+            // Bursts of loss are outages of a link, longer than an election: they end as faults do.
+            // Loss, delay, duplicates and reordering stay.
+            self.scenario.link.burst_enter = 0.0;
+            self.netem.set_default_link(self.scenario.link.clone());
+            let addresses: Vec<_> = self.nodes.iter().map(|node| node.address).collect();
+            for (from, to) in addresses.iter().flat_map(|a| addresses.iter().map(move |b| (*a, *b)))
+            {
+                let link = LinkConfig { burst_enter: 0.0, ..self.netem.link(from, to).clone() };
+                self.netem.set_link(from, to, link);
+            }
             for rank in 0..self.nodes.len() {
                 self.nodes[rank].mend(self.now);
                 self.touch(rank);
