@@ -14,6 +14,10 @@
     missing_docs
 )]
 
+#[path = "faults/disk.rs"]
+mod disk;
+
+use disk::{RESERVE_BYTES, SmallDisk};
 use distkv::client::{Client, ClientDriver};
 use distkv::config::{ClusterConfig, Policy};
 use distkv::history::{Line, LineOp, LineOutcome, Recorded};
@@ -27,7 +31,7 @@ use distkv::types::ReadMode;
 use distkv::types::{Bytes, Code, NodeId};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -42,60 +46,8 @@ const SESSIONS: usize = 5;
 const OPERATION_TIMEOUT: Duration = Duration::from_millis(700);
 /// From healing until operations are answered again.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(20);
-/// Five nodes' logs and a reserve, and not much more.
-const DISK_BYTES: u64 = 512 << 20;
-const RESERVE_BYTES: u64 = 48 << 20;
 /// Answers that count as progress.
 const PROGRESS: u64 = 60;
-
-/// A file system of its own that is small enough to be filled; gone when dropped. It takes root: where
-/// that is missing the test fails, for a disk that is only said to be full proves little.
-struct SmallDisk {
-    dir: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn mount() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let size = format!("size={DISK_BYTES}");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &size, "distkv-small-disk"]).arg(dir.path());
-        let output = mount.output().expect("mount is installed");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "a small disk must be mounted, which takes root: {said}");
-        Self { dir }
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.path().join("ballast")
-    }
-
-    /// Leaves less than the nodes' reserve: room to elect, not to put.
-    fn fill(&self) {
-        let mut df = Command::new("df");
-        df.args(["--output=avail", "--block-size=1"]).arg(self.path());
-        let said = String::from_utf8(df.output().unwrap().stdout).unwrap();
-        let free_bytes: u64 = said.lines().nth(1).unwrap().trim().parse().unwrap();
-        let taken_bytes = free_bytes.saturating_sub(RESERVE_BYTES / 2) as usize;
-        std::fs::write(self.ballast(), vec![1; taken_bytes]).unwrap();
-    }
-
-    fn empty(&self) {
-        std::fs::remove_file(self.ballast()).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: a node that is still dying keeps its files open.
-        let unmounted = Command::new("umount").arg("--lazy").arg(self.path()).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "the small disk stays mounted");
-    }
-}
 
 fn start(dir: &Path, policy: Policy, k: u8) -> LocalCluster {
     let members = loopback_members(NODES, None).unwrap();
@@ -503,18 +455,29 @@ fn judge(name: &str, histories: &[Vec<Line>]) {
     assert!(summary.unknown * 4 < summary.operations, "{name}: most had no answer: {summary:?}");
 }
 
-macro_rules! survivors {
-    ($($name:ident: $policy:ident, $k:literal;)*) => {
-        $(#[test] fn $name() { survive(Policy::$policy, $k); })*
-    };
+#[test]
+fn replicate_survives_crashes_pauses_and_partitions() {
+    survive(Policy::Replicate, 1);
 }
 
-survivors! {
-    replicate_survives_crashes_pauses_and_partitions: Replicate, 1;
-    rs_paxos_survives_crashes_pauses_and_partitions: RsPaxos, 3;
-    craft_survives_crashes_pauses_and_partitions: Craft, 3;
-    crossword_survives_crashes_pauses_and_partitions: Crossword, 3;
-    hybrid_survives_crashes_pauses_and_partitions: Hybrid, 3;
+#[test]
+fn rs_paxos_survives_crashes_pauses_and_partitions() {
+    survive(Policy::RsPaxos, 3);
+}
+
+#[test]
+fn craft_survives_crashes_pauses_and_partitions() {
+    survive(Policy::Craft, 3);
+}
+
+#[test]
+fn crossword_survives_crashes_pauses_and_partitions() {
+    survive(Policy::Crossword, 3);
+}
+
+#[test]
+fn hybrid_survives_crashes_pauses_and_partitions() {
+    survive(Policy::Hybrid, 3);
 }
 
 #[test]
