@@ -54,7 +54,15 @@ impl Cluster {
                 let recovered = Recovered::default();
                 let (node, now) = (NodeId(id), Instant::ZERO);
                 let config = Arc::clone(&config);
-                Paxos::new(config, node, Backend::default(), recovered, now, id.into(), false)
+                Paxos::new(
+                    config,
+                    node,
+                    Backend::default(),
+                    (recovered, None),
+                    now,
+                    id.into(),
+                    false,
+                )
             })
             .collect();
         let mut cluster = Self { nodes, now: Instant::ZERO };
@@ -81,6 +89,7 @@ impl Cluster {
                 Output::Persist { ticket, .. } => {
                     self.nodes[rank].handle_persisted(self.now, ticket);
                 }
+                Output::ReadIndex { .. } => {}
                 Output::Read { slot } => self.nodes[rank].handle_read(self.now, slot, None),
                 Output::Trace(_) => {}
             }

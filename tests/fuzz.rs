@@ -140,7 +140,8 @@ targets!(
     cluster_files,
     workloads,
     histories,
-    archives
+    archives,
+    indexes
 );
 
 /// `cargo test --test fuzz -- --ignored` writes the corpora's seeds anew, after a format changed.

@@ -1,7 +1,7 @@
 //! `distkv status`: a line per node.
 
 use crate::client::{Client, ClientError};
-use crate::kv::{NodeStatus, Role};
+use crate::kv::{NodeStatus, Role, StorageStatus};
 use crate::node::tables::{ClusterFileError, read_cluster_file};
 use crate::types::NodeId;
 use std::fmt::Write as _;
@@ -81,6 +81,7 @@ fn table(statuses: &[(NodeId, Option<NodeStatus>)]) -> String {
         "live bytes",
         "start",
         "alive",
+        "storage",
     ];
     let mut rows = vec![header.map(str::to_owned)];
     for (node, status) in statuses {
@@ -102,9 +103,12 @@ fn table(statuses: &[(NodeId, Option<NodeStatus>)]) -> String {
         let [role, leads, ballot, chosen, applied, lag, keys, live, boot] = cells;
         let alive = alive.to_owned();
         let node = node.to_string();
-        rows.push([node, role, leads, ballot, chosen, applied, lag, keys, live, boot, alive]);
+        let storage = status.as_ref().map_or_else(|| "-".to_owned(), |s| doing(&s.storage));
+        rows.push([
+            node, role, leads, ballot, chosen, applied, lag, keys, live, boot, alive, storage,
+        ]);
     }
-    let mut widths = [0; 11];
+    let mut widths = [0; 12];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.len());
@@ -119,6 +123,16 @@ fn table(statuses: &[(NodeId, Option<NodeStatus>)]) -> String {
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text
+}
+
+/// What a node does for its shards, in words.
+fn doing(storage: &StorageStatus) -> String {
+    match (storage.restoring, storage.repairing) {
+        (Some((parts, 0)), _) => format!("fetches a snapshot, {parts} parts"),
+        (Some((parts, of)), _) => format!("fetches a snapshot, {parts} of {of} parts"),
+        (None, Some((keys, of))) => format!("repairs shards, {keys} of {of} keys"),
+        (None, None) => format!("snapshot at {}", storage.snapshot.0),
+    }
 }
 
 fn row(status: &NodeStatus, chosen: u64) -> [String; 9] {
@@ -151,7 +165,7 @@ Examples:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::PeerStatus;
+    use crate::kv::{PeerStatus, StorageStatus};
     use crate::types::{Ballot, Slot};
 
     #[test]
@@ -176,6 +190,7 @@ mod tests {
             epoch: 0,
             policy: "craft".to_owned(),
             code: "3+2".to_owned(),
+            storage: StorageStatus::default(),
         };
         let text = table(&[
             (NodeId(0), Some(status(0, Role::Leader, 9))),
@@ -186,6 +201,8 @@ mod tests {
             text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[1][..7], ["n0", "leader", "n0", "3.n0", "9", "9", "0"]);
         assert_eq!(lines[2][..7], ["n1", "follower", "n0", "3.n0", "7", "7", "2"]);
-        assert_eq!(lines[3].last(), Some(&"no"));
+        assert_eq!(lines[3][lines[3].len() - 2..], ["no", "-"]);
+        let repairing = StorageStatus { repairing: Some((3, 9)), ..StorageStatus::default() };
+        assert_eq!(doing(&repairing), "repairs shards, 3 of 9 keys");
     }
 }

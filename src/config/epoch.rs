@@ -106,7 +106,9 @@ impl EpochConfig {
         if nodes == 0 || nodes > 32 {
             return Err(invalid("nodes", nodes));
         }
-        Self { epoch, nodes, policy, code, hybrid_bytes }.checked().map_err(|_| invalid("code", k))
+        let read = Self { epoch, nodes, policy, code, hybrid_bytes };
+        // One that would be put right here was never written.
+        read.checked().ok().filter(|checked| *checked == read).ok_or_else(|| invalid("code", k))
     }
 }
 

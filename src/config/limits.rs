@@ -28,12 +28,28 @@ pub struct Limits {
     pub waiting_bytes: usize,
     /// Bytes of recent values that a node keeps decoded.
     pub cache_bytes: usize,
-    /// Values that are gathered from peers at the same time.
+    /// Values that are gathered from peers at the same time for reads and repairs; as many again
+    /// may be gathered to catch up.
     pub gathers: usize,
     /// Rows of one scan.
     pub scan_rows: u32,
     /// Bytes of shards in one page of a promise, or one reply to a fetch.
     pub page_bytes: usize,
+    /// An index snapshot is taken after so many slots, or half as many as there are keys if that is
+    /// more: it makes the start fast.
+    pub snapshot_slots: u64,
+    /// An index snapshot is taken when superseded values take so much of this node's log, or as much
+    /// as its live ones if that is more: their space is then given back.
+    pub garbage_bytes: u64,
+    /// So many slots before the latest index snapshot are kept: a node that is behind by less
+    /// catches up slot by slot.
+    pub kept_slots: u64,
+    /// Longest index snapshot that is taken from a peer.
+    pub index_bytes: usize,
+    /// Bytes of shards read per second while lost shards are recorded anew after an index snapshot.
+    pub repair_bytes_per_second: u64,
+    /// Bytes of shards read and verified per second otherwise (the scrub); 0 for never.
+    pub scrub_bytes_per_second: u64,
 }
 
 impl Default for Limits {
@@ -52,6 +68,12 @@ impl Default for Limits {
             gathers: 32,
             scan_rows: 1000,
             page_bytes: 1 << 20,
+            snapshot_slots: 100_000,
+            garbage_bytes: 64 << 20,
+            kept_slots: 4096,
+            index_bytes: 1 << 30,
+            repair_bytes_per_second: 32 << 20,
+            scrub_bytes_per_second: 1 << 20,
         }
     }
 }
@@ -69,11 +91,16 @@ impl Limits {
             ("limits.in_flight_bytes", self.in_flight_bytes),
             ("limits.gathers", self.gathers),
             ("limits.page_bytes", self.page_bytes),
+            ("limits.index_bytes", self.index_bytes),
         ];
         for (key, value) in positive {
             if value == 0 {
                 return Err(ConfigError::Value { key, problem: "must be above 0".to_owned() });
             }
+        }
+        if self.snapshot_slots == 0 || self.repair_bytes_per_second == 0 {
+            let problem = "snapshot_slots and repair_bytes_per_second must be above 0".to_owned();
+            return Err(ConfigError::Value { key: "limits", problem });
         }
         if self.key_bytes > 1 << 16 {
             let problem = format!("{} is above the maximum of 65536", self.key_bytes);

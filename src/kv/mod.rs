@@ -6,6 +6,7 @@
 
 mod admin;
 mod command;
+mod image;
 mod request;
 mod response;
 mod state;
@@ -16,4 +17,4 @@ pub use command::{Command, CommandError, Operation};
 pub use request::{Op, Read, Request};
 pub use response::{Outcome, Refusal, Response, Row};
 pub use state::{Applied, Bounds, Entry, Execution, State, value_digest};
-pub use status::{NodeStatus, PeerStatus, Role};
+pub use status::{NodeStatus, PeerStatus, Role, StorageStatus};

@@ -5,7 +5,7 @@
 //! answered from its session's results and changes nothing (DESIGN 3.5).
 
 use super::{Command, CommandError, Operation};
-use crate::types::{Bytes, Content, Slot};
+use crate::types::{Bytes, Content, Slot, ValueMeta};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -26,6 +26,8 @@ pub struct Entry {
     pub version: Slot,
     /// Length of the value.
     pub payload_bytes: u32,
+    /// Of the value ([`ValueMeta::fingerprint`]): a record that lacks it is another value's.
+    pub fingerprint: u32,
 }
 
 /// What a command did.
@@ -54,6 +56,20 @@ pub enum Applied {
     Stale,
 }
 
+impl Applied {
+    /// It as a number of its kind and what it names.
+    pub(super) const fn numbers(self) -> (u8, u64) {
+        match self {
+            Self::SessionOpened { session } => (1, session),
+            Self::Written { version } => (2, version),
+            Self::NotFound => (3, 0),
+            Self::Mismatch { current } => (4, current),
+            Self::SessionUnknown => (5, 0),
+            Self::Stale => (6, 0),
+        }
+    }
+}
+
 /// The end of one slot's command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Execution {
@@ -61,29 +77,31 @@ pub struct Execution {
     pub applied: Applied,
     /// The slot at which it did so: an earlier one for a repeated request.
     pub slot: Slot,
-    /// The version that it replaced or removed.
-    pub superseded: Option<Slot>,
+    /// What it replaced or removed.
+    pub superseded: Option<Entry>,
+    /// The slot's value is a key's current one now: it lives. All else is done with.
+    pub is_current: bool,
 }
 
 /// Keys, versions and sessions at one slot.
 #[derive(Debug)]
 pub struct State {
-    bounds: Bounds,
-    applied: Slot,
-    keys: BTreeMap<Box<[u8]>, Entry>,
-    sessions: BTreeMap<u64, Session>,
+    pub(super) bounds: Bounds,
+    pub(super) applied: Slot,
+    pub(super) keys: BTreeMap<Box<[u8]>, Entry>,
+    pub(super) sessions: BTreeMap<u64, Session>,
     /// (last use, session): the order of eviction.
-    idle: BTreeSet<(Slot, u64)>,
-    live_bytes: u64,
-    digest: u64,
+    pub(super) idle: BTreeSet<(Slot, u64)>,
+    pub(super) live_bytes: u64,
+    pub(super) digest: u64,
 }
 
 #[derive(Debug)]
-struct Session {
-    last_used: Slot,
+pub(super) struct Session {
+    pub(super) last_used: Slot,
     /// Every sequence below has no result any more.
-    floor: u64,
-    results: BTreeMap<u64, (Slot, Applied)>,
+    pub(super) floor: u64,
+    pub(super) results: BTreeMap<u64, (Slot, Applied)>,
 }
 
 impl State {
@@ -101,20 +119,16 @@ impl State {
         }
     }
 
-    /// Executes the command of the next slot; `None` when `header` is that of a no-op or of a
-    /// configuration, which are nothing to this state.
+    /// Executes the command of the next slot; `None` for a no-op and for a configuration, which are
+    /// nothing to this state.
     ///
     /// # Errors
     /// [`CommandError`] for a header that is no command: the node cannot go on.
     ///
     /// # Panics
-    /// When `slot` is not the next one.
-    pub fn apply(
-        &mut self,
-        slot: Slot,
-        header: &Bytes,
-        payload_bytes: u32,
-    ) -> Result<Option<Execution>, CommandError> {
+    /// When `value` is not the next slot's.
+    pub fn apply(&mut self, value: &ValueMeta) -> Result<Option<Execution>, CommandError> {
+        let (slot, header) = (value.slot(), &value.header);
         assert_eq!(slot, self.applied.next(), "slots are applied in order");
         self.applied = slot;
         match Content::of(header) {
@@ -132,7 +146,7 @@ impl State {
         let execution = match &command.operation {
             Operation::OpenSession => Execution::of(slot, self.open_session(slot)),
             Operation::Put { .. } | Operation::Delete { .. } | Operation::CompareAndSet { .. } => {
-                self.apply_once(slot, &command, payload_bytes)
+                self.apply_once(&command, value)
             }
         };
         self.mix(slot, header, Some(execution.applied));
@@ -151,8 +165,8 @@ impl State {
         Applied::SessionOpened { session: slot.0 }
     }
 
-    fn apply_once(&mut self, slot: Slot, command: &Command, payload_bytes: u32) -> Execution {
-        let id = command.session;
+    fn apply_once(&mut self, command: &Command, value: &ValueMeta) -> Execution {
+        let (slot, id) = (value.slot(), command.session);
         let Some(session) = self.sessions.get_mut(&id) else {
             return Execution::of(slot, Applied::SessionUnknown);
         };
@@ -165,29 +179,30 @@ impl State {
         if command.sequence < session.floor {
             return Execution::of(slot, Applied::Stale);
         }
-        let execution = self.execute(slot, &command.operation, payload_bytes);
+        let execution = self.execute(&command.operation, value);
         if let Some(session) = self.sessions.get_mut(&id) {
             session.keep(command, slot, execution.applied, self.bounds.session_window);
         }
         execution
     }
 
-    fn execute(&mut self, slot: Slot, operation: &Operation, payload_bytes: u32) -> Execution {
+    fn execute(&mut self, operation: &Operation, value: &ValueMeta) -> Execution {
+        let slot = value.slot();
         match operation {
             Operation::OpenSession => Execution::of(slot, Applied::SessionUnknown),
-            Operation::Put { key } => self.write(slot, key, payload_bytes),
+            Operation::Put { key } => self.write(key, value),
             Operation::Delete { key } => match self.keys.remove(key.as_ref()) {
                 Some(entry) => {
                     self.live_bytes -= key.len() as u64 + u64::from(entry.payload_bytes);
                     let applied = Applied::Written { version: slot.0 };
-                    Execution { applied, slot, superseded: Some(entry.version) }
+                    Execution { superseded: Some(entry), ..Execution::of(slot, applied) }
                 }
                 None => Execution::of(slot, Applied::NotFound),
             },
             Operation::CompareAndSet { key, expected } => {
                 let current = self.keys.get(key.as_ref()).map_or(0, |entry| entry.version.0);
                 if current == *expected {
-                    self.write(slot, key, payload_bytes)
+                    self.write(key, value)
                 } else {
                     Execution::of(slot, Applied::Mismatch { current })
                 }
@@ -195,12 +210,13 @@ impl State {
         }
     }
 
-    fn write(&mut self, slot: Slot, key: &Bytes, payload_bytes: u32) -> Execution {
-        let entry = Entry { version: slot, payload_bytes };
+    fn write(&mut self, key: &Bytes, value: &ValueMeta) -> Execution {
+        let (slot, payload_bytes) = (value.slot(), value.payload_bytes);
+        let entry = Entry { version: slot, payload_bytes, fingerprint: value.fingerprint() };
         let mut superseded = None;
         if let Some(place) = self.keys.get_mut(key.as_ref()) {
             self.live_bytes -= u64::from(place.payload_bytes);
-            superseded = Some(place.version);
+            superseded = Some(*place);
             *place = entry;
         } else {
             self.live_bytes += key.len() as u64;
@@ -208,7 +224,8 @@ impl State {
             self.keys.insert(key.as_ref().into(), entry);
         }
         self.live_bytes += u64::from(payload_bytes);
-        Execution { applied: Applied::Written { version: slot.0 }, slot, superseded }
+        let applied = Applied::Written { version: slot.0 };
+        Execution { superseded, is_current: true, ..Execution::of(slot, applied) }
     }
 
     /// Where a request was applied before and what it did, while that is kept.
@@ -221,6 +238,35 @@ impl State {
     #[must_use]
     pub fn entry(&self, key: &[u8]) -> Option<Entry> {
         self.keys.get(key).copied()
+    }
+
+    /// Is `value` the current version of the key that it writes?
+    #[must_use]
+    pub fn is_current(&self, value: &ValueMeta) -> bool {
+        self.current_key(value).is_some()
+    }
+
+    /// The key whose current version `value` is, if it is one's.
+    #[must_use]
+    pub fn current_key(&self, value: &ValueMeta) -> Option<Bytes> {
+        if value.content() != Content::Command {
+            return None;
+        }
+        let key = match Command::decode(value.header.clone()).ok()?.operation {
+            Operation::OpenSession | Operation::Delete { .. } => return None,
+            Operation::Put { key } | Operation::CompareAndSet { key, .. } => key,
+        };
+        let entry = self.entry(&key)?;
+        let is_it = entry.version == value.slot() && entry.fingerprint == value.fingerprint();
+        is_it.then_some(key)
+    }
+
+    /// Keys after `key`, ascending; from the first one when there is none.
+    pub fn after(&self, key: Option<&[u8]>) -> impl Iterator<Item = (&[u8], Entry)> {
+        let from = key.map_or(Bound::Unbounded, Bound::Excluded);
+        self.keys
+            .range::<[u8], _>((from, Bound::Unbounded))
+            .map(|(key, entry)| (key.as_ref(), *entry))
     }
 
     /// Keys from `start` on, ascending.
@@ -265,15 +311,8 @@ impl State {
         hash.update(&slot.0.to_le_bytes());
         hash.update(header);
         if let Some(applied) = applied {
-            let (kind, of): (u64, u64) = match applied {
-                Applied::SessionOpened { session } => (1, session),
-                Applied::Written { version } => (2, version),
-                Applied::NotFound => (3, 0),
-                Applied::Mismatch { current } => (4, current),
-                Applied::SessionUnknown => (5, 0),
-                Applied::Stale => (6, 0),
-            };
-            hash.update(&kind.to_le_bytes());
+            let (kind, of) = applied.numbers();
+            hash.update(&u64::from(kind).to_le_bytes());
             hash.update(&of.to_le_bytes());
         }
         self.digest = hash.digest();
@@ -299,7 +338,7 @@ impl State {
 
 impl Execution {
     const fn of(slot: Slot, applied: Applied) -> Self {
-        Self { applied, slot, superseded: None }
+        Self { applied, slot, superseded: None, is_current: false }
     }
 }
 
@@ -327,6 +366,7 @@ pub fn value_digest(value: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::{Ballot, Code, Digest, Epoch, Reader, ValueId, Writer};
 
     const BOUNDS: Bounds = Bounds { sessions: 2, session_window: 2 };
 
@@ -343,9 +383,21 @@ mod tests {
         fn apply(&mut self, session: u64, sequence: u64, operation: Operation) -> Applied {
             self.slot += 1;
             let command = Command { session, sequence, answered_below: 0, operation };
-            let applied = self.state.apply(Slot(self.slot), &command.encode(), 10);
+            let applied = self.state.apply(&value(self.slot, command.encode()));
             self.state.check_invariants();
             applied.unwrap().unwrap().applied
+        }
+    }
+
+    fn value(slot: u64, header: Bytes) -> ValueMeta {
+        let origin = Ballot { round: 1, node: 0 };
+        ValueMeta {
+            id: ValueId { origin, slot: Slot(slot) },
+            epoch: Epoch(0),
+            code: Code::new(1, 2).unwrap(),
+            payload_bytes: 10,
+            digest: Digest(u128::from(slot)),
+            header,
         }
     }
 
@@ -406,5 +458,39 @@ mod tests {
         assert_eq!(log.apply(1, 3, delete.clone()), Applied::Written { version: 4 });
         assert_eq!(log.apply(1, 4, delete), Applied::NotFound);
         assert_eq!((log.state.key_count(), log.state.live_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn an_image_gives_the_same_state() {
+        let mut log = Log::new();
+        log.apply(0, 0, Operation::OpenSession);
+        log.apply(0, 0, Operation::OpenSession);
+        log.apply(1, 1, put("a"));
+        log.apply(2, 7, put("b"));
+        log.apply(2, 8, put("a"));
+        log.apply(1, 2, Operation::Delete { key: Bytes::from_static(b"b") });
+        let mut to = Writer::new();
+        log.state.write_image(&mut to);
+        let image: Bytes = to.finish().concat().into();
+        for cut in 0..image.len() {
+            assert!(State::read_image(&mut Reader::new(image.slice(..cut)), BOUNDS).is_err());
+        }
+        let mut reader = Reader::new(image);
+        let mut copy = State::read_image(&mut reader, BOUNDS).unwrap();
+        reader.finish().unwrap();
+        copy.check_invariants();
+        assert_eq!(copy.applied(), log.state.applied());
+        // What comes later does the same to both, repeats and evictions included.
+        let later = [(1, 1, put("a")), (2, 9, put("c")), (0, 0, Operation::OpenSession)];
+        for (session, sequence, operation) in later {
+            log.slot += 1;
+            let command = Command { session, sequence, answered_below: 0, operation };
+            let value = value(log.slot, command.encode());
+            assert_eq!(copy.apply(&value).unwrap(), log.state.apply(&value).unwrap());
+            copy.check_invariants();
+        }
+        assert_eq!(copy.digest(), log.state.digest());
+        assert!(copy.after(None).eq(log.state.after(None)));
+        assert_eq!(copy.live_bytes(), log.state.live_bytes());
     }
 }

@@ -54,6 +54,31 @@ pub struct NodeStatus {
     pub policy: String,
     /// The code of its values.
     pub code: String,
+    /// Its index snapshots, and what it does for its shards.
+    pub storage: StorageStatus,
+}
+
+/// A node's account of its index snapshots and of the shards that it looks after.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StorageStatus {
+    /// Its latest durable index snapshot is of this slot; zero for none.
+    pub snapshot: Slot,
+    /// Slots up to here may be reclaimed.
+    pub floor: Slot,
+    /// Slots forgotten since start.
+    pub reclaimed_count: u64,
+    /// Index snapshots taken in from peers since start.
+    pub restored_count: u64,
+    /// An index snapshot that it fetches: parts received, and how many there are (0: not known yet).
+    pub restoring: Option<(u32, u32)>,
+    /// Shards recorded anew after an index snapshot: keys looked at, and how many there are.
+    pub repairing: Option<(u64, u64)>,
+    /// Whole passes of the scrub over all keys since start.
+    pub scrub_passes: u64,
+    /// Values whose shards were read and verified since start.
+    pub scrubbed_count: u64,
+    /// Values whose shards were recorded anew since start.
+    pub repaired_count: u64,
 }
 
 /// What a leader knows of one peer.

@@ -3,7 +3,7 @@
 use super::tables::{self, TableError};
 use crate::config::ClusterConfig;
 use crate::storage::{Durability, FileDisk, Log, LogOptions, Recovered, StoredValue};
-use crate::types::{NodeId, Record, Slot};
+use crate::types::{Bytes, NodeId, Record, Slot};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use thiserror::Error;
@@ -25,6 +25,9 @@ pub struct LogReport {
     pub payload_bytes: u64,
     /// Bytes of the records that hold them, headers and digests included.
     pub record_bytes: u64,
+    /// Bytes of the index snapshot.
+    #[serde(default)]
+    pub snapshot_bytes: u64,
     /// Bytes allocated on disk.
     pub allocated_bytes: u64,
     /// Syncs since the start.
@@ -38,7 +41,12 @@ pub struct LogReport {
 pub(super) struct NodeLog {
     log: Log<FileDisk>,
     dir: String,
+    /// Bytes written when it was last compacted.
+    compacted_at: u64,
 }
+
+const COMPACT_BYTES_MIN: u64 = 64 << 10;
+const COMPACT_BYTES_MAX: u64 = 4 << 20;
 
 impl NodeLog {
     /// Opens the log of `node` in `dir`, made when it does not exist.
@@ -54,7 +62,7 @@ impl NodeLog {
         let disk = FileDisk::open(dir).map_err(|error| error.to_string())?;
         let (log, recovered) = Log::open(disk, options, super::process::random_u64())
             .map_err(|error| error.to_string())?;
-        Ok((Self { log, dir: dir.display().to_string() }, recovered))
+        Ok((Self { log, dir: dir.display().to_string(), compacted_at: 0 }, recovered))
     }
 
     /// Appends records; durable after the next sync.
@@ -72,12 +80,41 @@ impl NodeLog {
         self.log.read(slot).map_err(|error| self.failure(&error))
     }
 
+    /// A part of the latest index snapshot, if that is of `slot`, and how many there are.
+    pub(super) fn read_index_part(
+        &mut self,
+        slot: Slot,
+        part: u32,
+    ) -> Result<Option<(u32, Bytes)>, LogFailure> {
+        self.log.read_index_part(slot, part).map_err(|error| self.failure(&error))
+    }
+
+    /// Forgets slots up to `floor` (rule 14).
+    pub(super) fn reclaim(
+        &mut self,
+        floor: Slot,
+        slots: &[Slot],
+        is_sound: bool,
+    ) -> Result<(), LogFailure> {
+        self.log.reclaim(floor, slots, is_sound).map_err(|error| self.failure(&error))
+    }
+
+    /// Moves live records together, about as many bytes as were appended since it was last called.
+    pub(super) fn compact(&mut self) -> Result<(), LogFailure> {
+        let written = self.log.usage().bytes_written;
+        let budget = (written - self.compacted_at).clamp(COMPACT_BYTES_MIN, COMPACT_BYTES_MAX);
+        let moved = self.log.compact(budget);
+        self.compacted_at = written;
+        moved.map(drop).map_err(|error| self.failure(&error))
+    }
+
     /// What it holds and has done.
     pub(super) fn report(&self) -> LogReport {
         let usage = self.log.usage();
         LogReport {
             payload_bytes: usage.payload_bytes,
             record_bytes: usage.record_bytes,
+            snapshot_bytes: usage.snapshot_bytes,
             allocated_bytes: usage.allocated_bytes,
             syncs: usage.syncs,
             bytes_written: usage.bytes_written,

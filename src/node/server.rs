@@ -228,7 +228,10 @@ impl Server {
             self.check_space(now);
         }
         while let Some(ticket) = self.drain()? {
-            self.log.sync().map_err(|source| NodeError::Log { node, source })?;
+            let failed = |source| NodeError::Log { node, source };
+            self.log.sync().map_err(failed)?;
+            // Moved together in step with what is written, at most as much again.
+            self.log.compact().map_err(failed)?;
             self.replica.handle_persisted(self.clock.now(), ticket);
         }
         self.socket.deliver_due(self.clock.now());
@@ -254,6 +257,13 @@ impl Server {
                 Output::Read { ticket, slot } => {
                     let stored = self.log.read(slot).map_err(failed)?;
                     self.replica.handle_read(now, ticket, stored);
+                }
+                Output::ReadIndex { slot, part } => {
+                    let part = self.log.read_index_part(slot, part).map_err(failed)?;
+                    self.replica.handle_index_read(now, part);
+                }
+                Output::Reclaim { floor, slots, is_sound } => {
+                    self.log.reclaim(floor, &slots, is_sound).map_err(failed)?;
                 }
                 Output::Control { caller, command } => {
                     let answer = self.control.handle(self.socket.netem_mut(), &command);
@@ -330,6 +340,7 @@ fn record_bytes(record: &crate::types::Record) -> usize {
     use crate::types::Record;
     match record {
         Record::Accept { shards, .. } => shards.iter().map(|shard| shard.bytes.len()).sum(),
+        Record::Index { bytes, .. } => bytes.len(),
         Record::Promise { .. } | Record::Chosen { .. } | Record::Peer { .. } => 0,
     }
 }

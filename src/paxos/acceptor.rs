@@ -23,6 +23,9 @@ pub(super) struct Acceptor {
     /// Every slot above `applied` may be faulty, until the slots of that time are applied.
     pub(super) all_faulty_until: Option<Slot>,
     pub(super) applied: Slot,
+    /// Up to here the log may lack what is superseded and hold what was never chosen: nothing is
+    /// promised or believed of these slots but that they are chosen (rule 14).
+    pub(super) floor: Slot,
     /// Every slot up to here is known to be chosen, though perhaps not held.
     pub(super) commit: Slot,
     /// What the latest leader said of it: covers what was accepted at that ballot (rule 10).
@@ -45,17 +48,24 @@ pub(super) struct Entry {
 }
 
 impl Acceptor {
-    /// What the log recovered. The entries up to `recovered.chosen` are handed out again as chosen.
-    /// `accept_ahead_slots` bounds which slot a lost record can have been of; `epoch` is in force
-    /// before the first of them.
-    pub(super) fn new(recovered: Recovered, accept_ahead_slots: u64, epoch: EpochConfig) -> Self {
+    /// What the log recovered. `base` is applied already and `epoch` in force after it; the entries
+    /// from there up to `recovered.chosen` are handed out again as chosen. `accept_ahead_slots`
+    /// bounds which slot a lost record can have been of.
+    pub(super) fn new(
+        recovered: Recovered,
+        accept_ahead_slots: u64,
+        (base, epoch): (Slot, EpochConfig),
+    ) -> Self {
+        let floor = recovered.floor;
+        let settled = base.max(floor);
         let mut acceptor = Self {
             promised: recovered.promised,
             entries: BTreeMap::new(),
-            faulty: recovered.faulty.into_iter().collect(),
+            faulty: recovered.faulty.into_iter().filter(|slot| *slot > settled).collect(),
             all_faulty_until: None,
-            applied: Slot::ZERO,
-            commit: recovered.chosen,
+            applied: base,
+            floor,
+            commit: recovered.chosen.max(settled),
             commit_mark: (Ballot::ZERO, Slot::ZERO),
             epoch,
             chosen: VecDeque::new(),
@@ -63,6 +73,9 @@ impl Acceptor {
         for entry in recovered.entries {
             acceptor.promised = acceptor.promised.max(entry.ballot);
             let slot = entry.meta.slot();
+            if slot <= settled {
+                continue;
+            }
             let entry = Entry {
                 ballot: entry.ballot,
                 meta: entry.meta,
@@ -81,7 +94,7 @@ impl Acceptor {
         // to be all there was (3.6).
         if recovered.unknown_damage {
             let last = acceptor.entries.last_key_value().map_or(Slot::ZERO, |(slot, _)| *slot);
-            let last = last.max(recovered.chosen);
+            let last = last.max(acceptor.commit);
             acceptor.all_faulty_until = Some(Slot(last.0 + 1 + accept_ahead_slots));
         }
         acceptor.apply_known();
@@ -133,6 +146,30 @@ impl Acceptor {
         if let Some(entry) = self.entries.get_mut(&slot) {
             entry.held = ShardSet::EMPTY;
         }
+    }
+
+    /// Its state is lost and only its promises are left: it does not know what is in force after
+    /// what it has answered for. It is silent in elections until it has caught up.
+    pub(super) fn is_stateless(&self) -> bool {
+        self.applied < self.floor
+    }
+
+    /// Is no accepted slot in doubt?
+    pub(super) fn is_sound(&self) -> bool {
+        self.faulty.is_empty() && self.all_faulty_until.is_none()
+    }
+
+    /// An index snapshot stands for every slot up to `slot`. What the log holds there may be what was
+    /// never chosen.
+    pub(super) fn install(&mut self, slot: Slot, epoch: EpochConfig) {
+        assert!(slot > self.applied, "{slot} is applied ({})", self.applied);
+        assert!(self.chosen.is_empty(), "applied values wait while a snapshot is taken in");
+        self.entries = self.entries.split_off(&slot.next());
+        self.faulty = self.faulty.split_off(&slot.next());
+        self.applied = slot;
+        self.floor = self.floor.max(slot);
+        self.epoch = epoch;
+        self.apply_known();
     }
 
     /// Is nothing certain about `slot` (rule 13)?
@@ -278,6 +315,10 @@ impl Paxos {
                 Effect::Prepare { ballot } => self.start_prepare(now, ballot),
                 Effect::Promise { rank, ballot, attempt } => {
                     self.start_promise(now, rank, ballot, attempt);
+                }
+                Effect::Indexed { slot } => {
+                    self.effects.handle_indexed(slot);
+                    self.restoring.stored = self.restoring.stored.max(slot);
                 }
             }
         }

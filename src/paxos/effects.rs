@@ -22,6 +22,8 @@ pub(super) enum Effect {
     Prepare { ballot: Ballot },
     /// Answer a `Prepare`.
     Promise { rank: u8, ballot: Ballot, attempt: u64 },
+    /// The index snapshot of this slot is stored whole.
+    Indexed { slot: Slot },
 }
 
 /// The records and the effects that wait for them.
@@ -37,6 +39,9 @@ pub(super) struct Effects {
     pub(super) ready: VecDeque<(u8, Message)>,
     /// Up to where `Record::Chosen` was written.
     marked: Slot,
+    /// What is applied stands on an index snapshot that is not stored yet: until then no
+    /// `Record::Chosen` may claim that the log holds what is chosen.
+    unstored_base: Option<Slot>,
 }
 
 impl Effects {
@@ -60,12 +65,22 @@ impl Effects {
         if self.records.is_empty() {
             return None;
         }
-        if applied > self.marked {
+        if applied > self.marked && self.unstored_base.is_none() {
             self.marked = applied;
             self.records.push(Record::Chosen { slot: applied });
         }
         self.issued = Ticket(self.issued.0 + 1);
         Some((self.issued, std::mem::take(&mut self.records)))
+    }
+
+    /// What is applied stands on the index snapshot of `slot` from now on.
+    pub(super) fn rebase(&mut self, slot: Slot) {
+        self.unstored_base = Some(slot);
+    }
+
+    /// The index snapshot of `slot` is durable.
+    pub(super) fn handle_indexed(&mut self, slot: Slot) {
+        self.unstored_base = self.unstored_base.filter(|base| *base > slot);
     }
 
     /// Everything up to `ticket` is durable.

@@ -42,6 +42,9 @@ impl Paxos {
         }
         self.leader = None;
         self.reset_election(now);
+        if self.acceptor.is_stateless() || self.restoring.is_under_way() {
+            return;
+        }
         let ballot = Ballot { round: self.round_seen.max(self.acceptor.promised.round), node: 0 }
             .next_for(self.node);
         self.role = Role::PreCandidate { ballot, granted: NodeSet::one(self.rank) };
@@ -59,7 +62,8 @@ impl Paxos {
                 .is_some_and(|heard| now.since(heard) < self.config.timing.election()),
         };
         let is_bound = self.granted.binds(now, Ballot::ZERO);
-        let is_granted = ballot > promised && !hears_leader && !is_bound;
+        let is_stateless = self.acceptor.is_stateless();
+        let is_granted = ballot > promised && !hears_leader && !is_bound && !is_stateless;
         self.send(from, Message::PreVoteReply { ballot, is_granted, promised });
     }
 

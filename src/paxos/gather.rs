@@ -11,7 +11,7 @@ use super::policy::wanted;
 use super::{Paxos, ReadPurpose, Role};
 use crate::storage::StoredValue;
 use crate::time::Instant;
-use crate::types::{Bytes, Digest, NodeSet, Record, Shard, Slot, ValueMeta};
+use crate::types::{Bytes, Digest, NodeSet, Record, Shard, ShardSet, Slot, ValueMeta};
 use std::collections::{BTreeMap, VecDeque};
 
 /// One value on its way here.
@@ -19,6 +19,8 @@ use std::collections::{BTreeMap, VecDeque};
 pub(super) struct Gather {
     /// A read waits for its payload.
     wants_payload: bool,
+    /// An applied value of which this node lacks shards.
+    repair: Option<Repair>,
     meta: Option<ValueMeta>,
     shards: BTreeMap<u8, Shard>,
     /// By rank.
@@ -28,6 +30,14 @@ pub(super) struct Gather {
     tries: u32,
     /// The own log is read first.
     is_local: bool,
+}
+
+/// What is recorded anew of an applied value, beside this node's home shard.
+#[derive(Clone, Copy, Debug)]
+struct Repair {
+    damaged: ShardSet,
+    /// Its record is damaged: it may have answered for as many as k.
+    is_unknown: bool,
 }
 
 /// Slots that a peer wants.
@@ -58,8 +68,7 @@ impl Paxos {
             gather.wants_payload = true;
             return true;
         }
-        // Reads may use all places but one: catching up must go on too.
-        if self.gathers.len() >= self.limits().gathers {
+        if self.gathers_for_applied() >= self.limits().gathers {
             return false;
         }
         self.gathers.insert(slot, Gather::new(now, true));
@@ -69,8 +78,65 @@ impl Paxos {
 
     /// A read gives up on `slot`.
     pub fn cancel_gather(&mut self, slot: Slot) {
-        if slot <= self.acceptor.applied {
-            self.gathers.remove(&slot);
+        if slot <= self.acceptor.applied
+            && let Some(gather) = self.gathers.get_mut(&slot)
+        {
+            gather.wants_payload = false;
+            if gather.repair.is_none() {
+                self.gathers.remove(&slot);
+            }
+        }
+    }
+
+    /// Does `stored`, read from the own log, hold the shard that this node is home to, and no damage?
+    #[must_use]
+    pub fn is_whole(&self, stored: &StoredValue) -> bool {
+        let held: ShardSet = stored.shards.iter().map(|shard| shard.index).collect();
+        stored.damaged.is_empty() && held.contains_all(wanted(stored.meta.code, self.rank, 1))
+    }
+
+    /// Gathers an applied value anew and records the shards of it that this node lacks, given what
+    /// its log holds; `is_unknown`: a record that is gone may have answered for k shards. The end
+    /// comes from [`Self::poll_repaired`]. False when too many gathers are under way.
+    pub fn repair(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        stored: Option<StoredValue>,
+        is_unknown: bool,
+    ) -> bool {
+        assert!(slot <= self.acceptor.applied, "{slot} is not applied");
+        let damaged = stored.as_ref().map_or(ShardSet::EMPTY, |stored| stored.damaged);
+        let repair = Some(Repair { damaged, is_unknown });
+        if let Some(gather) = self.gathers.get_mut(&slot) {
+            gather.repair = repair;
+            return true;
+        }
+        // Repair may use some of the places: reads come first.
+        let repairs = self.gathers.values().filter(|gather| gather.repair.is_some()).count();
+        let is_full = self.gathers_for_applied() >= self.limits().gathers;
+        if is_full || repairs >= (self.limits().gathers / 4).max(1) {
+            return false;
+        }
+        let mut gather = Gather::new(now, false);
+        gather.repair = repair;
+        self.gathers.insert(slot, gather);
+        self.continue_gather(now, slot, stored);
+        true
+    }
+
+    /// The next slot whose shards were recorded anew.
+    pub fn poll_repaired(&mut self) -> Option<Slot> {
+        self.repaired.pop_front()
+    }
+
+    /// Nobody needs the shards of `slot` any more: its value is superseded.
+    pub fn cancel_repair(&mut self, slot: Slot) {
+        if let Some(gather) = self.gathers.get_mut(&slot) {
+            gather.repair = None;
+            if !gather.wants_payload {
+                self.gathers.remove(&slot);
+            }
         }
     }
 
@@ -97,12 +163,21 @@ impl Paxos {
         }
     }
 
+    /// Gathers that reads or repairs wait for.
+    pub(super) fn gathers_for_applied(&self) -> usize {
+        self.gathers.values().filter(|gather| gather.is_for_applied()).count()
+    }
+
     /// Fills the places for catching up with the lowest slots that are chosen and not held.
     pub(super) fn catch_up(&mut self, now: Instant) {
-        if self.acceptor.applied >= self.catch_up_until {
+        if self.acceptor.applied >= self.catch_up_until || self.restoring.is_under_way() {
             return;
         }
-        let places = self.limits().gathers.saturating_sub(self.gathers.len());
+        // One place is always there for this: what reads and repairs wait for may only come when
+        // this node has caught up.
+        let others = self.gathers_for_applied();
+        let coming = self.gathers.len() - others;
+        let places = self.limits().gathers.saturating_sub(others).max(1).saturating_sub(coming);
         let first = self.acceptor.applied.next();
         let until = self.catch_up_until.min(Slot(first.0 + self.limits().accept_ahead_slots / 2));
         let wanted: Vec<Slot> = (first.0..=until.0)
@@ -131,7 +206,8 @@ impl Paxos {
         }
         self.applied_at_tick = applied;
         // Applied in the meantime by the usual way: nobody waits for these any more.
-        self.gathers.retain(|slot, gather| gather.wants_payload || *slot > applied);
+        self.gathers.retain(|slot, gather| gather.is_for_applied() || *slot > applied);
+        self.tick_restore(now);
         let overdue: Vec<Slot> = self
             .gathers
             .iter()
@@ -167,7 +243,7 @@ impl Paxos {
         let leader = self.leader.and_then(|ballot| self.config.rank(ballot.owner()));
         let others = (1..nodes).map(|step| (self.rank + step) % nodes);
         let order = leader.into_iter().chain(others.filter(|rank| Some(*rank) != leader));
-        let held = if gather.wants_payload { None } else { held };
+        let held = if gather.is_for_applied() { None } else { held };
         let mut asked = Vec::new();
         for rank in order.filter(|rank| *rank != self.rank) {
             let is_dead = alive.get(usize::from(rank)).is_some_and(|alive| !alive);
@@ -198,7 +274,7 @@ impl Paxos {
         &mut self,
         now: Instant,
         from: u8,
-        applied: Slot,
+        (applied, floor): (Slot, Slot),
         missing: &[Slot],
         entries: Vec<ShardedValue>,
     ) {
@@ -206,6 +282,10 @@ impl Paxos {
         self.acceptor.commit = self.acceptor.commit.max(applied);
         for value in entries {
             self.take_shards(now, from, value);
+        }
+        let next = self.acceptor.applied.next();
+        if floor >= next && missing.contains(&next) {
+            self.start_restore(now, from);
         }
         for slot in missing {
             if self.gathers.contains_key(slot) {
@@ -254,8 +334,8 @@ impl Paxos {
             .entries
             .get(&slot)
             .is_some_and(|entry| entry.meta.id == meta.id && !self.acceptor.is_faulty(slot));
-        let wants_payload = gather.wants_payload;
-        if is_held && !wants_payload {
+        let (wants_payload, repair) = (gather.wants_payload, gather.repair);
+        if is_held && !wants_payload && repair.is_none() {
             self.gathers.remove(&slot);
             self.mark_chosen(slot);
             return true;
@@ -283,6 +363,8 @@ impl Paxos {
         self.rebuilt_count += u64::from(!is_local_copy(&shards, meta.code.k()));
         if slot > self.acceptor.applied {
             self.keep(meta, &payload);
+        } else if let Some(repair) = repair {
+            self.record_again(meta, &payload, repair);
         }
         if wants_payload {
             self.gathered.push_back(Gathered { slot, payload });
@@ -307,6 +389,17 @@ impl Paxos {
         self.advance_commit();
     }
 
+    /// Records shards of an applied value that this node should hold. No promise speaks of it any
+    /// more; the promised ballot makes it replace whatever else the log has for the slot.
+    fn record_again(&mut self, meta: ValueMeta, payload: &Bytes, repair: Repair) {
+        let (slot, ballot) = (meta.slot(), self.acceptor.promised);
+        let c = if repair.is_unknown { meta.code.k() } else { 1 };
+        let held = wanted(meta.code, self.rank, c).union(repair.damaged);
+        let shards = self.coder(meta.code).encode_some(payload, held);
+        self.effects.persist(Record::Accept { ballot, meta, shards });
+        self.repaired.push_back(slot);
+    }
+
     fn mark_chosen(&mut self, slot: Slot) {
         if let Some(entry) = self.acceptor.entries.get_mut(&slot) {
             entry.is_chosen = true;
@@ -317,9 +410,10 @@ impl Paxos {
 
     pub(super) fn handle_fetch(&mut self, from: u8, wants: Vec<Want>) {
         if self.serving.len() >= self.limits().gathers * 2 {
-            let applied = self.acceptor.applied;
+            // Busy, not without them: no reason to ask for a snapshot, hence no floor.
+            let (applied, floor) = (self.acceptor.applied, Slot::ZERO);
             let missing = wants.iter().map(|want| want.slot).collect();
-            self.send(from, Message::Shards { applied, missing, entries: Vec::new() });
+            self.send(from, Message::Shards { applied, floor, missing, entries: Vec::new() });
             return;
         }
         self.serving.push_back(Serving {
@@ -337,7 +431,7 @@ impl Paxos {
     /// Reads the next slot of the first request; sends when a page is full or all are read.
     fn advance_serving(&mut self) {
         while let Some(serving) = self.serving.front_mut() {
-            let applied = self.acceptor.applied;
+            let (applied, floor) = (self.acceptor.applied, self.acceptor.floor);
             let page_bytes = self.config.limits.page_bytes;
             while serving.wants.front().is_some_and(|want| want.slot > applied) {
                 serving.missing.extend(serving.wants.pop_front().map(|want| want.slot));
@@ -348,7 +442,7 @@ impl Paxos {
                 let missing = std::mem::take(&mut serving.missing);
                 let entries = std::mem::take(&mut serving.entries);
                 let rank = serving.rank;
-                self.send(rank, Message::Shards { applied, missing, entries });
+                self.send(rank, Message::Shards { applied, floor, missing, entries });
                 if is_done {
                     self.serving.pop_front();
                 }
@@ -382,9 +476,15 @@ impl Paxos {
 }
 
 impl Gather {
+    /// Does anybody wait for it although its slot is applied?
+    pub(super) const fn is_for_applied(&self) -> bool {
+        self.wants_payload || self.repair.is_some()
+    }
+
     fn new(now: Instant, wants_payload: bool) -> Self {
         Self {
             wants_payload,
+            repair: None,
             meta: None,
             shards: BTreeMap::new(),
             asked: NodeSet::EMPTY,

@@ -111,7 +111,8 @@ impl Paxos {
     /// The leader of `ballot` wants this node to lead, and has given its lease up.
     pub(super) fn handle_take_over(&mut self, now: Instant, from: u8, ballot: Ballot) {
         let is_own = self.rank_of(ballot.owner()) == Some(from);
-        if !is_own || ballot != self.acceptor.promised || from == self.rank {
+        let is_behind = self.acceptor.is_stateless() || self.restoring.is_under_way();
+        if !is_own || ballot != self.acceptor.promised || from == self.rank || is_behind {
             return;
         }
         self.trace(|| format!("takes over from {ballot}"));

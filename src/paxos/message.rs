@@ -4,6 +4,9 @@
 //! names value ids, codes and digests (rule 10). Shards are slices of what was received; whoever
 //! takes one in verifies its digest.
 
+#[cfg(test)]
+mod tests;
+
 use crate::config::EpochConfig;
 use crate::types::{
     Ballot, Bytes, DecodeError, NodeId, Reader, Shard, ShardSet, Slot, ValueId, ValueMeta, Writer,
@@ -105,10 +108,31 @@ pub enum Message {
     Shards {
         /// The sender has applied up to here.
         applied: Slot,
+        /// Slots up to here may be gone at the sender, but for the values that live: whoever misses
+        /// one of them needs an index snapshot.
+        floor: Slot,
         /// Slots of the request that it cannot answer.
         missing: Vec<Slot>,
         /// The others; no shards where the asker holds that value already.
         entries: Vec<ShardedValue>,
+    },
+    /// Send a part of your index snapshot.
+    FetchIndex {
+        /// Of this slot; zero for the latest.
+        slot: Slot,
+        /// The part, from 0.
+        part: u32,
+    },
+    /// The answer: this part, or part 0 of a later snapshot when that one is gone.
+    IndexPart {
+        /// Of this slot.
+        slot: Slot,
+        /// The part, from 0.
+        part: u32,
+        /// How many there are; 0 when there is no snapshot, or it cannot be read.
+        parts: u32,
+        /// The part's bytes.
+        bytes: Bytes,
     },
 }
 
@@ -284,9 +308,22 @@ impl Message {
                 to.u8(11);
                 ballot.write(to);
             }
-            Self::Shards { applied, missing, entries } => {
+            Self::FetchIndex { slot, part } => {
+                to.u8(12);
+                to.u64(slot.0);
+                to.u32(*part);
+            }
+            Self::IndexPart { slot, part, parts, bytes } => {
+                to.u8(13);
+                to.u64(slot.0);
+                to.u32(*part);
+                to.u32(*parts);
+                to.payload(bytes);
+            }
+            Self::Shards { applied, floor, missing, entries } => {
                 to.u8(10);
                 to.u64(applied.0);
+                to.u64(floor.0);
                 write_list(to, missing, |slot, to| to.u64(slot.0));
                 write_list(to, entries, ShardedValue::write);
             }
@@ -341,8 +378,16 @@ impl Message {
             },
             10 => Self::Shards {
                 applied: Slot(from.u64("applied")?),
+                floor: Slot(from.u64("floor")?),
                 missing: read_list(from, "missing", 8, |from| Ok(Slot(from.u64("slot")?)))?,
                 entries: read_list(from, "entries", VALUE_BYTES_MIN, ShardedValue::read)?,
+            },
+            12 => Self::FetchIndex { slot: Slot(from.u64("slot")?), part: from.u32("part")? },
+            13 => Self::IndexPart {
+                slot: Slot(from.u64("slot")?),
+                part: from.u32("part")?,
+                parts: from.u32("parts")?,
+                bytes: from.bytes("index part")?,
             },
             other => return Err(invalid("message", other)),
         })
@@ -454,92 +499,3 @@ const VALUE_BYTES_MIN: usize = ValueMeta::ENCODED_BYTES_MIN + 4;
 
 /// A hostile count reserves no more than this many items ahead of their bytes.
 const LIST_RESERVED_MAX: usize = 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rng::Rng;
-    use crate::types::{Code, Digest, Epoch};
-
-    fn every_message() -> Vec<Message> {
-        let ballot = Ballot { round: 9, node: 3 };
-        let slot = Slot(77);
-        let id = ValueId { origin: ballot, slot };
-        let payload = vec![5_u8; 3000];
-        let meta = ValueMeta {
-            id,
-            epoch: Epoch(1),
-            code: Code::new(3, 2).unwrap(),
-            payload_bytes: 3000,
-            digest: Digest::of(&payload),
-            header: Bytes::from_static(b"put k"),
-        };
-        let shards = vec![Shard::new(2, Bytes::from(payload)), Shard::new(4, Bytes::new())];
-        let value = ShardedValue { meta, shards };
-        let held = ShardSet::one(4);
-        let entries = vec![
-            PromiseEntry::Accepted { ballot, claimed: held, value: value.clone() },
-            PromiseEntry::Faulty { slot },
-            PromiseEntry::AllFaulty,
-        ];
-        vec![
-            Message::PreVote { ballot },
-            Message::PreVoteReply { ballot, is_granted: true, promised: ballot },
-            Message::Prepare { ballot, attempt: 4, released: Ballot::ZERO },
-            Message::TakeOver { ballot },
-            Message::Promise(Promise {
-                ballot,
-                attempt: 4,
-                page: 1,
-                is_last: false,
-                epoch: EpochConfig {
-                    epoch: Epoch(3),
-                    nodes: 5,
-                    policy: crate::config::Policy::Craft,
-                    code: Code::new(3, 2).unwrap(),
-                    hybrid_bytes: 4096,
-                },
-                applied: slot,
-                entries,
-            }),
-            Message::Accept { ballot, commit: slot, entries: vec![value.clone(), value.clone()] },
-            Message::Accepted { ballot, applied: slot, acks: vec![Ack { id, held }] },
-            Message::Nack { promised: ballot },
-            Message::Heartbeat { ballot, sequence: 3, commit: slot },
-            Message::HeartbeatReply { ballot, sequence: 3, applied: slot, is_low: true },
-            Message::Fetch {
-                wants: vec![Want { slot, held: Some(id) }, Want { slot, held: None }],
-            },
-            Message::Shards { applied: slot, missing: vec![slot], entries: vec![value] },
-        ]
-    }
-
-    #[test]
-    fn messages_survive_the_wire_and_cut_ones_are_refused() {
-        for message in every_message() {
-            let envelope = Envelope { from: NodeId(3), incarnation: 99, message };
-            let bytes: Bytes = envelope.encode().concat().into();
-            assert_eq!(Envelope::decode(bytes.clone()), Ok(envelope));
-            for cut in (0..bytes.len()).filter(|cut| *cut < 300 || cut % 97 == 0) {
-                assert!(Envelope::decode(bytes.slice(..cut)).is_err(), "cut at {cut}");
-            }
-        }
-    }
-
-    #[test]
-    fn garbage_never_panics_and_never_allocates_by_its_own_word() {
-        let mut rng = Rng::new(3);
-        for message in every_message() {
-            let envelope = Envelope { from: NodeId(3), incarnation: 99, message };
-            let bytes = envelope.encode().concat();
-            for _ in 0..500 {
-                let mut garbled = bytes.clone();
-                for _ in 0..=rng.below(4) {
-                    let at = usize::try_from(rng.below(garbled.len() as u64)).unwrap();
-                    garbled[at] = u8::try_from(rng.below(256)).unwrap();
-                }
-                let _ = Envelope::decode(garbled.into());
-            }
-        }
-    }
-}

@@ -19,6 +19,7 @@ mod message;
 mod policy;
 mod promise;
 mod propose;
+mod restore;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +40,7 @@ use gather::{Gather, Serving};
 use leader::Leader;
 use lease::Granted;
 use promise::{Candidacy, PromiseJob};
+use restore::Restoring;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -56,6 +58,14 @@ pub enum Output {
     Read {
         /// The slot.
         slot: Slot,
+    },
+    /// Read a part of the latest index snapshot from the log, then call
+    /// [`Paxos::handle_index_read`]. Answered in order.
+    ReadIndex {
+        /// Of this slot.
+        slot: Slot,
+        /// The part, from 0.
+        part: u32,
     },
     /// Send this to the node of that rank.
     Send {
@@ -138,6 +148,8 @@ pub struct Paxos {
 
     gathers: BTreeMap<Slot, Gather>,
     gathered: VecDeque<Gathered>,
+    repaired: VecDeque<Slot>,
+    restoring: Restoring,
     serving: VecDeque<Serving>,
     /// Slots to ask for, by rank.
     wants: Vec<Vec<Want>>,
@@ -153,7 +165,8 @@ pub struct Paxos {
 }
 
 impl Paxos {
-    /// The node `node` of `config` with what its log recovered.
+    /// The node `node` of `config` with what its log recovered. `base`: of its index snapshot, the
+    /// slot and the epoch in force after it; none to start from the cluster file.
     ///
     /// # Panics
     /// When `node` is not a member: parse the configuration before.
@@ -162,14 +175,14 @@ impl Paxos {
         config: Arc<ClusterConfig>,
         node: NodeId,
         backend: Backend,
-        recovered: Recovered,
+        (recovered, base): (Recovered, Option<(Slot, EpochConfig)>),
         now: Instant,
         seed: u64,
         is_traced: bool,
     ) -> Self {
         let rank = config.rank(node).expect("the node was found in the cluster file");
         let marked = recovered.chosen;
-        let epoch = config.epoch();
+        let (base, epoch) = base.unwrap_or((Slot::ZERO, config.epoch()));
         let nodes = usize::from(epoch.nodes);
         let accept_ahead_slots = config.limits.accept_ahead_slots;
         let mut paxos = Self {
@@ -181,7 +194,7 @@ impl Paxos {
             rng: Rng::new(seed),
             is_traced,
             is_low: false,
-            acceptor: Acceptor::new(recovered, accept_ahead_slots, epoch),
+            acceptor: Acceptor::new(recovered, accept_ahead_slots, (base, epoch)),
             effects: Effects::new(marked),
             role: Role::Follower,
             leader: None,
@@ -193,6 +206,8 @@ impl Paxos {
             promise_jobs: 0,
             gathers: BTreeMap::new(),
             gathered: VecDeque::new(),
+            repaired: VecDeque::new(),
+            restoring: Restoring::new(base),
             serving: VecDeque::new(),
             wants: vec![Vec::new(); nodes],
             gather_at: now,
@@ -240,8 +255,12 @@ impl Paxos {
                 self.handle_heartbeat_reply(now, from, ballot, sequence, applied, is_low);
             }
             Message::Fetch { wants } => self.handle_fetch(from, wants),
-            Message::Shards { applied, missing, entries } => {
-                self.handle_shards(now, from, applied, &missing, entries);
+            Message::Shards { applied, floor, missing, entries } => {
+                self.handle_shards(now, from, (applied, floor), &missing, entries);
+            }
+            Message::FetchIndex { slot, part } => self.handle_fetch_index(now, from, slot, part),
+            Message::IndexPart { slot, part, parts, bytes } => {
+                self.handle_index_part(now, from, (slot, part, parts), bytes);
             }
         }
     }
@@ -275,7 +294,9 @@ impl Paxos {
     #[must_use]
     pub fn poll_timeout(&self) -> Instant {
         let role = self.leader_timeout().unwrap_or(self.election_at);
-        let is_gathering = !self.gathers.is_empty() || self.acceptor.commit > self.acceptor.applied;
+        let is_gathering = !self.gathers.is_empty()
+            || self.acceptor.commit > self.acceptor.applied
+            || self.is_restoring();
         if is_gathering { role.min(self.gather_at) } else { role }
     }
 
@@ -352,6 +373,12 @@ impl Paxos {
             Role::Leader(leader) => leader.epoch,
             Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => self.acceptor.epoch,
         }
+    }
+
+    /// The configuration epoch in force after what is applied.
+    #[must_use]
+    pub fn applied_epoch(&self) -> EpochConfig {
+        self.acceptor.epoch
     }
 
     fn quorums(&self) -> Quorums {
@@ -432,7 +459,9 @@ impl Paxos {
             }
             Role::Follower | Role::PreCandidate { .. } => {}
         }
-        assert!(self.gathers.len() <= self.limits().gathers, "too many gathers");
+        let (most, others) = (self.limits().gathers, self.gathers_for_applied());
+        assert!(others <= most, "too many gathers for reads and repairs");
+        assert!(self.gathers.len() - others <= most, "too many gathers of missed slots");
     }
 
     fn limits(&self) -> &Limits {

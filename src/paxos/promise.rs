@@ -213,6 +213,10 @@ impl Paxos {
             self.send(from, Message::Nack { promised });
             return;
         }
+        if self.acceptor.is_stateless() {
+            self.trace(|| format!("its state is lost: no promise for {ballot}"));
+            return;
+        }
         if ballot > promised && self.granted.binds(now, released) {
             self.trace(|| format!("bound by a lease: no promise for {ballot}"));
             return;

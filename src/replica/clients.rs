@@ -212,13 +212,12 @@ impl Replica {
     pub(super) fn apply_chosen(&mut self, now: Instant) {
         while let Some(meta) = self.paxos.poll_chosen() {
             let slot = meta.slot();
-            let execution = self
-                .state
-                .apply(slot, &meta.header, meta.payload_bytes)
-                .unwrap_or_else(|error| panic!("{slot}: {error}"));
+            let execution =
+                self.state.apply(&meta).unwrap_or_else(|error| panic!("{slot}: {error}"));
             if let Some(superseded) = execution.and_then(|execution| execution.superseded) {
-                self.cache.remove(superseded);
+                self.cache.remove(superseded.version);
             }
+            self.note_garbage(&meta, execution);
             self.answer_write(now, &meta, execution);
             if self.config.is_observed {
                 self.executed.push_back(Executed { meta, execution });

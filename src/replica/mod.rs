@@ -9,10 +9,14 @@
 mod cache;
 pub mod client_machine;
 mod clients;
+mod image;
 mod reads;
+mod scrub;
+mod snapshots;
 
 pub use crate::paxos::Ticket;
 pub use clients::ControlCaller;
+pub use image::{IndexImage, encode_index};
 
 use crate::coding::Backend;
 use crate::config::ClusterConfig;
@@ -25,10 +29,12 @@ use crate::time::Instant;
 use crate::transport::{
     Transport, TransportConfig, TransportConfigError, TransportEvent, TransportStats,
 };
-use crate::types::{Ballot, Bytes, Content, NodeId, Record, Slot, ValueMeta};
+use crate::types::{Ballot, Bytes, Content, DecodeError, NodeId, Record, Slot, ValueMeta};
 use cache::Cache;
 use clients::Writes;
 use reads::Reads;
+use scrub::Scrub;
+use snapshots::{Restored, Snapshots};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -87,6 +93,17 @@ pub enum ReplicaError {
     /// A recovered command cannot be read.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// The index snapshot is intact and cannot be read.
+    #[error(
+        "the index snapshot of slot {slot} does not fit this program or cluster file ({error}): \
+         start the program that wrote it, or empty the directory and let the node join as a new one"
+    )]
+    Index {
+        /// Of this slot.
+        slot: Slot,
+        /// What is wrong.
+        error: DecodeError,
+    },
 }
 
 /// What a replica asks of its driver.
@@ -106,6 +123,22 @@ pub enum Output {
         ticket: ReadTicket,
         /// The slot.
         slot: Slot,
+    },
+    /// Read a part of the log's latest index snapshot and call `handle_index_read`; in order.
+    ReadIndex {
+        /// Of this slot.
+        slot: Slot,
+        /// The part, from 0.
+        part: u32,
+    },
+    /// Let the log forget these slots, all at or below `floor` (rule 14).
+    Reclaim {
+        /// A durable index snapshot covers every slot up to here.
+        floor: Slot,
+        /// What nobody needs any more.
+        slots: Vec<Slot>,
+        /// No accepted slot of this node is in doubt.
+        is_sound: bool,
     },
     /// Send these datagrams.
     Transmit(crate::transport::Transmit),
@@ -132,13 +165,15 @@ pub struct Replica {
     cache: Cache,
     writes: Writes,
     reads: Reads,
+    snapshots: Snapshots,
+    scrub: Scrub,
     /// First met incarnation per node (rule 12).
     peers: BTreeMap<NodeId, u64>,
     /// The ballot at which this node led when it last looked.
     led: Option<Ballot>,
     /// Records for the driver; held back until the messages have gone out.
     batch: Option<(Ticket, Vec<Record>)>,
-    read_tickets: VecDeque<(ReadTicket, Slot)>,
+    read_tickets: VecDeque<(ReadTicket, Slot, Reader)>,
     next_read: u64,
     garbage_count: u64,
     is_low: bool,
@@ -147,6 +182,13 @@ pub struct Replica {
     executed: VecDeque<Executed>,
     /// For the driver; a burst of datagrams at most.
     controls: VecDeque<Output>,
+}
+
+/// Who reads the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    Paxos,
+    Scrub,
 }
 
 impl Replica {
@@ -186,16 +228,20 @@ impl Replica {
         };
         let cache_bytes = cluster.limits.cache_bytes;
         let (node, is_traced) = (config.node, config.is_traced);
+        let Restored { state, base, snapshots } = Restored::new(&recovered, bounds)?;
+        let recovered = (recovered, base);
         let mut replica = Self {
             config,
             incarnation,
             boot,
             paxos: Paxos::new(cluster, node, backend, recovered, now, seed, is_traced),
-            state: State::new(bounds),
+            state,
             transport: Transport::new(transport, epoch, seed),
             cache: Cache::new(cache_bytes),
             writes: Writes::default(),
             reads: Reads::default(),
+            snapshots,
+            scrub: Scrub::new(now),
             peers,
             led: None,
             batch: None,
@@ -221,15 +267,34 @@ impl Replica {
     /// Everything up to `ticket` is durable.
     pub fn handle_persisted(&mut self, now: Instant, ticket: Ticket) {
         self.paxos.handle_persisted(now, ticket);
+        self.persist_parts();
+        self.advance(now);
+    }
+
+    /// The answer to [`Output::ReadIndex`]: how many parts there are and the one asked for; `None`
+    /// when it is gone or damaged. In the order in which they were asked for.
+    pub fn handle_index_read(&mut self, now: Instant, part: Option<(u32, Bytes)>) {
+        self.paxos.handle_index_read(part);
         self.advance(now);
     }
 
     /// The answer to [`Output::Read`]: `None` when the slot's record is gone or unreadable. Reads are
     /// answered in the order in which they were asked for.
     pub fn handle_read(&mut self, now: Instant, ticket: ReadTicket, stored: Option<StoredValue>) {
-        let Some((expected, slot)) = self.read_tickets.pop_front() else { return };
+        let Some((expected, slot, reader)) = self.read_tickets.pop_front() else { return };
         assert_eq!(ticket, expected, "reads are answered in order");
-        self.paxos.handle_read(now, slot, stored);
+        // Up to the floor the log may hold what was never chosen: only the state knows what was.
+        let floor = self.paxos.floor();
+        let stored = stored.filter(|stored| slot > floor || self.state.is_current(&stored.meta));
+        match reader {
+            Reader::Paxos => {
+                if let Some(stored) = stored.as_ref().filter(|stored| !stored.damaged.is_empty()) {
+                    self.scrub_soon(now, stored);
+                }
+                self.paxos.handle_read(now, slot, stored);
+            }
+            Reader::Scrub => self.handle_scrubbed(now, slot, stored),
+        }
         self.advance(now);
     }
 
@@ -245,6 +310,7 @@ impl Replica {
         self.handle_events(now);
         self.paxos.handle_timeout(now);
         self.tick_reads(now);
+        self.tick_scrub(now);
         self.advance(now);
     }
 
@@ -257,17 +323,21 @@ impl Replica {
         if let Some(control) = self.controls.pop_front() {
             return Some(control);
         }
+        if let Some(reclaim) = self.snapshots.poll_reclaim(&mut self.paxos) {
+            return Some(reclaim);
+        }
+        if let Some(slot) = self.scrub.poll_read() {
+            return Some(self.read(slot, Reader::Scrub));
+        }
         while self.batch.is_none() {
             match self.paxos.poll_output(now) {
                 Some(paxos::Output::Send { to, message }) => self.send(now, to, message),
                 Some(paxos::Output::Persist { ticket, records }) => {
                     self.batch = Some((ticket, records));
                 }
-                Some(paxos::Output::Read { slot }) => {
-                    self.next_read += 1;
-                    let ticket = ReadTicket(self.next_read);
-                    self.read_tickets.push_back((ticket, slot));
-                    return Some(Output::Read { ticket, slot });
+                Some(paxos::Output::Read { slot }) => return Some(self.read(slot, Reader::Paxos)),
+                Some(paxos::Output::ReadIndex { slot, part }) => {
+                    return Some(Output::ReadIndex { slot, part });
                 }
                 Some(paxos::Output::Trace(line)) => return Some(Output::Trace(line)),
                 None => break,
@@ -290,10 +360,18 @@ impl Replica {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let mut at = self.paxos.poll_timeout();
-        for other in [self.transport.poll_timeout(), self.reads_timeout()].into_iter().flatten() {
+        let others = [self.transport.poll_timeout(), self.reads_timeout(), self.scrub_timeout()];
+        for other in others.into_iter().flatten() {
             at = at.min(other);
         }
         Some(at)
+    }
+
+    fn read(&mut self, slot: Slot, reader: Reader) -> Output {
+        self.next_read += 1;
+        let ticket = ReadTicket(self.next_read);
+        self.read_tickets.push_back((ticket, slot, reader));
+        Output::Read { ticket, slot }
     }
 
     fn handle_events(&mut self, now: Instant) {
@@ -373,6 +451,7 @@ impl Replica {
     /// Does everything that the last input has made possible.
     fn advance(&mut self, now: Instant) {
         self.apply_chosen(now);
+        self.take_in_restored(now);
         let led = (self.paxos.role() == RoleName::Leader).then(|| self.paxos.promised());
         if led != self.led {
             self.led = led;
@@ -381,6 +460,7 @@ impl Replica {
         }
         self.advance_reads(now);
         self.propose_waiting(now);
+        self.advance_snapshots(now);
     }
 
     /// The node's account of itself.
@@ -420,6 +500,7 @@ impl Replica {
             epoch: epoch.epoch.0,
             policy: epoch.policy.to_string(),
             code: epoch.code.to_string(),
+            storage: self.storage_status(),
         }
     }
 
@@ -468,6 +549,7 @@ impl Replica {
         self.cache.check_invariants();
         self.writes.check_invariants();
         self.reads.check_invariants();
+        self.snapshots.check_invariants();
         assert_eq!(self.state.applied(), self.paxos.applied(), "applied and not executed");
     }
 }

@@ -271,7 +271,7 @@ mod tests {
             header: command.encode(),
         };
         let applied = Applied::Written { version: slot };
-        let execution = Execution { applied, slot: Slot(slot), superseded: None };
+        let execution = Execution { applied, slot: Slot(slot), superseded: None, is_current: true };
         Executed { meta, execution: Some(execution) }
     }
 

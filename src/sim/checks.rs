@@ -34,7 +34,11 @@ impl World {
         self.search_keys()?;
         for replica in self.nodes.iter().filter_map(SimNode::replica) {
             self.totals.elections += replica.elections_won();
-            self.totals.rebuilt += replica.status(self.now).rebuilt_count;
+            let status = replica.status(self.now);
+            self.totals.rebuilt += status.rebuilt_count;
+            self.totals.reclaimed += status.storage.reclaimed_count;
+            self.totals.restored += status.storage.restored_count;
+            self.totals.repaired += status.storage.repaired_count;
             self.totals.slots = self.totals.slots.max(replica.state_digest().0.0);
         }
         self.totals.starts = self.nodes.iter().map(|node| node.boots).sum();

@@ -163,6 +163,11 @@ fn draw_cluster(rng: &mut Rng) -> ClusterConfig {
     limits.cache_bytes = [0, 8192, 16 << 20][pick(rng, 3)];
     limits.accept_ahead_slots = [16, 256, 16_384][pick(rng, 3)];
     limits.sessions = [2, 64, 4096][pick(rng, 3)];
+    limits.snapshot_slots = [8, 40, 100_000][pick(rng, 3)];
+    limits.garbage_bytes = [2000, 20_000, 64 << 20][pick(rng, 3)];
+    limits.kept_slots = [0, 10, 4096][pick(rng, 3)];
+    limits.repair_bytes_per_second = [20_000, 32 << 20][pick(rng, 2)];
+    limits.scrub_bytes_per_second = [0, 10_000, 1 << 20][pick(rng, 3)];
     cluster.timing = Timing {
         heartbeat_ms: 50,
         election_ms: 400,

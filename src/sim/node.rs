@@ -247,6 +247,7 @@ impl SimNode {
             }
             running.log.sync()?;
             running.syncing = None;
+            running.log.compact(16 << 10)?;
             running.replica.handle_persisted(now, ticket);
         }
         while let Some((from, bytes)) = running.inbox.pop_front() {
@@ -276,6 +277,13 @@ impl SimNode {
                     // A slot that cannot be read is a damaged one; the machine repairs it.
                     let stored = running.log.read(slot)?;
                     running.replica.handle_read(now, ticket, stored);
+                }
+                Output::ReadIndex { slot, part } => {
+                    let part = running.log.read_index_part(slot, part)?;
+                    running.replica.handle_index_read(now, part);
+                }
+                Output::Reclaim { floor, slots, is_sound } => {
+                    running.log.reclaim(floor, &slots, is_sound)?;
                 }
                 Output::Trace(line) => output.traces.push(line),
                 // The simulator's faults need no requests.

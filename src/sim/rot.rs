@@ -31,6 +31,8 @@ struct Toll {
     slots: BTreeSet<u64>,
     doubt_from: Option<u64>,
     spares: Vec<u32>,
+    /// It would take what must not go.
+    is_forbidden: bool,
 }
 
 impl RotBooks {
@@ -143,7 +145,10 @@ impl RotBooks {
             let turns = self.doubt_from.values().copied().filter(move |other| *other >= from);
             known.chain(turns).chain([from])
         });
-        if !is_spare_left || !toll.slots.iter().copied().chain(in_doubt).all(is_enough_left) {
+        if toll.is_forbidden
+            || !is_spare_left
+            || !toll.slots.iter().copied().chain(in_doubt).all(is_enough_left)
+        {
             return false;
         }
         for slot in toll.slots {
@@ -169,6 +174,7 @@ impl Toll {
                 Some(slot) => drop(toll.slots.insert(slot.0)),
                 None => toll.spares.push(record.segment),
             }
+            toll.is_forbidden |= record.is_single;
             if from < record.offset + Resting::START_BYTES {
                 toll.doubt(record.chosen_before.0 + 1);
             }
@@ -183,6 +189,7 @@ impl Toll {
     fn join(&mut self, other: Self) {
         self.slots.extend(other.slots);
         self.spares.extend(other.spares);
+        self.is_forbidden |= other.is_forbidden;
         if let Some(from) = other.doubt_from {
             self.doubt(from);
         }
@@ -209,7 +216,7 @@ mod tests {
     use super::*;
 
     fn toll(slots: &[u64], doubt_from: Option<u64>) -> Toll {
-        Toll { slots: slots.iter().copied().collect(), doubt_from, spares: Vec::new() }
+        Toll { slots: slots.iter().copied().collect(), doubt_from, ..Toll::default() }
     }
 
     #[test]

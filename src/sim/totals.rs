@@ -24,6 +24,12 @@ pub struct Totals {
     pub slots: u64,
     /// Values rebuilt from shards.
     pub rebuilt: u64,
+    /// Slots that logs forgot.
+    pub reclaimed: u64,
+    /// Index snapshots taken in from peers.
+    pub restored: u64,
+    /// Values whose lost shards were recorded anew.
+    pub repaired: u64,
     /// Keys whose history was searched without believing the slots, and those given up on.
     pub searched: u64,
     /// Of these, given up.
@@ -56,6 +62,9 @@ impl Totals {
         self.starts += other.starts;
         self.slots += other.slots;
         self.rebuilt += other.rebuilt;
+        self.reclaimed += other.reclaimed;
+        self.restored += other.restored;
+        self.repaired += other.repaired;
         self.searched += other.searched;
         self.gave_up += other.gave_up;
         self.steps += other.steps;

@@ -204,7 +204,7 @@ fn long(bytes: &[u8], at: usize) -> Option<u64> {
 /// The file and its copy.
 pub(super) const FILES: [&str; 2] = ["identity", "identity.copy"];
 /// Of the identity file and the segments together.
-pub(super) const FORMAT_VERSION: u32 = 1;
+pub(super) const FORMAT_VERSION: u32 = 2;
 const MAGIC: [u8; 8] = *b"DISTKVID";
 const VERSION_END: usize = MAGIC.len() + 4;
 const FILE_BYTES: usize = VERSION_END + 36 + 4;

@@ -1,4 +1,4 @@
-//! Where each slot's records are: 12 bytes a slot in pages of 256, more only for slots whose value
+//! Where each slot's records are: 16 bytes a slot in pages of 256, more only for slots whose value
 //! is spread over several records.
 //!
 //! Knows places, not contents. Which record belongs to a slot's value is decided in [`Entry`], the
@@ -16,6 +16,8 @@ pub(super) struct Place {
     pub offset: u32,
     /// Of the whole record.
     pub bytes: u32,
+    /// Of its body: a value's shards.
+    pub body_bytes: u32,
 }
 
 /// A record of a slot's value.
@@ -24,7 +26,6 @@ pub(super) struct Part {
     pub place: Place,
     pub ballot: Ballot,
     pub shards: ShardSet,
-    pub payload_bytes: u32,
 }
 
 /// A slot's value with the records that hold it, oldest first; never without one.
@@ -113,6 +114,34 @@ impl SlotIndex {
         }
     }
 
+    /// A record was copied to another place.
+    pub(super) fn replace(&mut self, slot: Slot, from: Place, to: Place) {
+        let (page, at) = position(slot);
+        let Some(page) = self.pages.get_mut(&page) else { return };
+        if page[at] == from {
+            page[at] = to;
+        } else if let Some(places) = self.spread.get_mut(&slot) {
+            for place in places.iter_mut().filter(|place| **place == from) {
+                *place = to;
+            }
+        }
+    }
+
+    /// Pages of slots below this one that hold nothing take no memory any more.
+    pub(super) fn trim(&mut self, floor: Slot) {
+        let (end, _) = position(floor);
+        let is_empty = |page: &Page| page.iter().all(|place| *place == NONE);
+        let empty: Vec<u64> = self
+            .pages
+            .range(..end)
+            .filter(|(_, page)| is_empty(page))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in empty {
+            self.pages.remove(&number);
+        }
+    }
+
     /// Slots that have a value.
     pub(super) const fn slots(&self) -> usize {
         self.slots
@@ -133,5 +162,5 @@ fn position(slot: Slot) -> (u64, usize) {
 
 const PAGE_SLOTS: usize = 256;
 /// Segments are numbered from 1, so neither of these is a place.
-const NONE: Place = Place { segment: 0, offset: 0, bytes: 0 };
-const SPREAD: Place = Place { segment: 0, offset: 1, bytes: 0 };
+const NONE: Place = Place { segment: 0, offset: 0, bytes: 0, body_bytes: 0 };
+const SPREAD: Place = Place { segment: 0, offset: 1, bytes: 0, body_bytes: 0 };

@@ -13,7 +13,7 @@ use super::record::Binding;
 use super::recovery::recover;
 use super::segments::SegmentLog;
 use super::stored::{Durability, Recovered, StoredValue};
-use crate::types::{Record, Slot};
+use crate::types::{Bytes, Record, Slot};
 
 /// The log of one node.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub struct LogUsage {
     pub payload_bytes: u64,
     /// Bytes of the records that hold them, headers and padding included.
     pub record_bytes: u64,
+    /// Bytes of the index snapshots' records that are needed.
+    pub snapshot_bytes: u64,
     /// Bytes of all other records.
     pub dead_bytes: u64,
     /// Lengths of all segment files.
@@ -125,6 +127,53 @@ impl<D: Disk> Log<D> {
         match &mut self.backing {
             Backing::Disk(log) => log.read(slot),
             Backing::Memory { log, .. } => Ok(log.read(slot)),
+        }
+    }
+
+    /// One part (from 0) of the latest whole index snapshot, if that is of `slot`, and how many parts
+    /// it has. `None` when it is of another slot, or the part is damaged.
+    ///
+    /// # Errors
+    /// [`LogError`] when the disk fails.
+    pub fn read_index_part(
+        &mut self,
+        slot: Slot,
+        part: u32,
+    ) -> Result<Option<(u32, Bytes)>, LogError> {
+        match &mut self.backing {
+            Backing::Disk(log) => log.read_image_part(slot, part),
+            Backing::Memory { log, .. } => Ok(log.read_image_part(slot, part)),
+        }
+    }
+
+    /// Forgets the values of `slots`, all at or below `floor`, which a durable index snapshot covers
+    /// (rule 14). Their space is given back in time. `is_sound`: no accepted slot is in doubt.
+    ///
+    /// # Errors
+    /// [`LogError`]; the log is poisoned.
+    ///
+    /// # Panics
+    /// When a slot is above the floor.
+    pub fn reclaim(&mut self, floor: Slot, slots: &[Slot], is_sound: bool) -> Result<(), LogError> {
+        match &mut self.backing {
+            Backing::Disk(log) => log.reclaim(floor, slots, is_sound),
+            Backing::Memory { log, .. } => {
+                log.reclaim(slots);
+                Ok(())
+            }
+        }
+    }
+
+    /// Works off about `budget_bytes` of moving live records together, when the log takes more than
+    /// `space_multiple` of what lives. What was moved is appended: it needs a sync as anything else.
+    /// Gives the bytes looked at; 0 when there is nothing to do.
+    ///
+    /// # Errors
+    /// [`LogError`]; the log is poisoned.
+    pub fn compact(&mut self, budget_bytes: u64) -> Result<u64, LogError> {
+        match &mut self.backing {
+            Backing::Disk(log) => log.compact(budget_bytes),
+            Backing::Memory { .. } => Ok(0),
         }
     }
 

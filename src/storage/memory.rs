@@ -5,20 +5,23 @@
 use super::error::LogError;
 use super::log::LogUsage;
 use super::stored::StoredValue;
-use crate::types::{Record, Shard, ShardSet, Slot};
+use crate::types::{Bytes, Record, Shard, ShardSet, Slot};
 use std::collections::BTreeMap;
 
 /// Values by slot, bounded in bytes of payload.
 #[derive(Debug)]
 pub(super) struct MemoryLog {
     values: BTreeMap<Slot, StoredValue>,
+    /// The latest index snapshot, and its parts so far.
+    index: (Slot, Vec<Bytes>),
     payload_bytes: u64,
     max_bytes: u64,
 }
 
 impl MemoryLog {
     pub(super) const fn new(max_bytes: u64) -> Self {
-        Self { values: BTreeMap::new(), payload_bytes: 0, max_bytes }
+        let index = (Slot::ZERO, Vec::new());
+        Self { values: BTreeMap::new(), index, payload_bytes: 0, max_bytes }
     }
 
     pub(super) fn append(&mut self, records: &[Record]) -> Result<(), LogError> {
@@ -38,6 +41,12 @@ impl MemoryLog {
                     };
                     self.accept(value);
                 }
+                Record::Index { slot, part, bytes, .. } => {
+                    if *part == 0 {
+                        self.index = (*slot, Vec::new());
+                    }
+                    self.index.1.push(bytes.clone());
+                }
                 Record::Promise { .. } | Record::Chosen { .. } | Record::Peer { .. } => {}
             }
         }
@@ -46,6 +55,20 @@ impl MemoryLog {
 
     pub(super) fn read(&self, slot: Slot) -> Option<StoredValue> {
         self.values.get(&slot).cloned()
+    }
+
+    pub(super) fn read_image_part(&self, slot: Slot, part: u32) -> Option<(u32, Bytes)> {
+        let (latest, parts) = &self.index;
+        let count = u32::try_from(parts.len()).ok()?;
+        (*latest == slot).then_some((count, parts.get(part as usize)?.clone()))
+    }
+
+    pub(super) fn reclaim(&mut self, slots: &[Slot]) {
+        for slot in slots {
+            if let Some(value) = self.values.remove(slot) {
+                self.payload_bytes -= bytes_of(&value.shards);
+            }
+        }
     }
 
     pub(super) fn usage(&self) -> LogUsage {
@@ -80,6 +103,9 @@ fn bytes_of(shards: &[Shard]) -> u64 {
 fn payload_bytes(record: &Record) -> u64 {
     match record {
         Record::Accept { shards, .. } => bytes_of(shards),
-        Record::Promise { .. } | Record::Chosen { .. } | Record::Peer { .. } => 0,
+        Record::Promise { .. }
+        | Record::Chosen { .. }
+        | Record::Peer { .. }
+        | Record::Index { .. } => 0,
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Settings of a log. The plain sizes are the `[storage]` table of a cluster file; who it belongs
 /// to and its durability are set by the program.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogOptions {
     /// The cluster that the data belongs to.
@@ -26,6 +26,9 @@ pub struct LogOptions {
     pub write_buffer_bytes: usize,
     /// Bytes per read of the start-up scan.
     pub scan_bytes: usize,
+    /// Records are moved together when the log takes more than this multiple of what lives, and two
+    /// segments more: 1.2 to 100.
+    pub space_multiple: f64,
     /// Bytes of payload that durability `memory` may hold.
     pub memory_bytes_max: u64,
 }
@@ -40,6 +43,7 @@ impl Default for LogOptions {
             record_bytes_max: 128 << 20,
             write_buffer_bytes: 1 << 20,
             scan_bytes: 1 << 20,
+            space_multiple: 2.0,
             memory_bytes_max: 4 << 30,
         }
     }
@@ -66,6 +70,12 @@ impl LogOptions {
                 "storage.scan_bytes must be at least 4096 and storage.write_buffer_bytes above 0"
                     .to_owned(),
             );
+        }
+        if !(1.2..=100.0).contains(&self.space_multiple) {
+            return Some(format!(
+                "storage.space_multiple {} must be 1.2 to 100",
+                self.space_multiple
+            ));
         }
         None
     }

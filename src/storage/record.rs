@@ -26,6 +26,8 @@ pub(super) enum Kind {
     Peer = 5,
     /// Keeps two copies apart.
     Filler = 6,
+    /// A part of an index snapshot.
+    Index = 7,
 }
 
 impl Kind {
@@ -37,6 +39,7 @@ impl Kind {
             4 => Self::Chosen,
             5 => Self::Peer,
             6 => Self::Filler,
+            7 => Self::Index,
             _ => return None,
         })
     }
@@ -127,10 +130,22 @@ impl Binding {
 pub(super) struct Snapshot {
     pub promised: Ballot,
     pub chosen: Slot,
+    /// Records of slots up to here may be gone: an index snapshot covers them.
+    pub floor: Slot,
     pub peers: BTreeMap<NodeId, u64>,
     /// Earlier segments that are needed, with the ends of their records. Empty in copies that do
     /// not open a segment.
     pub segments: BTreeMap<u32, u32>,
+}
+
+/// The head of a part of an index snapshot; its bytes are the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct IndexHead {
+    pub slot: Slot,
+    pub part: u32,
+    pub parts: u32,
+    /// XXH3-64 of the body.
+    pub digest: u64,
 }
 
 /// The list of one record's shards.
@@ -184,6 +199,7 @@ pub(super) enum Said {
     Chosen(Slot),
     Peer(NodeId, u64),
     Filler,
+    Index(IndexHead),
 }
 
 /// Reads the head that belongs to `prefix`.
@@ -196,6 +212,12 @@ pub(super) fn decode_head(prefix: &Prefix, head: Bytes) -> Result<Said, DecodeEr
         Kind::Chosen => Said::Chosen(prefix.slot),
         Kind::Peer => Said::Peer(NodeId(reader.u8("peer")?), reader.u64("incarnation")?),
         Kind::Filler => Said::Filler,
+        Kind::Index => Said::Index(IndexHead {
+            slot: prefix.slot,
+            part: reader.u32("part")?,
+            parts: reader.u32("parts")?,
+            digest: reader.u64("digest")?,
+        }),
     };
     reader.finish()?;
     Ok(said)
@@ -209,6 +231,7 @@ fn read_snapshot(reader: &mut Reader) -> Result<Snapshot, DecodeError> {
     let mut snapshot = Snapshot {
         promised: read_ballot(reader)?,
         chosen: Slot(reader.u64("chosen")?),
+        floor: Slot(reader.u64("floor")?),
         ..Snapshot::default()
     };
     for _ in 0..reader.count("peers", 9)? {
@@ -280,6 +303,14 @@ impl Laid {
                 head.put_u64_le(*incarnation);
                 (Kind::Peer, Slot::ZERO)
             }
+            Record::Index { slot, part, parts, bytes } => {
+                head.put_u32_le(*part);
+                head.put_u32_le(*parts);
+                head.put_u64_le(xxhash_rust::xxh3::xxh3_64(bytes));
+                body_bytes = bytes.len() as u64;
+                body.push(bytes.clone());
+                (Kind::Index, *slot)
+            }
         };
         Self { kind, slot, head, body, body_bytes }
     }
@@ -289,6 +320,7 @@ impl Laid {
         let mut head = BytesMut::with_capacity(64 + 8 * snapshot.segments.len());
         put_ballot(&mut head, snapshot.promised);
         head.put_u64_le(snapshot.chosen.0);
+        head.put_u64_le(snapshot.floor.0);
         head.put_u32_le(count(snapshot.peers.len()));
         for (peer, incarnation) in &snapshot.peers {
             head.put_u8(peer.0);

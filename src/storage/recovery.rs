@@ -9,11 +9,12 @@
 use super::disk::Disk;
 use super::error::LogError;
 use super::index::{Entry, Part, Place};
-use super::record::{AcceptHead, OPENING, Said, Snapshot};
+use super::record::{AcceptHead, IndexHead, OPENING, Said, Snapshot};
 use super::scan::{Found, Scanner, is_spare};
 use super::segments::{Segment, SegmentLog, file_name, segment_number};
-use super::stored::{Recovered, RecoveredEntry};
+use super::stored::{IndexSnapshot, Recovered, RecoveredEntry};
 use crate::types::{ShardSet, Slot};
+use bytes::BytesMut;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Reads everything into `log`, which has no segments yet.
@@ -161,6 +162,8 @@ struct Replay {
     entries: BTreeMap<Slot, Entry>,
     faulty: BTreeSet<Slot>,
     unknown_damage: bool,
+    /// Parts of index snapshots, in order.
+    image_parts: Vec<(IndexHead, Place)>,
 }
 
 impl Replay {
@@ -178,8 +181,9 @@ impl Replay {
         let mut has_damage = false;
         loop {
             match scanner.next()? {
-                Found::Record { offset, bytes, said, .. } => {
-                    self.record(Place { segment: number, offset, bytes }, said);
+                Found::Record { offset, bytes, prefix, said } => {
+                    let body_bytes = prefix.body_bytes;
+                    self.record(Place { segment: number, offset, bytes, body_bytes }, said);
                 }
                 Found::DamagedHead { prefix } => {
                     has_damage = true;
@@ -202,6 +206,7 @@ impl Replay {
             Said::Snapshot(snapshot) => {
                 self.snapshot.promised = self.snapshot.promised.max(snapshot.promised);
                 self.snapshot.chosen = self.snapshot.chosen.max(snapshot.chosen);
+                self.snapshot.floor = self.snapshot.floor.max(snapshot.floor);
                 self.snapshot.peers.extend(snapshot.peers);
             }
             Said::Promise(ballot) => {
@@ -213,14 +218,14 @@ impl Replay {
                 self.snapshot.peers.insert(node, incarnation);
             }
             Said::Filler => {}
+            Said::Index(head) => self.image_parts.push((head, place)),
         }
     }
 
     fn accept(&mut self, place: Place, head: &AcceptHead) {
         // Accepting at a ballot promises it.
         self.snapshot.promised = self.snapshot.promised.max(head.ballot);
-        let payload_bytes = head.shards.iter().map(|shard| shard.bytes).sum();
-        let part = Part { place, ballot: head.ballot, shards: head.shard_set(), payload_bytes };
+        let part = Part { place, ballot: head.ballot, shards: head.shard_set() };
         let slot = head.meta.slot();
         let (entry, _) = Entry::joined(self.entries.remove(&slot), head, part);
         self.entries.insert(slot, entry);
@@ -256,9 +261,14 @@ impl Replay {
             let shards: ShardSet = entry.shards();
             RecoveredEntry { ballot: entry.ballot, meta: entry.meta, shards }
         };
+        let floor = self.snapshot.floor;
+        let index = read_image(log)?.filter(|index| index.slot >= floor);
+        let covered = index.as_ref().map_or(Slot::ZERO, |index| index.slot);
         Ok(Recovered {
             promised: self.snapshot.promised,
-            chosen: self.snapshot.chosen,
+            chosen: self.snapshot.chosen.max(covered),
+            floor,
+            index,
             entries: self.entries.into_values().map(entry).collect(),
             faulty,
             unknown_damage: self.unknown_damage,
@@ -268,14 +278,29 @@ impl Replay {
     }
 }
 
+/// The latest whole index snapshot; `None` when there is none, or a part of it is damaged.
+fn read_image<D: Disk>(log: &mut SegmentLog<D>) -> Result<Option<IndexSnapshot>, LogError> {
+    let Some((slot, places)) = log.images.latest() else { return Ok(None) };
+    let parts = u32::try_from(places.len()).expect("parts are counted in 32 bits");
+    let mut bytes = BytesMut::new();
+    for part in 0..parts {
+        let Some((_, body)) = log.read_image_part(slot, part)? else { return Ok(None) };
+        bytes.extend_from_slice(&body);
+    }
+    Ok(Some(IndexSnapshot { slot, bytes: bytes.freeze() }))
+}
+
 fn install<D: Disk>(log: &mut SegmentLog<D>, replay: &Replay) {
     log.snapshot = replay.snapshot.clone();
     for (slot, entry) in &replay.entries {
         log.index.set(*slot, &entry.parts);
         for part in &entry.parts {
             if let Some(segment) = log.segments.get_mut(&part.place.segment) {
-                segment.add(part);
+                segment.add(*slot, part.place);
             }
         }
+    }
+    for (head, place) in &replay.image_parts {
+        log.keep_image_part(head, *place);
     }
 }

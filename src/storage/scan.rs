@@ -53,6 +53,17 @@ impl<'a, D: Disk> Scanner<'a, D> {
         Self { disk, binding, name, segment, limit, at, scan_bytes, window_from, window }
     }
 
+    /// The walk from `at` on, where a record begins.
+    pub(super) fn from(mut self, at: u32) -> Self {
+        self.at = at;
+        self
+    }
+
+    /// Where the next thing begins.
+    pub(super) const fn at(&self) -> u32 {
+        self.at
+    }
+
     /// The next thing.
     pub(super) fn next(&mut self) -> Result<Found, DiskError> {
         if self.at >= self.limit {
@@ -82,6 +93,13 @@ impl<'a, D: Disk> Scanner<'a, D> {
                     let skipped = PREFIX + prefix.head_bytes;
                     let body = self.bytes(offset + skipped, (bytes - skipped) as usize)?;
                     if !head.cut(&body).1.is_empty() {
+                        return Ok(start);
+                    }
+                }
+                Found::Record { offset, prefix, said: Said::Index(head), .. } => {
+                    let from = offset + PREFIX + prefix.head_bytes;
+                    let body = self.bytes(from, prefix.body_bytes as usize)?;
+                    if xxhash_rust::xxh3::xxh3_64(&body) != head.digest {
                         return Ok(start);
                     }
                 }
@@ -141,10 +159,13 @@ impl<'a, D: Disk> Scanner<'a, D> {
     }
 }
 
-/// Does a record of this kind stand in the log twice, or do without?
+/// Does a record of this kind stand in the log twice, or can be done without? (An index snapshot with a
+/// damaged part is known to be none.)
 pub(super) const fn is_spare(kind: Kind) -> bool {
     match kind {
-        Kind::Snapshot | Kind::Promise | Kind::Chosen | Kind::Peer | Kind::Filler => true,
+        Kind::Snapshot | Kind::Promise | Kind::Chosen | Kind::Peer | Kind::Filler | Kind::Index => {
+            true
+        }
         Kind::Accept => false,
     }
 }

@@ -6,12 +6,14 @@
 
 use super::disk::{Disk, DiskError};
 use super::error::LogError;
+use super::images::Images;
 use super::index::{Entry, Part, Place, SlotIndex};
 use super::log::LogUsage;
 use super::options::LogOptions;
+use super::reclaim::Emptying;
 use super::record::{
-    AcceptHead, Binding, Kind, Laid, PREFIX_BYTES, Parts, Prefix, Said, ShardInfo, Snapshot,
-    decode_head,
+    AcceptHead, Binding, IndexHead, Kind, Laid, PREFIX_BYTES, Parts, Prefix, Said, ShardInfo,
+    Snapshot, decode_head,
 };
 use super::stored::{Durability, StoredValue};
 use crate::types::{Bytes, Record, Shard, ShardSet, Slot};
@@ -27,6 +29,8 @@ pub(super) struct SegmentLog<D> {
     pub snapshot: Snapshot,
     pub segments: BTreeMap<u32, Segment>,
     pub index: SlotIndex,
+    pub images: Images,
+    pub emptying: Option<Emptying>,
     /// The segment that is written; 0 before the first.
     pub current: u32,
     /// Where the next record goes.
@@ -38,7 +42,7 @@ pub(super) struct SegmentLog<D> {
     /// Length of the current segment.
     capacity: u32,
     parts: Parts,
-    has_failed: bool,
+    pub has_failed: bool,
     pub bytes_written: u64,
     pub syncs: u64,
 }
@@ -54,21 +58,31 @@ pub(super) struct Segment {
     pub records: u64,
     pub record_bytes: u64,
     pub payload_bytes: u64,
+    /// Of parts of index snapshots that are needed.
+    pub image_bytes: u64,
+    /// The highest slot of any of its records.
+    pub last_slot: Slot,
     /// Damage was met in it: what it stands for is not forgotten.
     pub is_damaged: bool,
 }
 
 impl Segment {
-    pub(super) fn add(&mut self, part: &Part) {
+    pub(super) fn add(&mut self, slot: Slot, place: Place) {
         self.records += 1;
-        self.record_bytes += u64::from(part.place.bytes);
-        self.payload_bytes += u64::from(part.payload_bytes);
+        self.record_bytes += u64::from(place.bytes);
+        self.payload_bytes += u64::from(place.body_bytes);
+        self.last_slot = self.last_slot.max(slot);
     }
 
-    fn remove(&mut self, part: &Part) {
+    pub(super) fn remove(&mut self, place: Place) {
         self.records = self.records.saturating_sub(1);
-        self.record_bytes = self.record_bytes.saturating_sub(u64::from(part.place.bytes));
-        self.payload_bytes = self.payload_bytes.saturating_sub(u64::from(part.payload_bytes));
+        self.record_bytes = self.record_bytes.saturating_sub(u64::from(place.bytes));
+        self.payload_bytes = self.payload_bytes.saturating_sub(u64::from(place.body_bytes));
+    }
+
+    /// Does nobody need anything of it?
+    pub(super) const fn is_dead(&self) -> bool {
+        self.records == 0 && self.image_bytes == 0 && !self.is_damaged
     }
 }
 
@@ -82,6 +96,8 @@ impl<D: Disk> SegmentLog<D> {
             snapshot: Snapshot::default(),
             segments: BTreeMap::new(),
             index: SlotIndex::default(),
+            images: Images::default(),
+            emptying: None,
             current: 0,
             cursor: 0,
             written: 0,
@@ -153,11 +169,13 @@ impl<D: Disk> SegmentLog<D> {
     pub(super) fn usage(&self) -> LogUsage {
         let sum = |of: fn(&Segment) -> u64| self.segments.values().map(of).sum::<u64>();
         let record_bytes = sum(|segment| segment.record_bytes);
+        let snapshot_bytes = sum(|segment| segment.image_bytes);
         let all = sum(|segment| segment.end.into()) + u64::from(self.cursor);
         LogUsage {
             payload_bytes: sum(|segment| segment.payload_bytes),
             record_bytes,
-            dead_bytes: all.saturating_sub(record_bytes),
+            snapshot_bytes,
+            dead_bytes: all.saturating_sub(record_bytes + snapshot_bytes),
             allocated_bytes: sum(|segment| segment.allocated_bytes),
             segments: self.segments.len() as u64,
             slots: self.index.slots() as u64,
@@ -182,15 +200,17 @@ impl<D: Disk> SegmentLog<D> {
             "what is kept back lies between written and cursor"
         );
         assert!(self.segments.contains_key(&self.current), "the current segment is known");
+        let held: u64 = self.images.places().map(|place| u64::from(place.bytes)).sum();
+        let counted: u64 = self.segments.values().map(|segment| segment.image_bytes).sum();
+        assert_eq!(held, counted, "bytes of index snapshots");
     }
 
     /// Starts the next segment with room for a record of `record_bytes`; deletes segments that
     /// nobody needs. What the segment before holds must be durable.
     pub(super) fn open_segment(&mut self, record_bytes: u64) -> Result<(), LogError> {
-        let is_dead = |segment: &Segment| segment.records == 0 && !segment.is_damaged;
-        let dead: Vec<u32> =
-            self.segments.iter().filter(|(_, s)| is_dead(s)).map(|(number, _)| *number).collect();
-        self.segments.retain(|_, segment| !is_dead(segment));
+        let dead = self.segments.iter().filter(|(_, segment)| segment.is_dead());
+        let dead: Vec<u32> = dead.map(|(number, _)| *number).collect();
+        self.segments.retain(|_, segment| !segment.is_dead());
         self.snapshot.segments = self.segments.iter().map(|(n, s)| (*n, s.end)).collect();
         let opening = Laid::snapshot(&self.snapshot, true);
         let copies = [opening.clone(), Laid::filler(), opening];
@@ -219,8 +239,25 @@ impl<D: Disk> SegmentLog<D> {
         Ok(())
     }
 
-    /// Reads a record as it stands on the disk; `None` when it is damaged.
+    /// Reads a value's record as it stands on the disk; `None` when it is damaged.
     pub(super) fn load(&mut self, place: Place) -> Result<Option<(AcceptHead, Bytes)>, LogError> {
+        match self.record(place)? {
+            Some((Said::Accept(head), body)) => Ok(Some((head, body))),
+            Some((
+                Said::Snapshot(_)
+                | Said::Promise(_)
+                | Said::Chosen(_)
+                | Said::Peer(..)
+                | Said::Filler
+                | Said::Index(_),
+                _,
+            ))
+            | None => Ok(None),
+        }
+    }
+
+    /// Reads a record, its body with the padding; `None` when prefix or head is damaged.
+    fn record(&mut self, place: Place) -> Result<Option<(Said, Bytes)>, LogError> {
         if place.segment == self.current && place.offset + place.bytes > self.written {
             self.flush()?;
         }
@@ -235,17 +272,8 @@ impl<D: Disk> SegmentLog<D> {
         if head_end > record.len() || !prefix.matches(&record[PREFIX_BYTES..head_end]) {
             return Ok(None);
         }
-        match decode_head(&prefix, record.slice(PREFIX_BYTES..head_end)) {
-            Ok(Said::Accept(head)) => Ok(Some((head, record.slice(head_end..)))),
-            Ok(
-                Said::Snapshot(_)
-                | Said::Promise(_)
-                | Said::Chosen(_)
-                | Said::Peer(..)
-                | Said::Filler,
-            )
-            | Err(_) => Ok(None),
-        }
+        let said = decode_head(&prefix, record.slice(PREFIX_BYTES..head_end)).ok();
+        Ok(said.map(|said| (said, record.slice(head_end..))))
     }
 
     fn append_one(&mut self, record: &Record) -> Result<(), LogError> {
@@ -268,9 +296,8 @@ impl<D: Disk> SegmentLog<D> {
                 let laid = Laid::new(record);
                 let place = self.place(&laid)?;
                 let set = shards.iter().map(|shard| shard.index).collect();
-                let payload_bytes = u32::try_from(laid.body_bytes).expect("checked before");
-                let part = Part { place, ballot: *ballot, shards: set, payload_bytes };
-                self.note(part);
+                let part = Part { place, ballot: *ballot, shards: set };
+                self.note(meta.slot(), place);
                 let Some(old) = old else {
                     self.index.set(meta.slot(), &[part]);
                     return Ok(());
@@ -280,18 +307,57 @@ impl<D: Disk> SegmentLog<D> {
                 let (entry, dropped) = Entry::joined(Some(old), &head, part);
                 for part in &dropped {
                     if let Some(segment) = self.segments.get_mut(&part.place.segment) {
-                        segment.remove(part);
+                        segment.remove(part.place);
                     }
                 }
                 self.index.set(meta.slot(), &entry.parts);
                 Ok(())
             }
+            Record::Index { slot, part, parts, bytes } => {
+                let place = self.place(&Laid::new(record))?;
+                let digest = xxhash_rust::xxh3::xxh3_64(bytes);
+                let head = IndexHead { slot: *slot, part: *part, parts: *parts, digest };
+                self.keep_image_part(&head, place);
+                Ok(())
+            }
         }
     }
 
-    fn note(&mut self, part: Part) {
-        let segment = self.segments.get_mut(&part.place.segment);
-        segment.expect("records are placed in known segments").add(&part);
+    /// A value's record was written.
+    pub(super) fn note(&mut self, slot: Slot, place: Place) {
+        let segment = self.segments.get_mut(&place.segment);
+        segment.expect("records are placed in known segments").add(slot, place);
+    }
+
+    /// A part of an index snapshot is there; what it makes superfluous goes.
+    pub(super) fn keep_image_part(&mut self, head: &IndexHead, place: Place) {
+        if let Some(segment) = self.segments.get_mut(&place.segment) {
+            segment.image_bytes += u64::from(place.bytes);
+        }
+        for gone in self.images.add(head, place) {
+            if let Some(segment) = self.segments.get_mut(&gone.segment) {
+                segment.image_bytes -= u64::from(gone.bytes);
+            }
+        }
+    }
+
+    /// One part of the latest whole index snapshot, if that is of `slot`, and how many it has; `None`
+    /// when it is another one, or the part is damaged.
+    pub(super) fn read_image_part(
+        &mut self,
+        slot: Slot,
+        part: u32,
+    ) -> Result<Option<(u32, Bytes)>, LogError> {
+        self.check_alive()?;
+        let Some((_, places)) = self.images.latest().filter(|(latest, _)| *latest == slot) else {
+            return Ok(None);
+        };
+        let count = u32::try_from(places.len()).expect("parts are counted in 32 bits");
+        let Some(place) = places.get(part as usize).copied() else { return Ok(None) };
+        let Some((Said::Index(head), body)) = self.record(place)? else { return Ok(None) };
+        let body = body.slice(..body.len().min(place.body_bytes as usize));
+        let is_intact = xxhash_rust::xxh3::xxh3_64(&body) == head.digest;
+        Ok((is_intact && head.part == part).then_some((count, body)))
     }
 
     /// The record, and further on everything that must not be lost with it.
@@ -309,22 +375,17 @@ impl<D: Disk> SegmentLog<D> {
         let mut entry = None;
         for place in self.index.places(slot).to_vec() {
             let Some((head, _)) = self.load(place)? else { continue };
-            let payload_bytes = head.shards.iter().map(|shard| shard.bytes).sum();
             let (ballot, shards) = (head.ballot, head.shard_set());
-            let part = Part { place, ballot, shards, payload_bytes };
+            let part = Part { place, ballot, shards };
             entry = Some(Entry::joined(entry, &head, part).0);
         }
         Ok(entry)
     }
 
-    fn place(&mut self, laid: &Laid) -> Result<Place, LogError> {
+    pub(super) fn place(&mut self, laid: &Laid) -> Result<Place, LogError> {
         let bytes = laid.record_bytes();
         if u64::from(self.cursor) + bytes > u64::from(self.capacity) {
-            self.flush()?;
-            self.sync_file()?;
-            if let Some(segment) = self.segments.get_mut(&self.current) {
-                segment.end = self.cursor;
-            }
+            self.seal()?;
             self.open_segment(bytes)?;
         }
         let place = self.put(laid);
@@ -334,9 +395,24 @@ impl<D: Disk> SegmentLog<D> {
         Ok(place)
     }
 
+    /// Ends the current segment: all of it is durable, and what it did not use is given back.
+    pub(super) fn seal(&mut self) -> Result<(), LogError> {
+        self.flush()?;
+        self.sync_file()?;
+        let (current, end) = (self.current, self.cursor);
+        let Some(segment) = self.segments.get_mut(&current) else { return Ok(()) };
+        segment.end = end;
+        if segment.allocated_bytes > u64::from(end) + GIVEN_BACK_BYTES_MIN {
+            segment.allocated_bytes = u64::from(end);
+            self.disk.truncate(&file_name(current), end.into())?;
+        }
+        Ok(())
+    }
+
     fn put(&mut self, laid: &Laid) -> Place {
         let bytes = u32::try_from(laid.record_bytes()).expect("checked against the capacity");
-        let place = Place { segment: self.current, offset: self.cursor, bytes };
+        let body_bytes = u32::try_from(laid.body_bytes).expect("a part of the record");
+        let place = Place { segment: self.current, offset: self.cursor, bytes, body_bytes };
         laid.put(&mut self.parts, self.synced, self.binding.place(place.segment, place.offset));
         self.cursor += bytes;
         place
@@ -370,7 +446,7 @@ impl<D: Disk> SegmentLog<D> {
         Ok(())
     }
 
-    fn check_alive(&self) -> Result<(), LogError> {
+    pub(super) fn check_alive(&self) -> Result<(), LogError> {
         if self.has_failed { Err(LogError::Poisoned) } else { Ok(()) }
     }
 
@@ -407,4 +483,6 @@ pub(super) fn segment_number(name: &str) -> Option<u32> {
 
 /// Above every accept head without its value's header: 32 shards, and the prefix.
 const ACCEPT_HEAD_BYTES_MAX: u64 = 1024;
+/// Less than this is not worth a call.
+const GIVEN_BACK_BYTES_MIN: u64 = 64 << 10;
 const _: () = assert!(Kind::Accept as u8 == 3, "kinds are part of the format");

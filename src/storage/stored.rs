@@ -1,6 +1,6 @@
 //! What the log gives back: at start-up ([`Recovered`]) and when read ([`StoredValue`]).
 
-use crate::types::{Ballot, NodeId, Shard, ShardSet, Slot, ValueMeta};
+use crate::types::{Ballot, Bytes, NodeId, Shard, ShardSet, Slot, ValueMeta};
 use std::collections::BTreeMap;
 
 /// Everything that a node's log still says at start-up.
@@ -12,8 +12,13 @@ pub struct Recovered {
     pub incarnation: u64,
     /// The highest ballot promised.
     pub promised: Ballot,
-    /// Every slot up to here is chosen and stored here as chosen.
+    /// Every slot up to here is chosen and stored here as chosen, or covered by `index`.
     pub chosen: Slot,
+    /// Records of slots up to here may be gone, and older ones of other values may be left.
+    pub floor: Slot,
+    /// The latest index snapshot, when it is whole and not below `floor`. With a floor and without
+    /// one this node's state is lost; its promises and its accepted slots above the floor are not.
+    pub index: Option<IndexSnapshot>,
     /// The latest value per slot, slots ascending.
     pub entries: Vec<RecoveredEntry>,
     /// Slots whose record was damaged: "accepted, faulty" (rule 13).
@@ -22,6 +27,15 @@ pub struct Recovered {
     pub unknown_damage: bool,
     /// Incarnations first met per peer.
     pub peers: BTreeMap<NodeId, u64>,
+}
+
+/// An index snapshot as it was given to the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexSnapshot {
+    /// Of the last command in it.
+    pub slot: Slot,
+    /// Its parts, one after the other.
+    pub bytes: Bytes,
 }
 
 /// One slot at start-up, without its shards' bytes.

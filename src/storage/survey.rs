@@ -28,6 +28,9 @@ pub struct Resting {
     pub bytes: u64,
     /// The slot of an accepted value; `None` for a record that stands twice or is dispensable.
     pub slot: Option<Slot>,
+    /// It stands once and nothing on this node could replace it: a part of an index snapshot. Where a
+    /// node has forgotten slots, it is all that is left of them.
+    pub is_single: bool,
     /// What the log knew to be chosen before this record: when the record's start is damaged, every
     /// slot above is in doubt.
     pub chosen_before: Slot,
@@ -92,6 +95,7 @@ fn list(
                 segment,
                 offset: offset.into(),
                 bytes: bytes.into(),
+                is_single: prefix.kind == Kind::Index,
                 slot: matches!(said, Said::Accept(_)).then_some(prefix.slot),
                 chosen_before: *chosen,
             });
@@ -99,7 +103,8 @@ fn list(
         match said {
             Said::Chosen(slot) => *chosen = slot.max(*chosen),
             Said::Snapshot(snapshot) => *chosen = snapshot.chosen.max(*chosen),
-            Said::Accept(_) | Said::Promise(_) | Said::Peer(..) | Said::Filler => {}
+            Said::Accept(_) | Said::Promise(_) | Said::Peer(..) | Said::Filler | Said::Index(_) => {
+            }
         }
     }
 }

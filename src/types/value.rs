@@ -153,6 +153,18 @@ impl ValueMeta {
         self.header.is_empty()
     }
 
+    /// Tells this value from another one of the same slot, but for one case in 2^32: enough to see
+    /// that a record found on a damaged disk is not the one that was chosen.
+    #[must_use]
+    pub fn fingerprint(&self) -> u32 {
+        let mut bytes = [0; 25];
+        bytes[..8].copy_from_slice(&self.id.origin.round.to_le_bytes());
+        bytes[8] = self.id.origin.node;
+        bytes[9..].copy_from_slice(&self.digest.0.to_le_bytes());
+        let hash = xxhash_rust::xxh3::xxh3_64(&bytes).to_le_bytes();
+        u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]])
+    }
+
     /// What its header is.
     #[must_use]
     pub fn content(&self) -> Content {
@@ -272,5 +284,17 @@ pub enum Record {
         node: super::NodeId,
         /// What its data directory was named at its creation.
         incarnation: u64,
+    },
+    /// A part of an index snapshot: keys, versions, sessions and the configuration after `slot`. It
+    /// replaces the one before when all its parts are there.
+    Index {
+        /// Of the last command in it.
+        slot: Slot,
+        /// This part, from 0; parts are written in order.
+        part: u32,
+        /// How many there are.
+        parts: u32,
+        /// The bytes of this part.
+        bytes: Bytes,
     },
 }

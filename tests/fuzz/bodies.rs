@@ -13,11 +13,11 @@ use distkv::bench::{MemoryTarget, Phase, PhaseConfig, Properties, Workload, run_
 use distkv::client::{ArchiveReader, ArchiveWriter};
 use distkv::config::{ClusterConfig, Member, Policy};
 use distkv::history::{Recorded, read_lines};
-use distkv::kv::{Admin, Command, Op, Outcome, Read, Request, Response};
+use distkv::kv::{Admin, Bounds, Command, Op, Outcome, Read, Request, Response};
 use distkv::node::control::decode_answer;
 use distkv::node::tables;
 use distkv::paxos::Envelope;
-use distkv::replica::{Output, Replica, ReplicaConfig};
+use distkv::replica::{IndexImage, Output, Replica, ReplicaConfig, encode_index};
 use distkv::storage::{Log, LogOptions, SimDisk};
 use distkv::time::{Duration, Instant};
 use distkv::transport::{Transport, TransportConfig, TransportEvent};
@@ -40,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     ("workloads", workloads),
     ("histories", histories),
     ("archives", archives),
+    ("indexes", indexes),
 ];
 
 /// Takes numbers off the front of the bytes; zeros when they are used up.
@@ -360,6 +361,13 @@ impl Node {
                         let stored = self.log.read(slot).expect("a whole log");
                         self.replica.handle_read(self.now, ticket, stored);
                     }
+                    Output::ReadIndex { slot, part } => {
+                        let part = self.log.read_index_part(slot, part).expect("a whole log");
+                        self.replica.handle_index_read(self.now, part);
+                    }
+                    Output::Reclaim { floor, slots, is_sound } => {
+                        self.log.reclaim(floor, &slots, is_sound).expect("a whole log");
+                    }
                     Output::Control { caller, command } => {
                         self.replica.handle_controlled(self.now, caller, command.to_vec());
                     }
@@ -436,6 +444,22 @@ pub fn histories(data: &[u8]) {
     if data.iter().filter(|byte| **byte == b'{').count() <= 12 {
         let _ = recorded.check();
     }
+}
+
+/// Index snapshots, with or without their digest made good: what is read is written the same.
+pub fn indexes(data: &[u8]) {
+    let Some((mode, bytes)) = data.split_first() else { return };
+    let mut bytes = bytes.to_vec();
+    if mode % 2 == 1 && bytes.len() >= 8 {
+        let end = bytes.len() - 8;
+        let digest = xxh3_64(&bytes[..end]);
+        bytes[end..].copy_from_slice(&digest.to_le_bytes());
+    }
+    let bytes = Bytes::from(bytes);
+    let bounds = Bounds { sessions: 64, session_window: 8 };
+    let Ok(image) = IndexImage::decode(&bytes, bounds) else { return };
+    image.state.check_invariants();
+    assert_eq!(encode_index(&image.epoch, image.skipped, &image.state), bytes);
 }
 
 /// Exported rows, with or without their checksums made good: what is read is written the same.

@@ -14,6 +14,7 @@ const OPTIONS: LogOptions = LogOptions {
     record_bytes_max: 1 << 20,
     write_buffer_bytes: 4096,
     scan_bytes: 4096,
+    space_multiple: 2.0,
     memory_bytes_max: 1 << 20,
 };
 const INCARNATION: u64 = 99;

@@ -2,9 +2,12 @@
 
 use distkv::client::ArchiveWriter;
 use distkv::config::{EpochConfig, Policy};
-use distkv::kv::{Admin, Command, Op, Operation, Outcome, Read, Refusal, Request, Response, Row};
+use distkv::kv::{
+    Admin, Bounds, Command, Op, Operation, Outcome, Read, Refusal, Request, Response, Row, State,
+};
 use distkv::node::control::NetemCommand;
 use distkv::paxos::{Ack, Envelope, Message, Promise, PromiseEntry, ShardedValue, Want};
+use distkv::replica::encode_index;
 use distkv::types::{
     Ballot, Bytes, Code, Digest, Epoch, NodeId, ReadMode, Shard, ShardSet, Slot, ValueId, ValueMeta,
 };
@@ -43,7 +46,31 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
         let bytes = archive.finish().expect("memory does not fail");
         seeds.push(("archives", format!("seed-{number:02}"), bytes));
     }
+    for (number, commands) in [0, 3].into_iter().enumerate() {
+        let mut bytes = vec![1];
+        bytes.extend_from_slice(&index(commands));
+        seeds.push(("indexes", format!("seed-{number:02}"), bytes));
+    }
     seeds
+}
+
+/// The index snapshot after a session was opened and wrote so many keys.
+fn index(writes: u64) -> Bytes {
+    let mut state = State::new(Bounds { sessions: 64, session_window: 8 });
+    for slot in 1..=writes + 1 {
+        let operation = match slot {
+            1 => Operation::OpenSession,
+            _ => Operation::Put { key: Bytes::from(format!("key-{}", slot % 2)) },
+        };
+        let command = Command { session: 1, sequence: slot, answered_below: 2, operation };
+        let id = ValueId { origin: ballot(1), slot: Slot(slot) };
+        let value = ValueMeta { id, header: command.encode(), ..value().meta };
+        state.apply(&value).expect("a command");
+    }
+    let code = Code::new(3, 2).expect("a code");
+    let policy = Policy::Craft;
+    let epoch = EpochConfig { epoch: Epoch(1), nodes: 5, policy, code, hybrid_bytes: 100 };
+    encode_index(&epoch, (writes > 0).then_some((Slot(1), Slot(2))), &state)
 }
 
 fn ballot(round: u64) -> Ballot {
@@ -103,7 +130,14 @@ fn messages() -> Vec<Message> {
         Message::Heartbeat { ballot: ballot(2), sequence: 8, commit: Slot(3) },
         Message::HeartbeatReply { ballot: ballot(2), sequence: 8, applied: Slot(3), is_low },
         Message::Fetch { wants: vec![Want { slot: Slot(4), held: Some(id(4)) }] },
-        Message::Shards { applied: Slot(5), missing: vec![Slot(2)], entries: vec![value()] },
+        Message::Shards {
+            applied: Slot(5),
+            floor: Slot(1),
+            missing: vec![Slot(2)],
+            entries: vec![value()],
+        },
+        Message::FetchIndex { slot: Slot(5), part: 1 },
+        Message::IndexPart { slot: Slot(5), part: 1, parts: 2, bytes: Bytes::from_static(b"keys") },
     ]
 }
 

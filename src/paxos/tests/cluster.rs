@@ -39,7 +39,7 @@ impl FakeLog {
                 self.faulty.retain(|faulty| *faulty != slot);
             }
             Record::Chosen { slot } => self.chosen = self.chosen.max(slot),
-            Record::Peer { .. } => {}
+            Record::Peer { .. } | Record::Index { .. } => {}
         }
     }
 
@@ -60,8 +60,7 @@ impl FakeLog {
                 })
                 .collect(),
             faulty: self.faulty.clone(),
-            unknown_damage: false,
-            peers: BTreeMap::new(),
+            ..Recovered::default()
         }
     }
 
@@ -144,7 +143,7 @@ impl Cluster {
             Arc::clone(&self.config),
             NodeId(rank),
             Backend::default(),
-            recovered,
+            (recovered, None),
             self.now,
             self.seed,
             false,
@@ -172,6 +171,7 @@ impl Cluster {
                     }
                     node.unsynced.push_back((ticket, node.written.clone()));
                 }
+                Output::ReadIndex { .. } => {}
                 Output::Read { slot } => {
                     let stored = node.written.read(slot);
                     paxos.handle_read(now, slot, stored);

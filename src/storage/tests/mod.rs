@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 #[cfg(feature = "edge")]
 mod files;
+mod reclaim;
 mod values;
 
 use super::{Log, LogOptions, Recovered, SimDisk};

@@ -1,0 +1,241 @@
+//! The scrub: every live value's shards are read and verified in turn, and recorded anew when lost.
+//!
+//! One mechanism for two needs: after an index snapshot came from a peer this node lacks its shards of
+//! values that it never saw (repair, at its own rate), and disks rot (the scrub, slowly, for ever).
+//! It goes over the keys in order and holds no more than a few values at a time.
+
+use super::Replica;
+use crate::kv::StorageStatus;
+use crate::storage::StoredValue;
+use crate::time::{Duration, Instant};
+use crate::types::Slot;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Where the pass is.
+#[derive(Debug)]
+pub(super) struct Scrub {
+    /// The last key looked at; none at the start of a pass.
+    cursor: Option<Box<[u8]>>,
+    due: Instant,
+    to_read: VecDeque<Slot>,
+    /// Under way, with the key.
+    open: BTreeMap<Slot, Stage>,
+    /// Keys looked at in this pass.
+    seen: u64,
+    /// A value of this pass could not be repaired.
+    has_given_up: bool,
+    passes: u64,
+    scrubbed_count: u64,
+    repaired_count: u64,
+}
+
+#[derive(Debug)]
+struct Stage {
+    key: Box<[u8]>,
+    what: Doing,
+    /// A value that cannot be repaired until then is left for the next pass.
+    give_up_at: Instant,
+}
+
+#[derive(Debug)]
+enum Doing {
+    Reading,
+    /// All places for gathering are taken: tried again.
+    Waiting(Option<StoredValue>),
+    Repairing,
+}
+
+impl Scrub {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            cursor: None,
+            due: now + TICK,
+            to_read: VecDeque::new(),
+            open: BTreeMap::new(),
+            seen: 0,
+            has_given_up: false,
+            passes: 0,
+            scrubbed_count: 0,
+            repaired_count: 0,
+        }
+    }
+
+    /// A new pass, from the first key, now.
+    pub(super) fn begin_repair(&mut self, now: Instant) {
+        (self.cursor, self.seen, self.due) = (None, 0, now);
+    }
+
+    pub(super) fn poll_read(&mut self) -> Option<Slot> {
+        self.to_read.pop_front()
+    }
+
+    /// `keys`: how many there are, when lost shards are being recorded anew.
+    pub(super) fn report(&self, status: &mut StorageStatus, keys: Option<u64>) {
+        status.repairing = keys.map(|keys| (self.seen.min(keys), keys));
+        status.scrub_passes = self.passes;
+        status.scrubbed_count = self.scrubbed_count;
+        status.repaired_count = self.repaired_count;
+    }
+}
+
+impl Replica {
+    pub(super) fn scrub_timeout(&self) -> Option<Instant> {
+        let limits = &self.config.cluster.limits;
+        let is_on = limits.scrub_bytes_per_second > 0 || self.snapshots.skipped.is_some();
+        (is_on && self.state.key_count() > 0).then_some(self.scrub.due)
+    }
+
+    /// Looks at the next values, as many as the rate allows.
+    pub(super) fn tick_scrub(&mut self, now: Instant) {
+        if self.scrub_timeout().is_none_or(|due| due > now) {
+            return;
+        }
+        self.take_repaired();
+        self.try_waiting(now);
+        let limits = &self.config.cluster.limits;
+        let rate = if self.snapshots.skipped.is_some() {
+            limits.repair_bytes_per_second
+        } else {
+            limits.scrub_bytes_per_second
+        };
+        let k = u64::from(self.paxos.epoch().code.k());
+        let (mut spent, mut is_end) = (0, false);
+        let budget = (rate / TICKS_PER_SECOND).max(1);
+        let give_up_at = now + self.config.cluster.timing.resend() * GIVE_UP_RESENDS;
+        while spent < budget && self.scrub.open.len() < OPEN_MAX {
+            let next = self.state.after(self.scrub.cursor.as_deref()).next();
+            let Some((key, entry)) = next else {
+                is_end = true;
+                break;
+            };
+            let key: Box<[u8]> = key.into();
+            spent += u64::from(entry.payload_bytes) / k + VALUE_BYTES;
+            self.scrub.cursor = Some(key.clone());
+            self.scrub.seen += 1;
+            self.scrub.to_read.push_back(entry.version);
+            self.scrub.open.insert(entry.version, Stage { key, what: Doing::Reading, give_up_at });
+        }
+        // What a large value takes beyond the budget is waited for.
+        let ticks = u32::try_from((spent / budget).max(1)).unwrap_or(u32::MAX);
+        self.scrub.due = now + TICK.saturating_mul(ticks);
+        if is_end && self.scrub.open.is_empty() {
+            self.end_pass(now);
+        }
+    }
+
+    fn end_pass(&mut self, now: Instant) {
+        let scrub = &mut self.scrub;
+        (scrub.cursor, scrub.seen) = (None, 0);
+        scrub.passes += 1;
+        // A short pass is no reason for a next one at once.
+        scrub.due = now + PASS_PAUSE;
+        if !std::mem::take(&mut scrub.has_given_up) {
+            self.snapshots.skipped = None;
+        }
+    }
+
+    /// The log has answered for a value that the scrub looks at.
+    pub(super) fn handle_scrubbed(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        stored: Option<StoredValue>,
+    ) {
+        if !self.scrub.open.contains_key(&slot) {
+            return;
+        }
+        self.scrub.scrubbed_count += 1;
+        let is_whole = stored.as_ref().is_some_and(|stored| self.paxos.is_whole(stored));
+        if is_whole || !self.is_wanted(slot) {
+            self.scrub.open.remove(&slot);
+            return;
+        }
+        self.start_repair(now, slot, stored);
+    }
+
+    /// A read has met damage in the value of `slot`: the scrub looks at it next.
+    pub(super) fn scrub_soon(&mut self, now: Instant, stored: &StoredValue) {
+        let slot = stored.meta.slot();
+        let Some(key) = self.state.current_key(&stored.meta) else { return };
+        if self.scrub.open.len() >= 2 * OPEN_MAX || self.scrub.open.contains_key(&slot) {
+            return;
+        }
+        let give_up_at = now + self.config.cluster.timing.resend() * GIVE_UP_RESENDS;
+        let (key, what) = (key.as_ref().into(), Doing::Reading);
+        self.scrub.open.insert(slot, Stage { key, what, give_up_at });
+        self.scrub.to_read.push_back(slot);
+        self.scrub.due = self.scrub.due.min(now + TICK);
+    }
+
+    fn start_repair(&mut self, now: Instant, slot: Slot, stored: Option<StoredValue>) {
+        // A record that should be there and is not may have answered for k shards; one that a
+        // snapshot stands for was perhaps never there.
+        let is_skipped =
+            self.snapshots.skipped.is_some_and(|(low, high)| slot > low && slot <= high);
+        let is_unknown = stored.is_none() && !is_skipped;
+        let what = if self.paxos.repair(now, slot, stored.clone(), is_unknown) {
+            self.trace(|| format!("{slot}: shards are recorded anew"));
+            Doing::Repairing
+        } else {
+            Doing::Waiting(stored)
+        };
+        if let Some(stage) = self.scrub.open.get_mut(&slot) {
+            stage.what = what;
+        }
+        self.take_repaired();
+    }
+
+    fn try_waiting(&mut self, now: Instant) {
+        let waiting: Vec<Slot> = self
+            .scrub
+            .open
+            .iter()
+            .filter(|(_, stage)| matches!(stage.what, Doing::Waiting(_)))
+            .map(|(slot, _)| *slot)
+            .collect();
+        for slot in waiting {
+            let Some(stage) = self.scrub.open.get_mut(&slot) else { continue };
+            let Doing::Waiting(stored) = &mut stage.what else { continue };
+            let stored = stored.take();
+            if self.is_wanted(slot) {
+                self.start_repair(now, slot, stored);
+            }
+        }
+        // Values that were superseded meanwhile are nobody's concern any more. One that is superseded
+        // elsewhere and not yet here may be gone there: it waits for nothing.
+        let late = |(_, stage): &(&Slot, &Stage)| stage.give_up_at <= now;
+        let late: Vec<Slot> = self.scrub.open.iter().filter(late).map(|(slot, _)| *slot).collect();
+        let open = self.scrub.open.keys().copied();
+        let superseded: Vec<Slot> = open.filter(|slot| !self.is_wanted(*slot)).collect();
+        self.scrub.has_given_up |= late.iter().any(|slot| !superseded.contains(slot));
+        for slot in superseded.into_iter().chain(late) {
+            self.paxos.cancel_repair(slot);
+            self.scrub.open.remove(&slot);
+        }
+    }
+
+    fn take_repaired(&mut self) {
+        while let Some(slot) = self.paxos.poll_repaired() {
+            self.scrub.repaired_count += 1;
+            self.scrub.open.remove(&slot);
+        }
+    }
+
+    /// Is the value of a slot under way still its key's current one?
+    fn is_wanted(&self, slot: Slot) -> bool {
+        self.scrub.open.get(&slot).is_some_and(|stage| {
+            self.state.entry(&stage.key).is_some_and(|entry| entry.version == slot)
+        })
+    }
+}
+
+const TICKS_PER_SECOND: u64 = 10;
+const TICK: Duration = Duration::from_millis(100);
+/// Between two passes over few keys.
+const PASS_PAUSE: Duration = Duration::from_secs(2);
+/// A repair may take so many resend times.
+const GIVE_UP_RESENDS: u32 = 16;
+/// Values under way at once.
+const OPEN_MAX: usize = 64;
+/// What looking at a value costs beside its bytes.
+const VALUE_BYTES: u64 = 256;
