@@ -349,7 +349,7 @@ mod tests {
         let row = |version, value| ScanRow { key: key_of(1), version, digest: Digest::of(value) };
         assert_eq!(agreed.check(&[], &[scan(2, vec![row(2, b"b")])], key_of), Ok(()));
         for wrong in [scan(2, vec![row(1, b"a")]), scan(2, vec![]), scan(0, vec![row(1, b"a")])] {
-            assert!(agreed.check(&[], &[wrong.clone()], key_of).is_err(), "{wrong:?}");
+            assert!(agreed.check(&[], std::slice::from_ref(&wrong), key_of).is_err(), "{wrong:?}");
         }
     }
 }

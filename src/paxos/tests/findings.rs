@@ -219,11 +219,9 @@ fn a_lease_does_not_serve_what_is_behind_the_commit() {
         paxos.map(|paxos| (paxos.applied(), paxos.commit(), paxos.holds_lease(cluster.now)))
     };
     // Now all but the last one comes.
-    let is_last = |flight: &Flight| match &flight.message {
-        Message::Shards { entries, .. } => {
-            flight.to == late && entries.iter().any(|entry| entry.meta.slot() == Slot(6))
-        }
-        _ => false,
+    let is_last = |flight: &Flight| {
+        let Message::Shards { entries, .. } = &flight.message else { return false };
+        flight.to == late && entries.iter().any(|entry| entry.meta.slot() == Slot(6))
     };
     let mut is_behind = false;
     for _ in 0..200 {
