@@ -8,6 +8,7 @@ pub mod bench;
 pub mod carry;
 pub mod check;
 pub mod cluster;
+pub mod failover;
 pub mod kv;
 pub mod node;
 pub mod plot;
@@ -39,6 +40,7 @@ enum Command {
     Kv(kv::KvArgs),
     Status(status::StatusArgs),
     Bench(Box<bench::BenchArgs>),
+    Failover(failover::FailoverArgs),
     Check(check::CheckArgs),
     Admin(admin::AdminArgs),
     Export(carry::ExportArgs),
@@ -61,6 +63,8 @@ enum CommandError {
     Status(#[from] status::StatusError),
     #[error(transparent)]
     Bench(#[from] bench::BenchCommandError),
+    #[error(transparent)]
+    Failover(#[from] failover::FailoverCommandError),
     #[error(transparent)]
     Check(#[from] check::CheckError),
     #[error(transparent)]
@@ -107,6 +111,7 @@ fn run(command: Command) -> Result<(), CommandError> {
         Command::Kv(args) => kv::run(&args)?,
         Command::Status(args) => status::run(&args)?,
         Command::Bench(args) => bench::run(&args)?,
+        Command::Failover(args) => failover::run(&args, &cancel_on_signal()?)?,
         Command::Check(args) => check::run(&args)?,
         Command::Admin(args) => admin::run(&args)?,
         Command::Export(args) => carry::run_export(&args, &cancel_on_signal()?)?,

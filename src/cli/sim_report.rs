@@ -71,9 +71,9 @@ impl Report {
             "starts": starts,
             "slots": slots,
             "rebuilt": rebuilt,
-            "slots_reclaimed": reclaimed,
-            "index_snapshots_restored": restored,
-            "shards_repaired": repaired,
+            "reclaimed_slots": reclaimed,
+            "snapshots_taken_in": restored,
+            "shards_recorded_anew": repaired,
             "keys_searched": searched,
             "searches_given_up": gave_up,
             "steps_checked": steps,
@@ -104,15 +104,12 @@ pub(super) fn print(report: &Report) {
     }
     println!("network     {} datagrams: {}", totals.datagrams, list(&totals.network));
     println!(
-        "clusters    {} starts of nodes, {} elections, {} slots applied, {} values rebuilt, {} slots \
-         reclaimed, {} snapshots taken in, {} shards recorded anew",
-        totals.starts,
-        totals.elections,
-        totals.slots,
-        totals.rebuilt,
-        totals.reclaimed,
-        totals.restored,
-        totals.repaired
+        "clusters    {} starts of nodes, {} elections, {} slots applied, {} values rebuilt",
+        totals.starts, totals.elections, totals.slots, totals.rebuilt
+    );
+    println!(
+        "storage     {} slots reclaimed, {} snapshots taken in, {} values' shards recorded anew",
+        totals.reclaimed, totals.restored, totals.repaired
     );
     println!(
         "checked     order of all operations; {} keys searched for a linear order, {} given up; \

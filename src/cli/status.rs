@@ -186,6 +186,8 @@ mod tests {
             peers: vec![peer(1, true), peer(2, false)],
             rebuilt_count: 0,
             garbage_count: 0,
+            elections_won: 1,
+            campaigns: 2,
             disk_full: false,
             epoch: 0,
             policy: "craft".to_owned(),

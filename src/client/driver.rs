@@ -53,10 +53,24 @@ impl ClientDriver {
         sessions: usize,
         operation_timeout: Duration,
     ) -> Result<Self, DriverError> {
+        Self::with(cluster, sessions, |config| {
+            config.operation_timeout = operation_timeout;
+            config.attempt_timeout = config.attempt_timeout.min(operation_timeout);
+        })
+    }
+
+    /// `sessions` sessions with `cluster`, with other times than the usual.
+    ///
+    /// # Errors
+    /// [`DriverError`] when there is no socket to be had, or the cluster file is wrong.
+    pub fn with(
+        cluster: &Arc<ClusterConfig>,
+        sessions: usize,
+        change: impl FnOnce(&mut ClientConfig),
+    ) -> Result<Self, DriverError> {
         let transport = transport_config(cluster)?;
         let mut config = ClientConfig::new(Arc::clone(cluster), transport, sessions);
-        config.operation_timeout = operation_timeout;
-        config.attempt_timeout = config.attempt_timeout.min(operation_timeout);
+        change(&mut config);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         let first = cluster.members.first().map(|member| member.address);
         let any = SocketAddr::from(match first {

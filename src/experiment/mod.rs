@@ -4,6 +4,7 @@
 //! [`crate::report`]).
 
 pub mod codec;
+pub mod failover;
 pub mod launch;
 pub mod provenance;
 pub mod runner;

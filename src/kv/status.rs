@@ -46,6 +46,10 @@ pub struct NodeStatus {
     pub rebuilt_count: u64,
     /// Datagrams that were no messages since start.
     pub garbage_count: u64,
+    /// Elections that this node has won since start.
+    pub elections_won: u64,
+    /// Campaigns that it has started since start: many more than are won is a ballot race.
+    pub campaigns: u64,
     /// Free space is below the reserve.
     pub disk_full: bool,
     /// The configuration epoch in force.

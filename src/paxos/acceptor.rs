@@ -295,6 +295,7 @@ impl Paxos {
         }
         self.leader = Some(ballot);
         self.leader_heard = Some(now);
+        self.vain_campaigns = 0;
         self.reset_election(now);
         true
     }

@@ -13,7 +13,8 @@ use crate::types::{Ballot, NodeSet, Slot};
 
 impl Paxos {
     pub(super) fn reset_election(&mut self, now: Instant) {
-        let shortest = self.config.timing.election();
+        // After campaigns in vain it leaves time to the others.
+        let shortest = self.config.timing.election() * (1 << self.vain_campaigns);
         let spread = u64::try_from(shortest.as_nanos()).unwrap_or(u64::MAX);
         let extra = std::time::Duration::from_nanos(self.rng.below(spread.max(1)));
         self.election_at = now + shortest + extra;
@@ -41,6 +42,9 @@ impl Paxos {
             return;
         }
         self.leader = None;
+        if matches!(self.role, Role::Candidate(_)) {
+            self.vain_campaigns = (self.vain_campaigns + 1).min(VAIN_CAMPAIGNS_MAX);
+        }
         self.reset_election(now);
         if self.acceptor.is_stateless() || self.restoring.is_under_way() {
             return;
@@ -49,11 +53,13 @@ impl Paxos {
             .next_for(self.node);
         self.role = Role::PreCandidate { ballot, granted: NodeSet::one(self.rank) };
         self.trace(|| format!("asks whether it may campaign at {ballot}"));
-        self.broadcast(&Message::PreVote { ballot });
+        // An answer that comes late was true of another time: it does not serve this question.
+        self.pre_votes += 1;
+        self.broadcast(&Message::PreVote { ballot, number: self.pre_votes });
         self.try_campaign(now);
     }
 
-    pub(super) fn handle_pre_vote(&mut self, now: Instant, from: u8, ballot: Ballot) {
+    pub(super) fn handle_pre_vote(&mut self, now: Instant, from: u8, ballot: Ballot, number: u64) {
         let promised = self.acceptor.promised;
         let hears_leader = match &self.role {
             Role::Leader(_) => true,
@@ -64,20 +70,20 @@ impl Paxos {
         let is_bound = self.granted.binds(now, Ballot::ZERO);
         let is_stateless = self.acceptor.is_stateless();
         let is_granted = ballot > promised && !hears_leader && !is_bound && !is_stateless;
-        self.send(from, Message::PreVoteReply { ballot, is_granted, promised });
+        self.send(from, Message::PreVoteReply { ballot, number, is_granted, promised });
     }
 
     pub(super) fn handle_pre_vote_reply(
         &mut self,
         now: Instant,
         from: u8,
-        asked: Ballot,
+        number: u64,
         is_granted: bool,
         promised: Ballot,
     ) {
         self.round_seen = self.round_seen.max(promised.round);
-        let Role::PreCandidate { ballot, granted } = &mut self.role else { return };
-        if *ballot == asked && is_granted {
+        let Role::PreCandidate { granted, .. } = &mut self.role else { return };
+        if number == self.pre_votes && is_granted {
             granted.insert(from);
             self.try_campaign(now);
         }
@@ -101,6 +107,7 @@ impl Paxos {
             return;
         }
         // Rule 9: the candidate's own ballot is durable before its first Prepare.
+        self.campaigns += 1;
         self.promise(ballot);
         self.effects.hold(Effect::Prepare { ballot });
         let promises = vec![Collected::default(); usize::from(self.nodes)];
@@ -154,7 +161,9 @@ impl Paxos {
         let message = match &mut self.role {
             Role::Follower => return,
             Role::Leader(_) => return self.send_again_to(now, rank),
-            Role::PreCandidate { ballot, .. } => Message::PreVote { ballot: *ballot },
+            Role::PreCandidate { ballot, .. } => {
+                Message::PreVote { ballot: *ballot, number: self.pre_votes }
+            }
             Role::Candidate(candidacy) => {
                 candidacy.attempt += 1;
                 Message::Prepare {
@@ -167,3 +176,6 @@ impl Paxos {
         self.send(rank, message);
     }
 }
+
+/// So often the election timeout doubles.
+const VAIN_CAMPAIGNS_MAX: u32 = 2;

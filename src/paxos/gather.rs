@@ -64,11 +64,14 @@ impl Paxos {
     /// False when too many are under way: ask again later.
     pub fn gather_payload(&mut self, now: Instant, slot: Slot) -> bool {
         assert!(slot <= self.acceptor.applied, "{slot} is not applied");
+        let is_full = self.gathers_for_applied() >= self.limits().gathers;
         if let Some(gather) = self.gathers.get_mut(&slot) {
-            gather.wants_payload = true;
-            return true;
+            // One that caught up with this slot takes another place from now on.
+            let has_place = !is_full || gather.is_for_applied();
+            gather.wants_payload |= has_place;
+            return has_place;
         }
-        if self.gathers_for_applied() >= self.limits().gathers {
+        if is_full {
             return false;
         }
         self.gathers.insert(slot, Gather::new(now, true));
@@ -108,13 +111,16 @@ impl Paxos {
         assert!(slot <= self.acceptor.applied, "{slot} is not applied");
         let damaged = stored.as_ref().map_or(ShardSet::EMPTY, |stored| stored.damaged);
         let repair = Some(Repair { damaged, is_unknown });
+        let is_full = self.gathers_for_applied() >= self.limits().gathers;
         if let Some(gather) = self.gathers.get_mut(&slot) {
+            if is_full && !gather.is_for_applied() {
+                return false;
+            }
             gather.repair = repair;
             return true;
         }
         // Repair may use some of the places: reads come first.
         let repairs = self.gathers.values().filter(|gather| gather.repair.is_some()).count();
-        let is_full = self.gathers_for_applied() >= self.limits().gathers;
         if is_full || repairs >= (self.limits().gathers / 4).max(1) {
             return false;
         }

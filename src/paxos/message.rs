@@ -30,11 +30,15 @@ pub enum Message {
     PreVote {
         /// The ballot that the sender would use.
         ballot: Ballot,
+        /// Tells the answers to this question from those to earlier ones.
+        number: u64,
     },
     /// The answer.
     PreVoteReply {
         /// The ballot asked for.
         ballot: Ballot,
+        /// Of the question.
+        number: u64,
         /// Would it?
         is_granted: bool,
         /// The highest ballot promised.
@@ -242,13 +246,15 @@ impl Envelope {
 impl Message {
     fn write(&self, to: &mut Writer) {
         match self {
-            Self::PreVote { ballot } => {
+            Self::PreVote { ballot, number } => {
                 to.u8(0);
                 ballot.write(to);
+                to.u64(*number);
             }
-            Self::PreVoteReply { ballot, is_granted, promised } => {
+            Self::PreVoteReply { ballot, number, is_granted, promised } => {
                 to.u8(1);
                 ballot.write(to);
+                to.u64(*number);
                 to.u8(u8::from(*is_granted));
                 promised.write(to);
             }
@@ -332,9 +338,10 @@ impl Message {
 
     fn read(from: &mut Reader) -> Result<Self, DecodeError> {
         Ok(match from.u8("message")? {
-            0 => Self::PreVote { ballot: Ballot::read(from)? },
+            0 => Self::PreVote { ballot: Ballot::read(from)?, number: from.u64("number")? },
             1 => Self::PreVoteReply {
                 ballot: Ballot::read(from)?,
+                number: from.u64("number")?,
                 is_granted: read_flag(from, "is_granted")?,
                 promised: Ballot::read(from)?,
             },

@@ -162,6 +162,11 @@ pub struct Paxos {
     outputs: VecDeque<Output>,
     rebuilt_count: u64,
     elections_won: u64,
+    campaigns: u64,
+    /// Pre-votes asked for since the start.
+    pre_votes: u64,
+    /// Campaigns of its own that ended without a leadership, since it last followed or led.
+    vain_campaigns: u32,
 }
 
 impl Paxos {
@@ -217,6 +222,9 @@ impl Paxos {
             outputs: VecDeque::new(),
             rebuilt_count: 0,
             elections_won: 0,
+            campaigns: 0,
+            pre_votes: 0,
+            vain_campaigns: 0,
             config,
         };
         paxos.reset_election(now);
@@ -227,9 +235,11 @@ impl Paxos {
     pub fn handle_message(&mut self, now: Instant, from: u8, message: Message) {
         assert!(from < self.nodes, "rank {from} of {}", self.nodes);
         match message {
-            Message::PreVote { ballot } => self.handle_pre_vote(now, from, ballot),
-            Message::PreVoteReply { ballot, is_granted, promised } => {
-                self.handle_pre_vote_reply(now, from, ballot, is_granted, promised);
+            Message::PreVote { ballot, number } => {
+                self.handle_pre_vote(now, from, ballot, number);
+            }
+            Message::PreVoteReply { ballot: _, number, is_granted, promised } => {
+                self.handle_pre_vote_reply(now, from, number, is_granted, promised);
             }
             Message::Prepare { ballot, attempt, released } => {
                 self.handle_prepare(now, from, ballot, attempt, released);
@@ -443,6 +453,12 @@ impl Paxos {
     #[must_use]
     pub fn elections_won(&self) -> u64 {
         self.elections_won
+    }
+
+    /// Campaigns started since the start: many more than elections won anywhere is a ballot race.
+    #[must_use]
+    pub fn campaigns(&self) -> u64 {
+        self.campaigns
     }
 
     /// Panics when a relation between fields is broken.

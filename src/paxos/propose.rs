@@ -62,6 +62,7 @@ impl Paxos {
             sent: Sent::default(),
         }));
         self.elections_won += 1;
+        self.vain_campaigns = 0;
         self.trace(|| format!("leads at {ballot}: applied {applied}, {count} recovered"));
         self.propose_recovered(now);
         self.acceptor.apply_known();

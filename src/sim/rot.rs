@@ -31,8 +31,6 @@ struct Toll {
     slots: BTreeSet<u64>,
     doubt_from: Option<u64>,
     spares: Vec<u32>,
-    /// It would take what must not go.
-    is_forbidden: bool,
 }
 
 impl RotBooks {
@@ -145,10 +143,7 @@ impl RotBooks {
             let turns = self.doubt_from.values().copied().filter(move |other| *other >= from);
             known.chain(turns).chain([from])
         });
-        if toll.is_forbidden
-            || !is_spare_left
-            || !toll.slots.iter().copied().chain(in_doubt).all(is_enough_left)
-        {
+        if !is_spare_left || !toll.slots.iter().copied().chain(in_doubt).all(is_enough_left) {
             return false;
         }
         for slot in toll.slots {
@@ -172,9 +167,10 @@ impl Toll {
             }
             match record.slot {
                 Some(slot) => drop(toll.slots.insert(slot.0)),
+                // Without its state a node says nothing of any slot until it has another's.
+                None if record.is_index => toll.doubt(1),
                 None => toll.spares.push(record.segment),
             }
-            toll.is_forbidden |= record.is_single;
             if from < record.offset + Resting::START_BYTES {
                 toll.doubt(record.chosen_before.0 + 1);
             }
@@ -189,7 +185,6 @@ impl Toll {
     fn join(&mut self, other: Self) {
         self.slots.extend(other.slots);
         self.spares.extend(other.spares);
-        self.is_forbidden |= other.is_forbidden;
         if let Some(from) = other.doubt_from {
             self.doubt(from);
         }
@@ -216,7 +211,7 @@ mod tests {
     use super::*;
 
     fn toll(slots: &[u64], doubt_from: Option<u64>) -> Toll {
-        Toll { slots: slots.iter().copied().collect(), doubt_from, ..Toll::default() }
+        Toll { slots: slots.iter().copied().collect(), doubt_from, spares: Vec::new() }
     }
 
     #[test]

@@ -28,9 +28,8 @@ pub struct Resting {
     pub bytes: u64,
     /// The slot of an accepted value; `None` for a record that stands twice or is dispensable.
     pub slot: Option<Slot>,
-    /// It stands once and nothing on this node could replace it: a part of an index snapshot. Where a
-    /// node has forgotten slots, it is all that is left of them.
-    pub is_single: bool,
+    /// A part of an index snapshot: without it the node may have lost its state.
+    pub is_index: bool,
     /// What the log knew to be chosen before this record: when the record's start is damaged, every
     /// slot above is in doubt.
     pub chosen_before: Slot,
@@ -95,8 +94,8 @@ fn list(
                 segment,
                 offset: offset.into(),
                 bytes: bytes.into(),
-                is_single: prefix.kind == Kind::Index,
                 slot: matches!(said, Said::Accept(_)).then_some(prefix.slot),
+                is_index: matches!(said, Said::Index(_)),
                 chosen_before: *chosen,
             });
         }

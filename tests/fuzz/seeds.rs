@@ -107,8 +107,8 @@ fn messages() -> Vec<Message> {
     let entries = vec![accepted, PromiseEntry::Faulty { slot: Slot(6) }, PromiseEntry::AllFaulty];
     let (is_last, is_low, is_granted) = (true, false, true);
     vec![
-        Message::PreVote { ballot: ballot(1) },
-        Message::PreVoteReply { ballot: ballot(1), is_granted, promised: ballot(2) },
+        Message::PreVote { ballot: ballot(1), number: 4 },
+        Message::PreVoteReply { ballot: ballot(1), number: 4, is_granted, promised: ballot(2) },
         Message::Prepare { ballot: ballot(1), attempt: 3, released: ballot(2) },
         Message::TakeOver { ballot: ballot(2) },
         Message::Promise(Promise {

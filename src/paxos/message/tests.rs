@@ -26,8 +26,8 @@ fn every_message() -> Vec<Message> {
         PromiseEntry::AllFaulty,
     ];
     vec![
-        Message::PreVote { ballot },
-        Message::PreVoteReply { ballot, is_granted: true, promised: ballot },
+        Message::PreVote { ballot, number: 2 },
+        Message::PreVoteReply { ballot, number: 2, is_granted: true, promised: ballot },
         Message::Prepare { ballot, attempt: 4, released: Ballot::ZERO },
         Message::TakeOver { ballot },
         Message::Promise(Promise {

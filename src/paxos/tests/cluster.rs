@@ -79,7 +79,7 @@ pub struct Node {
     pub paxos: Option<Paxos>,
     pub durable: FakeLog,
     pub written: FakeLog,
-    unsynced: VecDeque<(Ticket, FakeLog)>,
+    unsynced: Vec<(Ticket, Vec<Record>)>,
     pub applied: Vec<ValueMeta>,
 }
 
@@ -102,6 +102,10 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn new(policy: Policy, k: u8, nodes: u8) -> Self {
+        Self::with_config(Self::config(policy, k, nodes), 7)
+    }
+
+    pub fn config(policy: Policy, k: u8, nodes: u8) -> ClusterConfig {
         let members = (0..nodes)
             .map(|id| Member {
                 id: NodeId(id),
@@ -111,20 +115,26 @@ impl Cluster {
         let code = Code::new(k, nodes - k).unwrap();
         let mut config = ClusterConfig::new(1, policy, code, members).unwrap();
         config.limits.page_bytes = 400;
+        config
+    }
+
+    /// A cluster whose random choices follow from `seed`.
+    pub fn with_config(config: ClusterConfig, seed: u64) -> Self {
+        let nodes = config.epoch().nodes;
         let mut cluster = Self {
             config: Arc::new(config),
             nodes: Vec::new(),
             flights: VecDeque::new(),
             now: Instant::ZERO,
             chosen: BTreeMap::new(),
-            seed: 7,
+            seed,
         };
         for rank in 0..nodes {
             cluster.nodes.push(Node {
                 paxos: None,
                 durable: FakeLog::default(),
                 written: FakeLog::default(),
-                unsynced: VecDeque::new(),
+                unsynced: Vec::new(),
                 applied: Vec::new(),
             });
             cluster.start(rank);
@@ -166,10 +176,10 @@ impl Cluster {
         while let Some(output) = paxos.poll_output(now) {
             match output {
                 Output::Persist { ticket, records } => {
-                    for record in records {
-                        node.written.append(record);
+                    for record in &records {
+                        node.written.append(record.clone());
                     }
-                    node.unsynced.push_back((ticket, node.written.clone()));
+                    node.unsynced.push((ticket, records));
                 }
                 Output::ReadIndex { .. } => {}
                 Output::Read { slot } => {
@@ -192,9 +202,11 @@ impl Cluster {
 
     pub fn sync(&mut self, rank: u8) {
         let node = &mut self.nodes[usize::from(rank)];
-        let Some((ticket, log)) = node.unsynced.pop_back() else { return };
-        node.unsynced.clear();
-        node.durable = log;
+        let Some((ticket, _)) = node.unsynced.last() else { return };
+        let ticket = *ticket;
+        for record in node.unsynced.drain(..).flat_map(|(_, records)| records) {
+            node.durable.append(record);
+        }
         if let Some(paxos) = &mut node.paxos {
             paxos.handle_persisted(self.now, ticket);
         }

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod decision;
+mod elections;
 mod findings;
 mod laws;
 mod model;
