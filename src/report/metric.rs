@@ -72,16 +72,16 @@ impl Metric {
             Self::AllocatedAfterRun => at_rest(result.phase("run")?, |n| n.allocated_bytes)?,
             Self::WirePerUserByte => {
                 let run = result.phase("run")?;
-                ratio(run.nodes.iter().map(|n| n.bytes_sent).sum(), run.user_bytes_written)?
+                ratio(run.storing().map(|n| n.bytes_sent).sum(), run.user_bytes_written)?
             }
             Self::RetransmittedShare => {
                 let run = result.phase("run")?;
-                let again = run.nodes.iter().map(|n| n.bytes_retransmitted).sum();
-                100.0 * ratio(again, run.nodes.iter().map(|n| n.bytes_sent).sum())?
+                let again = run.storing().map(|n| n.bytes_retransmitted).sum();
+                100.0 * ratio(again, run.storing().map(|n| n.bytes_sent).sum())?
             }
             Self::CpuPerOperation => {
                 let run = result.phase("run")?;
-                let seconds: f64 = run.nodes.iter().map(|n| n.cpu_seconds).sum();
+                let seconds: f64 = run.storing().map(|n| n.cpu_seconds).sum();
                 seconds * 1e6 / (run.operations > 0).then_some(run.operations as f64)?
             }
             Self::EncodeSpeed => result.codec.as_ref()?.encode_gb_per_s,
@@ -104,7 +104,7 @@ fn put(result: &TrialResult) -> Option<&LatencySummary> {
 }
 
 fn at_rest(phase: &PhaseResult, bytes: fn(&super::result::NodeResources) -> u64) -> Option<f64> {
-    ratio(phase.nodes.iter().map(bytes).sum(), phase.live_user_bytes)
+    ratio(phase.storing().map(bytes).sum(), phase.live_user_bytes)
 }
 
 fn ratio(above: u64, below: u64) -> Option<f64> {

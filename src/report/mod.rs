@@ -7,6 +7,7 @@ pub mod data;
 pub mod draw;
 pub mod figure;
 pub mod metric;
+pub mod quantity;
 pub mod result;
 pub mod stats;
 pub mod summary;
