@@ -7,21 +7,16 @@
 //! process is left behind, whatever happens: the cluster is killed when it goes out of scope.
 
 use super::codec;
+use super::measured::{self, failed};
 use super::trial::{CancelFlag, TrialConfig, TrialError, TrialKind, TrialLauncher, TrialOutcome};
-use crate::bench::{
-    BenchError, Phase, PhaseConfig, PhaseReport, Properties, Workload, decode_histogram, run_phase,
-};
+use crate::bench::{BenchError, Phase, PhaseConfig, PhaseReport, Properties, Workload, run_phase};
 use crate::client::{Client, ClusterTarget};
 use crate::coding::{Backend, Coder};
 use crate::config::ClusterConfig;
-use crate::kv::Role;
-use crate::node::NodeReport;
 use crate::node::launcher::{LaunchError, LocalCluster, loopback_members};
+use crate::node::process;
 use crate::node::tables::{self, EmulatedNetwork};
-use crate::report::result::{LatencySummary, NodeResources, PhaseResult};
-use crate::types::NodeId;
-use hdrhistogram::Histogram;
-use std::collections::BTreeMap;
+use crate::report::result::PhaseResult;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -92,8 +87,6 @@ struct Running<'a> {
     invalid: Vec<String>,
 }
 
-type Reports = BTreeMap<NodeId, NodeReport>;
-
 impl<'a> Running<'a> {
     fn start(
         executable: &Path,
@@ -154,8 +147,9 @@ impl<'a> Running<'a> {
         phase: Phase,
         config: &PhaseConfig,
     ) -> Result<PhaseResult, TrialError> {
-        let before = self.cluster.reports().map_err(failed)?;
+        let (before, own) = (self.cluster.reports().map_err(failed)?, process::usage(None));
         let report = self.phase(phase, config)?;
+        let generator = measured::generator_resources(own, process::usage(None));
         self.settle()?;
         let after = self.cluster.reports().map_err(failed)?;
         let lag_bound_us = report
@@ -169,8 +163,9 @@ impl<'a> Running<'a> {
                 report.lag.p99_us
             ));
         }
-        let mut result = phase_result(name, self.trial, &report)?;
-        result.nodes = after.values().map(|after| resources(&before, after)).collect();
+        let mut result = measured::phase_result(name, self.trial, &report)?;
+        let nodes = after.values().map(|after| measured::node_resources(&before, after));
+        result.nodes = nodes.chain([generator]).collect();
         Ok(result)
     }
 
@@ -232,10 +227,6 @@ impl<'a> Running<'a> {
     }
 }
 
-fn failed(reason: impl std::fmt::Display) -> TrialError {
-    TrialError::Failed(reason.to_string())
-}
-
 impl From<LaunchError> for TrialError {
     fn from(error: LaunchError) -> Self {
         Self::Failed(error.to_string())
@@ -281,84 +272,6 @@ fn workload(trial: &TrialConfig) -> Result<Workload, TrialError> {
     Ok(Workload::from_properties(&properties).map_err(failed)?.0)
 }
 
-fn phase_result(
-    name: &str,
-    trial: &TrialConfig,
-    report: &PhaseReport,
-) -> Result<PhaseResult, TrialError> {
-    let mut latency = BTreeMap::new();
-    let mut puts = 0;
-    for metric in &report.metrics {
-        let (Some(text), false) = (&metric.histogram, metric.metric.is_part()) else { continue };
-        let kind = match metric.metric {
-            crate::bench::Metric::Read => "get",
-            crate::bench::Metric::Scan => "scan",
-            crate::bench::Metric::Update
-            | crate::bench::Metric::Insert
-            | crate::bench::Metric::ReadModifyWrite
-            | crate::bench::Metric::UpdateRead
-            | crate::bench::Metric::UpdatePut
-            | crate::bench::Metric::ReadModifyWriteRead
-            | crate::bench::Metric::ReadModifyWritePut => "put",
-        };
-        let nanos = decode_histogram(text).map_err(failed)?;
-        if kind == "put" {
-            puts += nanos.len();
-        }
-        let summary = LatencySummary::of(&in_micros(&nanos)?).map_err(failed)?;
-        latency.insert(kind.to_owned(), summary);
-    }
-    let count = |is_wanted: &dyn Fn(&str) -> bool| -> u64 {
-        let wanted = report.errors.iter().filter(|error| is_wanted(&error.kind));
-        wanted.map(|error| error.count).sum()
-    };
-    let is_timeout = |kind: &str| matches!(kind, "timeout" | "lost");
-    let live = if name == "load" { report.operations } else { trial.records };
-    Ok(PhaseResult {
-        name: name.to_owned(),
-        seconds: report.wall_seconds,
-        operations: report.operations,
-        throughput_ops_per_s: report.throughput,
-        user_bytes_written: puts * trial.value_bytes,
-        live_user_bytes: live * trial.value_bytes,
-        errors: count(&|kind| !is_timeout(kind)),
-        timeouts: count(&is_timeout),
-        latency,
-        nodes: Vec::new(),
-    })
-}
-
-/// The same histogram in microseconds.
-fn in_micros(nanos: &Histogram<u64>) -> Result<Histogram<u64>, TrialError> {
-    let mut micros = Histogram::new(3).map_err(failed)?;
-    for value in nanos.iter_recorded() {
-        let middle = nanos.median_equivalent(value.value_iterated_to());
-        micros.record_n((middle + 500) / 1000, value.count_at_value()).map_err(failed)?;
-    }
-    Ok(micros)
-}
-
-/// What a node used between two reports; storage as of the second.
-fn resources(before: &Reports, after: &NodeReport) -> NodeResources {
-    let node = NodeId(after.status.node);
-    let first = before.get(&node).filter(|before| before.pid == after.pid);
-    let since = |of: fn(&NodeReport) -> u64| of(after).saturating_sub(first.map_or(0, of));
-    NodeResources {
-        node: u32::from(node.0),
-        leader: after.status.role == Role::Leader,
-        cpu_seconds: after.cpu_seconds - first.map_or(0.0, |first| first.cpu_seconds),
-        peak_rss_bytes: after.peak_rss_bytes,
-        bytes_sent: since(|report| report.bytes_sent),
-        bytes_received: since(|report| report.bytes_received),
-        bytes_retransmitted: since(|report| report.bytes_retransmitted),
-        bytes_written: since(|report| report.log.bytes_written),
-        syncs: since(|report| report.log.syncs),
-        payload_bytes: after.log.payload_bytes,
-        record_bytes: after.log.record_bytes,
-        allocated_bytes: after.log.allocated_bytes,
-    }
-}
-
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 const LOAD_ATTEMPTS: u32 = 3;
@@ -382,17 +295,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn histograms_change_their_unit() {
-        let mut nanos = Histogram::<u64>::new(3).unwrap();
-        for micros in 1..=1000_u64 {
-            nanos.record(micros * 1000).unwrap();
-        }
-        let micros = in_micros(&nanos).unwrap();
-        assert_eq!(micros.len(), 1000);
-        let p50 = micros.value_at_quantile(0.5);
-        assert!((498..=502).contains(&p50), "{p50}");
     }
 }

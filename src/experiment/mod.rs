@@ -6,6 +6,7 @@
 pub mod codec;
 pub mod failover;
 pub mod launch;
+mod measured;
 pub mod provenance;
 pub mod runner;
 pub mod spec;

@@ -36,6 +36,7 @@ pub fn collect(data_dir: &Path) -> Provenance {
         file_system,
         durability: String::new(),
         shared_machine: true,
+        simulated: false,
         started_at: String::new(),
     }
 }

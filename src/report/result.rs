@@ -3,6 +3,7 @@
 //! A file is written whole or not at all (a temporary one renamed). Histograms are kept whole;
 //! the percentiles beside them are derived.
 
+use super::quantity;
 use crate::experiment::trial::Trial;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// Version of the format; a reader refuses another one.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// One trial, whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +68,8 @@ pub struct Provenance {
     pub durability: String,
     /// All nodes share one machine.
     pub shared_machine: bool,
+    /// From the simulator: real protocol code, virtual network, disks and time.
+    pub simulated: bool,
     /// RFC 3339, UTC.
     pub started_at: String,
 }
@@ -91,10 +94,46 @@ pub struct PhaseResult {
     pub errors: u64,
     /// Operations with no answer in time; never throughput.
     pub timeouts: u64,
-    /// By kind: `put`, `get` ...
+    /// By kind: `put`, `get`, `scan`, `rmw`.
     pub latency: BTreeMap<String, LatencySummary>,
-    /// What each node used in this phase (storage: at its end).
+    /// What each process used in this phase (storage: at its end).
     pub nodes: Vec<NodeResources>,
+    /// Its course in intervals, in order; empty when none was kept.
+    pub timeline: Vec<TimelinePoint>,
+    /// What was done to the cluster meanwhile, in order.
+    pub events: Vec<TimelineEvent>,
+    /// One value per event that was measured, by a name of [`super::quantity`].
+    pub samples: BTreeMap<String, Vec<f64>>,
+    /// Single numbers, by a name of [`super::quantity`].
+    pub numbers: BTreeMap<String, f64>,
+}
+
+/// One interval of a phase.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimelinePoint {
+    /// Its start, since the phase's.
+    pub at_ms: u64,
+    /// Its length.
+    pub interval_ms: u64,
+    /// Operations that succeeded in it, by kind.
+    pub operations: BTreeMap<String, u64>,
+    /// Operations that failed or timed out in it.
+    pub errors: u64,
+    /// Median latency of all kinds, 0 when none succeeded.
+    pub p50_us: u64,
+    /// 99th percentile of all kinds, 0 when none succeeded.
+    pub p99_us: u64,
+}
+
+/// Something done to the cluster during a phase.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimelineEvent {
+    /// When, since the phase's start.
+    pub at_ms: u64,
+    /// What: `kill leader`, `restart n2`, `rate 50 Mbit/s`, `heal`.
+    pub name: String,
 }
 
 /// Latency of one kind of operation, in microseconds.
@@ -121,11 +160,13 @@ pub struct LatencySummary {
     pub histogram_v2_base64: String,
 }
 
-/// What one node used.
+/// What one process used.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeResources {
-    /// Node id.
+    /// `node`, `generator` or `store` (of another system).
+    pub role: String,
+    /// Node id; its number among its role for others.
     pub node: u32,
     /// Did it lead at the end of the phase?
     pub leader: bool,
@@ -245,6 +286,13 @@ impl TrialResult {
     }
 }
 
+impl PhaseResult {
+    /// The processes that store data: our nodes, or another system's.
+    pub fn storing(&self) -> impl Iterator<Item = &NodeResources> {
+        self.nodes.iter().filter(|process| process.role != quantity::GENERATOR)
+    }
+}
+
 impl LatencySummary {
     /// Summary of a histogram of microseconds.
     ///
@@ -317,6 +365,7 @@ pub(crate) mod tests {
         let code = config.parsed_code().unwrap();
         let live = config.value_bytes * config.records;
         let node = |node: u32| NodeResources {
+            role: quantity::NODE.to_owned(),
             node,
             leader: node == 0,
             cpu_seconds: 0.4,
@@ -335,6 +384,15 @@ pub(crate) mod tests {
             live_user_bytes: live,
             latency: [("put".to_owned(), LatencySummary::of(&histogram).unwrap())].into(),
             nodes: (0..u32::from(config.nodes)).map(node).collect(),
+            timeline: vec![TimelinePoint {
+                interval_ms: 1000,
+                operations: [("put".to_owned(), 700)].into(),
+                p50_us: us,
+                ..TimelinePoint::default()
+            }],
+            events: vec![TimelineEvent { at_ms: 500, name: "kill leader".to_owned() }],
+            samples: [(quantity::FIRST_COMMIT_MS.to_owned(), vec![480.0, 510.0])].into(),
+            numbers: [(quantity::LAG_P99_US.to_owned(), 20.0)].into(),
             ..PhaseResult::default()
         };
         let trial = Trial { experiment: experiment.to_owned(), repeat, config: config.clone() };
