@@ -4,9 +4,9 @@
 //! Trials are the cross product of the axes and the cases (tables that set several keys at once).
 
 use super::trial::{Trial, TrialConfig};
-use crate::report::metric::Metric;
+use crate::report::figure_spec::FigureSpec;
 use crate::rng::Rng;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -71,39 +71,6 @@ pub struct Profile {
     pub cases: Vec<Values>,
 }
 
-/// One figure of an experiment.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FigureSpec {
-    /// File name without its ending.
-    pub id: String,
-    /// Above the plot.
-    pub title: String,
-    /// Key on the x axis.
-    pub x: String,
-    /// What is measured.
-    pub y: Metric,
-    /// Keys whose values name the series; empty is one series.
-    #[serde(default)]
-    pub series: Vec<String>,
-    /// Only trials with these values.
-    #[serde(default)]
-    pub only: Values,
-    /// The theoretical bound to draw.
-    #[serde(default)]
-    pub bound: Option<BoundKind>,
-}
-
-/// A bound that theory gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BoundKind {
-    /// Storage over user bytes is at least n/k.
-    NOverK,
-    /// Puts a second that the leader's link lets through: full copies to N - 1 others.
-    LinkFullCopies,
-}
-
 /// An experiment that cannot be run as written.
 #[derive(Debug, Error)]
 pub enum SpecError {
@@ -162,9 +129,7 @@ impl Experiment {
                 .chain(profile.axes.keys())
                 .chain(profile.cases.iter().flat_map(BTreeMap::keys))
         });
-        let figure_keys = experiment.figures.iter().flat_map(|figure| {
-            figure.series.iter().chain(std::iter::once(&figure.x)).chain(figure.only.keys())
-        });
+        let figure_keys = experiment.figures.iter().flat_map(FigureSpec::parameters);
         let keys = experiment.fixed.keys().chain(experiment.axes.keys());
         let cases = experiment.cases.iter().flat_map(BTreeMap::keys);
         for key in keys.chain(cases).chain(profile_keys).chain(figure_keys) {

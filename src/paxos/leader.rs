@@ -64,7 +64,11 @@ pub(super) enum Closing {
 /// What the leader knows of one node; itself is there too and unused.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
+    /// When it was last heard, or this leadership began.
     pub(super) heard: Instant,
+    /// It has promised, or said something to this leadership.
+    pub(super) has_spoken: bool,
+    /// It has spoken, and within the election timeout.
     pub(super) is_alive: bool,
     pub(super) applied: Slot,
     /// Its shards of everything up to here are durable.
@@ -207,11 +211,13 @@ impl Leader {
 }
 
 impl Peer {
-    /// A node that is taken as alive until it is silent for too long.
-    pub(super) fn new(now: Instant, applied: Slot) -> Self {
+    /// A node that is taken as alive until it is silent for too long, or, when it `has_spoken` not
+    /// yet, from when it does: after a leader's death the dead one must not be counted on.
+    pub(super) fn new(now: Instant, applied: Slot, has_spoken: bool) -> Self {
         Self {
             heard: now,
-            is_alive: true,
+            has_spoken,
+            is_alive: has_spoken,
             applied,
             durable: Slot::ZERO,
             is_low: false,
@@ -253,7 +259,8 @@ impl Paxos {
         }
         let Leader { configuration, peers, in_flight, links, .. } = &mut **leader;
         let Some(peer) = peers.get_mut(&from) else { return };
-        peer.heard = now;
+        let is_first = !std::mem::replace(&mut peer.has_spoken, true);
+        (peer.heard, peer.is_alive) = (now, peer.is_alive || is_first);
         if from != own && applied > peer.applied {
             // Chosen, but perhaps another value than this ballot's: it is fetched (rule 10).
             peer.applied = applied;
@@ -280,6 +287,16 @@ impl Paxos {
                 || proposal.is_everywhere(peers) && breaks(Mutant::DetectorChooses);
         }
         self.advance_commit();
+        if is_first {
+            self.send_again_to(now, from);
+        }
+    }
+
+    /// A promise that came after the decision: a sign of life, nothing else (rule 6).
+    pub(super) fn hear_late_promise(&mut self, now: Instant, from: u8, ballot: Ballot) {
+        if self.leader == Some(ballot) {
+            self.handle_accepted(now, from, ballot, Slot::ZERO, &[]);
+        }
     }
 
     /// Is another value in flight for the slot of `id`?
@@ -369,15 +386,19 @@ impl Paxos {
         leader.heartbeat_at = now + timing.heartbeat();
         leader.is_heartbeat_due = true;
         let mut back = NodeSet::EMPTY;
+        let own = self.own;
+        let is_heard =
+            |node: u8, peer: &Peer| node == own || now.since(peer.heard) < timing.election();
         for (node, peer) in &mut leader.peers {
-            let is_alive = *node == self.own || now.since(peer.heard) < timing.election();
+            let is_alive = is_heard(*node, peer) && peer.has_spoken;
             if is_alive && !peer.is_alive {
                 back.insert(*node);
             }
             peer.is_alive = is_alive;
         }
-        let alive_count = leader.voters().filter(|(_, peer)| peer.is_alive).count();
-        let is_alone = alive_count < leader.rules().quorums().working as usize;
+        // Who has not spoken yet has one election timeout to do so.
+        let heard_count = leader.voters().filter(|(node, peer)| is_heard(*node, peer)).count();
+        let is_alone = heard_count < leader.rules().quorums().working as usize;
         if is_alone && !breaks(Mutant::NeverStepsDown) {
             self.step_down(now, "too few nodes are heard");
             return;

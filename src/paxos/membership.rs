@@ -287,7 +287,7 @@ impl Paxos {
             leader.peers.keys().copied().filter(|node| !seats.contains(*node)).collect();
         leader.peers.retain(|node, _| seats.contains(*node));
         for node in seats.iter() {
-            leader.peers.entry(node).or_insert_with(|| Peer::new(now, Slot::ZERO));
+            leader.peers.entry(node).or_insert_with(|| Peer::new(now, Slot::ZERO, true));
         }
         leader.configuration = next;
         leader.is_heartbeat_due = true;

@@ -395,7 +395,8 @@ impl Paxos {
     pub(super) fn handle_promise(&mut self, now: Instant, from: u8, promise: Promise) {
         let limit = self.limits().accept_ahead_slots;
         let Role::Candidate(candidacy) = &mut self.role else {
-            // Rule 6: a late promise changes nothing.
+            // Rule 6: a late promise changes nothing that is decided.
+            self.hear_late_promise(now, from, promise.ballot);
             if is_any() {
                 self.decide_again(now, promise);
             }

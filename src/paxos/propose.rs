@@ -28,10 +28,12 @@ impl Paxos {
         (proposals, is_cut): (Vec<Recovered>, bool),
         applied_by: &BTreeMap<u8, Slot>,
     ) {
+        let own = self.own;
         let count = proposals.len();
         let peers = configuration.seats().map(|seat| {
             let applied = applied_by.get(&seat.id.0).copied().unwrap_or_default();
-            (seat.id.0, Peer::new(now, applied))
+            let has_spoken = seat.id.0 == own || applied_by.contains_key(&seat.id.0);
+            (seat.id.0, Peer::new(now, applied, has_spoken))
         });
         let next_slot = Slot(applied.0 + 1 + count as u64);
         self.acceptor.commit = self.acceptor.commit.max(applied);

@@ -2,10 +2,12 @@
 //!
 //! Invalid trials are left out and counted.
 
+use super::bound::{Bound, bounds};
+use super::figure_spec::FigureSpec;
 use super::metric::{Metric, error_share};
 use super::result::TrialResult;
 use super::stats::Estimate;
-use crate::experiment::spec::{BoundKind, Experiment, FigureSpec};
+use crate::experiment::spec::Experiment;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -29,8 +31,8 @@ pub struct FigureData {
     pub categories: Option<Vec<String>>,
     /// Lines.
     pub series: Vec<Series>,
-    /// The theoretical bound.
-    pub bound: Option<Bound>,
+    /// What theory allows.
+    pub bounds: Vec<Bound>,
     /// Ratios to the baseline.
     pub ratios: Vec<Ratio>,
     /// Trials left out as invalid.
@@ -57,15 +59,6 @@ pub struct Point {
     pub y: Estimate,
     /// Errors above the bound.
     pub hollow: bool,
-}
-
-/// A line from theory.
-#[derive(Clone, Debug)]
-pub struct Bound {
-    /// In the legend.
-    pub name: String,
-    /// (x, y).
-    pub points: Vec<(f64, f64)>,
 }
 
 /// A series over the baseline at one x, from paired trials.
@@ -129,10 +122,17 @@ impl FigureData {
             title: spec.title.clone(),
             x_key: spec.x.clone(),
             x_label: x_label(spec, &results),
-            metric: spec.y,
+            metric: spec.y.clone(),
             categories: is_category.then(|| xs.iter().map(|x| x_text(&spec.x, x)).collect()),
             series: lines,
-            bound: spec.bound.and_then(|kind| bound(kind, spec, &xs, &at, &results)),
+            bounds: spec.bound.map_or_else(Vec::new, |kind| {
+                let trials = |x: &Value| {
+                    let same = results.iter().filter(|result| parameter(result, &spec.x) == *x);
+                    same.copied().collect()
+                };
+                let cells = xs.iter().enumerate().map(|(i, x)| (at(i), trials(x)));
+                bounds(kind, &spec.y, &cells.collect::<Vec<_>>())
+            }),
             ratios: ratios(experiment, spec, &groups, &xs),
             invalid_count,
         }))
@@ -162,8 +162,8 @@ impl FigureData {
         let low = medians.iter().copied().fold(f64::INFINITY, f64::min);
         let high = medians.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let mut text = format!("{what}: medians from {low:.3} to {high:.3}");
-        if let Some(bound) = &self.bound {
-            let over = points.filter_map(|point| {
+        for bound in &self.bounds {
+            let over = points.clone().filter_map(|point| {
                 let at = bound.points.iter().find(|at| (at.0 - point.x).abs() < f64::EPSILON)?;
                 Some(point.y.median / at.1 - 1.0)
             });
@@ -277,36 +277,6 @@ fn x_label(spec: &FigureSpec, results: &[&TrialResult]) -> String {
         other => other,
     }
     .to_owned()
-}
-
-fn bound(
-    kind: BoundKind,
-    spec: &FigureSpec,
-    xs: &[Value],
-    at: &dyn Fn(usize) -> f64,
-    results: &[&TrialResult],
-) -> Option<Bound> {
-    let value = |x: &Value| {
-        let config = &results.iter().find(|result| parameter(result, &spec.x) == *x)?.trial.config;
-        match kind {
-            BoundKind::NOverK => {
-                let code = config.parsed_code().ok()?;
-                Some(f64::from(code.n()) / f64::from(code.k()))
-            }
-            BoundKind::LinkFullCopies => {
-                let bytes_per_s = config.rate_mbit * 125_000.0;
-                let copies = f64::from(config.nodes.checked_sub(1)?);
-                (bytes_per_s > 0.0).then(|| bytes_per_s / (copies * config.value_bytes as f64))
-            }
-        }
-    };
-    let name = match kind {
-        BoundKind::NOverK => "theory n/k",
-        BoundKind::LinkFullCopies => "link, full copies",
-    };
-    let points: Option<Vec<(f64, f64)>> =
-        xs.iter().enumerate().map(|(i, x)| Some((at(i), value(x)?))).collect();
-    Some(Bound { name: name.to_owned(), points: points? })
 }
 
 fn ratios(

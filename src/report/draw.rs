@@ -99,7 +99,7 @@ impl Layout {
             })
             .chain(points().map(|point| point.y.median))
             .collect();
-        ys.extend(data.bound.iter().flat_map(|bound| bound.points.iter().map(|at| at.1)));
+        ys.extend(data.bounds.iter().flat_map(|bound| bound.points.iter().map(|at| at.1)));
         let x = match &data.categories {
             Some(_) => {
                 xs.extend([-0.5, xs.iter().copied().fold(0.0, f64::max) + 0.5]);
@@ -256,21 +256,8 @@ fn draw_frame(area: &Area<'_>, data: &FigureData, layout: &Layout) -> Drawn {
 /// How the points were made, with the marks that this figure has.
 fn note(data: &FigureData) -> String {
     let points = || data.series.iter().flat_map(|line| &line.points);
-    let place = match data.metric {
-        Metric::EncodeSpeed | Metric::DecodeSpeed => "",
-        Metric::Throughput
-        | Metric::PutP50
-        | Metric::PutP99
-        | Metric::PutP999
-        | Metric::PayloadAfterLoad
-        | Metric::PayloadAfterRun
-        | Metric::RecordsAfterLoad
-        | Metric::AllocatedAfterLoad
-        | Metric::AllocatedAfterRun
-        | Metric::WirePerUserByte
-        | Metric::RetransmittedShare
-        | Metric::CpuPerOperation => "all nodes on one machine; ",
-    };
+    let is_codec = matches!(data.metric, Metric::EncodeSpeed | Metric::DecodeSpeed);
+    let place = if is_codec { "" } else { "all nodes on one machine; " };
     let mut text = format!("{place}median, 95 % CI");
     if points().any(|point| point.hollow) {
         text.push_str("; hollow: errors > 1 %");
@@ -304,7 +291,7 @@ fn x_ticks(data: &FigureData, layout: &Layout) -> Vec<(i32, String)> {
 }
 
 fn legend_names(data: &FigureData) -> Vec<String> {
-    let bound = data.bound.iter().map(|bound| bound.name.clone());
+    let bound = data.bounds.iter().map(|bound| bound.name.clone());
     data.series.iter().map(|line| line.name.clone()).chain(bound).collect()
 }
 
@@ -335,7 +322,7 @@ fn draw_legend(area: &Area<'_>, data: &FigureData) -> Drawn {
 }
 
 fn draw_series(area: &Area<'_>, data: &FigureData, layout: &Layout) -> Drawn {
-    if let Some(bound) = &data.bound {
+    for bound in &data.bounds {
         let at = |x: f64, y: f64| (layout.x_at(x), layout.y_at(y));
         if data.categories.is_some() {
             // Nothing lies between two categories: a short line at each.

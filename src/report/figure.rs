@@ -4,6 +4,7 @@
 
 use super::data::FigureData;
 use super::draw;
+use super::figure_spec::FigureKind;
 use super::result::{ResultError, TrialResult, write_atomically};
 use crate::experiment::spec::Experiment;
 use std::fmt::Write as _;
@@ -53,6 +54,10 @@ pub fn draw_all(
     let mut drawn = Vec::new();
     for experiment in experiments {
         for spec in &experiment.figures {
+            if spec.kind != FigureKind::Lines {
+                // Read, and not drawn yet.
+                continue;
+            }
             let mixed = |(one, other)| FigureError::Mixed { id: spec.id.clone(), one, other };
             let data = FigureData::of(experiment, spec, results).map_err(mixed)?;
             let Some(data) = data else { continue };
@@ -82,7 +87,7 @@ pub fn csv(data: &FigureData) -> String {
             let _ = writeln!(text, "{row},{},{}", y.trials, point.hollow);
         }
     }
-    if let Some(bound) = &data.bound {
+    for bound in &data.bounds {
         for (x, y) in &bound.points {
             let _ = writeln!(text, "{},{x},,{y},,,,false", bound.name.replace(',', ""));
         }
@@ -115,7 +120,7 @@ pub fn tex(data: &FigureData) -> String {
             );
         }
     }
-    let unit = tex_escaped(data.metric.label());
+    let unit = tex_escaped(&data.metric.label());
     let _ = write!(
         text,
         "\\bottomrule\n\\end{{tabular}}\n% {unit}; e: errors above 1 % of operations\n"

@@ -3,9 +3,11 @@
 //! Runs nothing: all is drawn from result files alone, and twice from the same files is the same
 //! bytes.
 
+pub mod bound;
 pub mod data;
 pub mod draw;
 pub mod figure;
+pub mod figure_spec;
 pub mod metric;
 pub mod quantity;
 pub mod result;

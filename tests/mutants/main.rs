@@ -57,7 +57,7 @@ found_in_simulation! {
     a_recovered_value_gets_another_code: RecodesValue, scenarios::churn, 0, 20;
     too_few_promises_decide: DecidesWithFewer, scenarios::churn, 0, 60;
     what_is_applied_is_not_promised: HidesApplied, scenarios::churn, 0, 60;
-    a_late_promise_decides_again: DecidesAgain, scenarios::churn, 60, 150;
+    a_late_promise_decides_again: DecidesAgain, scenarios::churn, 0, 600;
     single_shards_count_as_copies: CountsSinglesAsCopies, scenarios::churn, 0, 60;
     the_failure_detector_chooses: DetectorChooses, scenarios::churn, 0, 600;
     acceptances_are_answered_early: AcknowledgesEarly, scenarios::power, 0, 40;

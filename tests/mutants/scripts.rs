@@ -79,6 +79,16 @@ fn late_reply(cluster: &mut Cluster, leader: u8, follower: u8) -> Vec<Flight> {
     take(cluster, follower, leader, is_reply)
 }
 
+/// A leader sends nothing to a node that has not spoken to it: the node answers a heartbeat.
+fn introduce(cluster: &mut Cluster, leader: u8, follower: u8) {
+    let mut replies = late_reply(cluster, leader, follower);
+    cluster.sync(follower);
+    replies.extend(take(cluster, follower, leader, is_reply));
+    assert!(!replies.is_empty(), "{follower} does not answer");
+    replies.into_iter().for_each(|flight| cluster.deliver(flight));
+    cluster.flights.clear();
+}
+
 /// The answer to a heartbeat comes when another leads: it must not give a lease from then on.
 pub fn a_lease_comes_late() {
     let (mut cluster, [old, a, b]) = three();
@@ -145,6 +155,7 @@ pub fn a_record_is_lost(is_restarted: bool) {
     let older = cluster.nodes[usize::from(keeper)].written.values[&lost.slot].clone();
     // The next leader's value is chosen with the keeper.
     let leader = elect(&mut cluster, &[new], &[first, new]).unwrap();
+    introduce(&mut cluster, new, keeper);
     assert_eq!(cluster.propose(leader, "newer", 10).slot, lost.slot);
     for flight in take(&mut cluster, new, keeper, |m| matches!(m, Message::Accept { .. })) {
         cluster.deliver(flight);
@@ -229,6 +240,7 @@ pub fn an_old_ack_comes() {
     cluster.flights.clear();
     // Another value reaches the same node, at a higher ballot.
     elect(&mut cluster, &[e], &[c, d, e]).unwrap();
+    introduce(&mut cluster, e, b);
     assert_eq!(cluster.propose(e, "vv", 10).slot, first.slot);
     for flight in take(&mut cluster, e, b, is_accept) {
         cluster.deliver(flight);

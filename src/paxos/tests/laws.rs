@@ -47,6 +47,27 @@ fn a_follower_keeps_its_own_shard_only() {
 }
 
 #[test]
+fn a_new_leader_counts_on_nobody_who_has_not_promised() {
+    each_policy(|mut cluster| {
+        let leader = cluster.elect();
+        cluster.propose(leader, "a", 1000);
+        cluster.pass(100, |_| false);
+        cluster.crash(leader);
+        let next = cluster.elect();
+        let now = cluster.now;
+        cluster.propose(next, "bb", 1000);
+        cluster.settle(|_| false);
+        // No time has passed in which the dead node could be found silent.
+        assert_eq!(
+            (cluster.now, cluster.texts(next).len()),
+            (now, 2),
+            "{:?}",
+            cluster.config.policy
+        );
+    });
+}
+
+#[test]
 fn one_node_alone_works() {
     let mut cluster = Cluster::new(Policy::Replicate, 1, 1);
     let leader = cluster.elect();
