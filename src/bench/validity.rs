@@ -35,8 +35,8 @@ pub(super) fn reasons(
     if share > BUSY_SHARE_MAX && effort.wall_seconds >= JUDGED_SECONDS_MIN {
         let advice = if is_open { "offer less" } else { "use fewer clients" };
         reasons.push(format!(
-            "the generator ran out of CPU: its thread ran {:.0} % of the time and waited for a core \
-             {:.0} %; {advice}, or give it a core to itself",
+            "the generator ran out of CPU: its thread ran {:.0} % of the time and waited for a \
+             core {:.0} %; {advice}, or give it a core to itself",
             100.0 * cpu / effort.wall_seconds,
             100.0 * wait / effort.wall_seconds,
         ));
