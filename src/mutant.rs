@@ -43,6 +43,8 @@ mutants! {
     RecodesValue = "3",
     /// A leader's ballot moves the homes of the shards.
     MovesHomes = "4",
+    /// A newcomer that has not heard its place takes its id for it.
+    GuessesHome = "4",
     /// A leader decides with Q1 - 1 promises.
     DecidesWithFewer = "5",
     /// A promise counts before all its pages are there.
@@ -83,6 +85,18 @@ mutants! {
     EpochBeforeApplied = "11",
     /// The prepare quorum of the newest epoch seen decides older slots too.
     ForgetsOldEpoch = "11",
+    /// A change of members is closed before those who are to be members hold every earlier slot.
+    ClosesUnready = "11",
+    /// The entry that closes a change of members is chosen when it is so among the old ones.
+    ClosesByOldAlone = "11",
+    /// The entry that closes a change of members is chosen when it is so among the new ones.
+    ClosesByNewAlone = "11",
+    /// A change of members begins although few know that the one before is done.
+    ChangesUnsettled = "11",
+    /// The promises of the old members decide slots behind the entry that starts others.
+    IgnoresCut = "11",
+    /// Promises of nodes that are no members count.
+    CountsStrangers = "11",
     /// A node that lost its data directory is accepted under its old id.
     AcceptsLostIdentity = "12",
     /// A promise says nothing of damaged slots.

@@ -12,7 +12,7 @@ use super::{Paxos, ReadPurpose, Role};
 use crate::mutant::{Mutant, breaks};
 use crate::storage::StoredValue;
 use crate::time::Instant;
-use crate::types::{Bytes, Digest, NodeSet, Record, Shard, ShardSet, Slot, ValueMeta};
+use crate::types::{Bytes, Digest, Epoch, NodeSet, Record, Shard, ShardSet, Slot, ValueMeta};
 use std::collections::{BTreeMap, VecDeque};
 
 /// One value on its way here.
@@ -96,13 +96,14 @@ impl Paxos {
     #[must_use]
     pub fn is_whole(&self, stored: &StoredValue) -> bool {
         let held: ShardSet = stored.shards.iter().map(|shard| shard.index).collect();
-        let home = self.acceptor.epochs.home(stored.meta.epoch, self.own);
+        let Some(home) = self.home(stored.meta.epoch) else { return false };
         stored.damaged.is_empty() && held.contains_all(wanted(stored.meta.code, home, 1))
     }
 
     /// Gathers an applied value anew and records the shards of it that this node lacks, given what
     /// its log holds; `is_unknown`: a record that is gone may have answered for k shards. The end
-    /// comes from [`Self::poll_repaired`]. False when too many gathers are under way.
+    /// comes from [`Self::poll_repaired`]. False when too many gathers are under way, or this node does
+    /// not know its place yet.
     pub fn repair(
         &mut self,
         now: Instant,
@@ -111,6 +112,9 @@ impl Paxos {
         is_unknown: bool,
     ) -> bool {
         assert!(slot <= self.acceptor.applied, "{slot} is not applied");
+        if self.home(Epoch(0)).is_none() {
+            return false;
+        }
         let damaged = stored.as_ref().map_or(ShardSet::EMPTY, |stored| stored.damaged);
         let repair = Some(Repair { damaged, is_unknown });
         let is_full = self.gathers_for_applied() >= self.limits().gathers;
@@ -205,6 +209,9 @@ impl Paxos {
 
     /// Ends what has waited for a configuration to be applied.
     fn finish_complete(&mut self, now: Instant) {
+        if self.home(Epoch(0)).is_none() {
+            return;
+        }
         let rules = self.acceptor.rules();
         let is_complete = |gather: &Gather| {
             gather.meta.as_ref().is_some_and(|meta| {
@@ -232,6 +239,9 @@ impl Paxos {
         // Applied in the meantime by the usual way: nobody waits for these any more.
         self.gathers.retain(|slot, gather| gather.is_for_applied() || *slot > applied);
         self.tick_restore(now);
+        if self.home(Epoch(0)).is_none() {
+            self.probe();
+        }
         let overdue: Vec<Slot> = self
             .gathers
             .iter()
@@ -361,8 +371,10 @@ impl Paxos {
             .filter(|entry| entry.meta.id == meta.id || breaks(Mutant::GathersAnyId))
             .is_some_and(|_| !self.acceptor.is_faulty(slot));
         let (wants_payload, repair) = (gather.wants_payload, gather.repair);
-        // Where the own shard has its home is known when every configuration before is applied.
-        if slot > self.acceptor.applied && meta.epoch > self.acceptor.rules().epoch && !is_held {
+        // Where the own shard has its home is known when every configuration before is applied, and to
+        // a newcomer when it has heard its place.
+        let is_ahead = slot > self.acceptor.applied && meta.epoch > self.acceptor.rules().epoch;
+        if !is_held && (is_ahead || self.home(meta.epoch).is_none()) {
             return false;
         }
         if is_held && !wants_payload && repair.is_none() {
@@ -408,7 +420,7 @@ impl Paxos {
         let slot = meta.slot();
         let is_short = !self.acceptor.is_faulty(slot) || breaks(Mutant::RepairsWithHome);
         let c = if is_short { 1 } else { meta.code.k() };
-        let home = self.acceptor.epochs.home(meta.epoch, self.own);
+        let Some(home) = self.home(meta.epoch) else { return };
         let held = wanted(meta.code, home, c);
         let shards = self.coder(meta.code).encode_some(payload, held);
         // Chosen: no ballot can decide otherwise, so it may stand at the promised one.
@@ -426,7 +438,7 @@ impl Paxos {
     fn record_again(&mut self, meta: ValueMeta, payload: &Bytes, repair: Repair) {
         let (slot, ballot) = (meta.slot(), self.acceptor.promised);
         let c = if repair.is_unknown { meta.code.k() } else { 1 };
-        let home = self.acceptor.epochs.home(meta.epoch, self.own);
+        let Some(home) = self.home(meta.epoch) else { return };
         let held = wanted(meta.code, home, c).union(repair.damaged);
         let shards = self.coder(meta.code).encode_some(payload, held);
         self.effects.persist(Record::Accept { ballot, meta, shards });

@@ -238,8 +238,14 @@ impl Proposal {
             }
             is_chosen(&acks[..members.len()], prepare, k)
         };
-        is_chosen_among(&configuration.members, configuration.rules.quorums().prepare)
-            && self.also.as_ref().is_none_or(|(members, q1)| is_chosen_among(members, *q1))
+        let of_old = is_chosen_among(&configuration.members, configuration.rules.quorums().prepare);
+        let Some((members, q1)) = &self.also else { return of_old };
+        match (of_old, is_chosen_among(members, *q1)) {
+            (true, true) => true,
+            (true, false) => breaks(Mutant::ClosesByOldAlone),
+            (false, true) => breaks(Mutant::ClosesByNewAlone),
+            (false, false) => false,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use super::leader::{Closing, Leader, Peer};
 use super::message::Message;
 use super::{Paxos, Role};
 use crate::config::{Change, ChangeError, Configuration};
+use crate::mutant::{Mutant, breaks};
 use crate::time::Instant;
 use crate::types::{Ballot, Bytes, Code, Epoch, NodeId, NodeSet, Record, ShardSet, Slot, ValueId};
 use std::net::SocketAddr;
@@ -61,14 +62,33 @@ impl Paxos {
     #[must_use]
     pub fn standing(&self) -> Standing {
         let current = &self.acceptor.epochs.current;
+        // Another node has applied what it tells of: whoever was given up need not fetch it to know.
+        let is_told_off = || self.heard.as_ref().is_some_and(|told| told.is_retired(self.own));
         if current.is_member(self.own) {
             Standing::Member
-        } else if current.is_retired(self.own) {
+        } else if current.is_retired(self.own) || is_told_off() {
             Standing::Removed
         } else if current.newcomer().is_some_and(|seat| seat.id == self.node) {
             Standing::Newcomer
         } else {
             Standing::Unknown
+        }
+    }
+
+    /// This node's place for values of `epoch`. None for a newcomer that has not heard it: what it
+    /// gathers lies before the entry that names it, and would rest under another's index.
+    pub(super) fn home(&self, epoch: Epoch) -> Option<u8> {
+        match self.standing() {
+            Standing::Member | Standing::Newcomer | Standing::Removed => {
+                Some(self.acceptor.epochs.home(epoch, self.own))
+            }
+            Standing::Unknown => {
+                let names = |told: &&Configuration| {
+                    told.newcomer().is_some_and(|seat| seat.id == self.node)
+                };
+                let place = self.heard.as_ref().filter(names).and_then(|told| told.place(self.own));
+                place.or_else(|| breaks(Mutant::GuessesHome).then_some(self.own))
+            }
         }
     }
 
@@ -131,7 +151,10 @@ impl Paxos {
             Err(error) => return Begun::Refused(error),
         };
         let is_level = applied >= leader.recovered_until && applied == leader.commit;
-        if !leader.is_open() || !is_level || !self.is_settled() {
+        if !leader.is_open() || !is_level {
+            return Begun::NotYet;
+        }
+        if !self.is_settled() && !breaks(Mutant::ChangesUnsettled) {
             return Begun::NotYet;
         }
         let after = begun.changed(0);
@@ -222,8 +245,9 @@ impl Paxos {
     fn is_ready(&self, leader: &Leader, after: &Configuration, slot: Slot) -> bool {
         let level = self.level(leader, slot);
         let newcomer = leader.configuration.newcomer();
-        newcomer.is_none_or(|seat| level.contains(seat.id.0))
-            && self.lacking(&leader.configuration, after, level).is_none()
+        let is_ready = newcomer.is_none_or(|seat| level.contains(seat.id.0))
+            && self.lacking(&leader.configuration, after, level).is_none();
+        is_ready || breaks(Mutant::ClosesUnready)
     }
 
     /// Who holds its shards of everything up to `slot` durably.

@@ -129,8 +129,9 @@ pub(super) fn decide(promises: &BTreeMap<u8, Collected>) -> Decision {
     else {
         return Decision::Wait;
     };
+    let counts = |node: u8| first.is_member(node) || breaks(Mutant::CountsStrangers);
     let whole: Vec<&Collected> =
-        whole().filter(|(node, _)| first.is_member(**node)).map(|(_, promise)| promise).collect();
+        whole().filter(|(node, _)| counts(**node)).map(|(_, promise)| promise).collect();
     let whole_count = u32::try_from(whole.len()).unwrap_or(u32::MAX);
     let mut is_cut = false;
     let mut epoch = first.rules;
@@ -173,7 +174,7 @@ pub(super) fn decide(promises: &BTreeMap<u8, Collected>) -> Decision {
         if let Recovered::Value { meta, .. } = &proposal
             && let Some(next) = configuration(meta).filter(|next| next.rules.epoch > epoch.epoch)
         {
-            is_cut = next.members != first.members;
+            is_cut = next.members != first.members && !breaks(Mutant::IgnoresCut);
             if is_cut {
                 proposals.push(proposal);
                 break;

@@ -1,10 +1,11 @@
 //! A replica's account of itself.
 
 use super::Replica;
-use crate::config::Seat;
+use crate::config::{Configuration, Seat};
 use crate::kv::{ChangeStatus, MemberStatus, NodeStatus, PeerStatus, Role, Standing};
 use crate::paxos::{self, RoleName};
 use crate::time::Instant;
+use crate::types::Ballot;
 
 impl Replica {
     /// The node's account of itself.
@@ -65,6 +66,30 @@ impl Replica {
             refused_by: self.refused_by.iter().copied().collect(),
             storage: self.storage_status(),
         }
+    }
+
+    /// The members that it goes by, with the change under way.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        self.paxos.configuration()
+    }
+
+    /// A leader: does any prepare quorum have a node that knows durably who the members are?
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.paxos.is_settled()
+    }
+
+    /// What it is to the cluster.
+    #[must_use]
+    pub fn standing(&self) -> paxos::Standing {
+        self.paxos.standing()
+    }
+
+    /// The highest ballot it promised.
+    #[must_use]
+    pub fn promised(&self) -> Ballot {
+        self.paxos.promised()
     }
 
     /// Does it take itself for the leader?

@@ -5,6 +5,7 @@
 //! state machines' own tables say. What clients were answered is held to this log: an acknowledged
 //! write stands at its slot, and a read or scan found exactly what the log gives at its slot.
 
+use crate::config::Configuration;
 use crate::history::{Operation, Outcome, Request};
 use crate::kv::{self, Applied, Command, Execution};
 use crate::replica::Executed;
@@ -87,10 +88,22 @@ impl Agreed {
         Ok(())
     }
 
-    /// Changes of the configuration among the slots.
-    pub(super) fn configurations(&self) -> u64 {
-        let is_one = |entry: &&Entry| entry.meta.content() == Content::Configuration;
-        self.slots.values().filter(is_one).count() as u64
+    /// Changes of the policy among the slots.
+    pub(super) fn policies(&self) -> u64 {
+        let of = |entry: &Entry| match entry.meta.content() {
+            Content::Configuration => Configuration::decode(entry.meta.header.clone()).ok(),
+            Content::Command | Content::NoOp => None,
+        };
+        let mut members = None;
+        let mut count = 0;
+        for next in self.slots.values().filter_map(of) {
+            // Two entries for a change of the members: of the newcomer, and of those who stay.
+            let known = (next.members.clone(), next.retired);
+            let is_same = members.as_ref().is_none_or(|before| *before == known);
+            count += u64::from(next.change.is_none() && is_same);
+            members = Some(known);
+        }
+        count
     }
 
     /// Holds what clients were answered to the log.

@@ -70,7 +70,7 @@ impl World {
     }
 
     fn count_effects(&mut self) {
-        let changes = self.agreed.configurations();
+        let changes = self.agreed.policies();
         let transfers = self.operator.handed_over;
         for (kind, count) in [("policy change", changes), ("leadership transfer", transfers)] {
             if count > 0 {
@@ -89,11 +89,11 @@ impl World {
         ]);
     }
 
-    /// Every node is up, one of them leads, and all have applied the same.
+    /// Somebody leads, and all members are up and have applied the same.
     pub(super) fn is_level(&self) -> bool {
-        let mut applied = self.nodes.iter().map(|node| node.replica().map(Replica::state_digest));
-        let Some(Some(first)) = applied.next() else { return false };
-        applied.all(|other| other == Some(first))
-            && self.nodes.iter().filter_map(SimNode::replica).any(Replica::is_leader)
+        let Some(members) = self.final_members() else { return false };
+        let state = |rank: &usize| self.nodes[*rank].replica().map(Replica::state_digest);
+        let Some(Some(first)) = members.first().map(state) else { return false };
+        members.iter().all(|rank| state(rank) == Some(first))
     }
 }

@@ -6,14 +6,13 @@
 
 use super::clock::ClockSetting;
 use super::fault::{Damage, Fault, Shape};
-use super::scenario::Scenario;
+use super::scenario::{Scenario, address_of};
 use crate::config::{ClusterConfig, Member, Policy, Timing};
 use crate::kv::Admin;
 use crate::netem::LinkConfig;
 use crate::rng::Rng;
 use crate::time::Duration;
 use crate::types::{Code, NodeId};
-use std::net::SocketAddr;
 
 /// The scenario of `seed`.
 pub(super) fn scenario(seed: u64) -> Scenario {
@@ -30,13 +29,20 @@ pub(super) fn scenario(seed: u64) -> Scenario {
     }
     let heal_at = Duration::from_millis(rng.range(4000, 8000));
     let drift_ppm_max = drift_ppm_max(&cluster);
-    let clocks = draw_clocks(&mut rng, nodes, drift_ppm_max);
+    let clocks = draw_clocks(&mut rng, nodes + NEWCOMERS, drift_ppm_max);
     let link = draw_link(&mut rng);
     let datagram_bytes = if rng.chance(0.5) { 1472 } else { 8160 };
+    let kinds = draw_kinds(&mut rng, &cluster.durability);
+    if kinds.contains(&Kind::Members) {
+        // A newcomer gathers everything: slot by slot, over a lossy link, it would outlast any bound.
+        cluster.limits.gathers = cluster.limits.gathers.max(4);
+    }
+    let newcomers = if kinds.contains(&Kind::Members) { NEWCOMERS } else { 0 };
     let mut swarm = Swarm {
-        nodes,
+        members: nodes,
+        nodes: nodes + newcomers,
         drift_ppm_max,
-        kinds: draw_kinds(&mut rng, &cluster.durability),
+        kinds,
         has_power_cuts: cluster.durability == "sync",
         rng: rng.fork(),
     };
@@ -79,10 +85,11 @@ enum Kind {
     Clog,
     Policy,
     Transfer,
+    Members,
 }
 
 impl Kind {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Crash,
         Self::PowerCut,
         Self::PowerCutAll,
@@ -99,6 +106,7 @@ impl Kind {
         Self::Clog,
         Self::Policy,
         Self::Transfer,
+        Self::Members,
     ];
 
     /// Can a node come back from it with this durability? After the loss of unsynced data it is not
@@ -117,7 +125,8 @@ impl Kind {
             | Self::Shape
             | Self::Clog
             | Self::Policy
-            | Self::Transfer => true,
+            | Self::Transfer
+            | Self::Members => true,
         }
     }
 }
@@ -143,7 +152,7 @@ fn draw_cluster(rng: &mut Rng) -> ClusterConfig {
     let nodes = [3, 3, 4, 5, 5, 5, 6, 7][pick(rng, 8)];
     let (policy, code) = draw_policy(rng, nodes);
     let members = (0..nodes)
-        .map(|id| Member { id: NodeId(id), address: SocketAddr::from(([10, 0, 0, id], 7000)) })
+        .map(|id| Member { id: NodeId(id), address: address_of(usize::from(id)) })
         .collect();
     let hybrid_bytes = [0, 200, 5000][pick(rng, 3)];
     let mut cluster = ClusterConfig::new(1, policy, code, members)
@@ -245,8 +254,14 @@ fn draw_link(rng: &mut Rng) -> LinkConfig {
     link
 }
 
+/// Machines that may come in the course of a run.
+const NEWCOMERS: u64 = 3;
+
 /// Draws the faults of one run.
 struct Swarm {
+    /// Of the cluster file.
+    members: u64,
+    /// With those who may come.
     nodes: u64,
     drift_ppm_max: u64,
     /// What may be drawn.
@@ -317,13 +332,25 @@ impl Swarm {
                 Fault::Clog { from, to, rate_kbit, span }
             }
             Kind::Policy => {
-                let (policy, code) = draw_policy(rng, u8::try_from(self.nodes).unwrap_or(1));
+                let (policy, code) = draw_policy(rng, u8::try_from(self.members).unwrap_or(1));
                 let hybrid_bytes = Some([0, 200, 5000][pick(rng, 3)]);
                 Fault::Operator(Admin::Policy { policy, k: code.k(), m: code.m(), hybrid_bytes })
             }
             Kind::Transfer => {
                 Fault::Operator(Admin::Transfer { to: u8::try_from(node).unwrap_or(0) })
             }
+            Kind::Members => self.member_change(node),
+        }
+    }
+
+    fn member_change(&mut self, node: usize) -> Fault {
+        let rng = &mut self.rng;
+        let is_stopped = rng.chance(0.5);
+        match rng.below(10) {
+            0..5 => Fault::ReplaceNode { node, is_lost: rng.chance(0.4), is_stopped },
+            5..7 => Fault::AddNode {},
+            7..9 => Fault::RemoveNode { node, is_stopped },
+            _ => Fault::Operator(Admin::CancelChange),
         }
     }
 

@@ -156,6 +156,24 @@ pub enum Fault {
     },
     /// No fault, but as well a change under way: the operator asks for something.
     Operator(Admin),
+    /// The operator replaces a node by a new machine, through the log.
+    ReplaceNode {
+        /// Rank.
+        node: usize,
+        /// Its machine is gone for good, where the cluster can do without: that is why.
+        is_lost: bool,
+        /// It is stopped when the change is done; else it runs on, and must learn that it has left.
+        is_stopped: bool,
+    },
+    /// The operator adds a new machine.
+    AddNode {},
+    /// The operator removes a node.
+    RemoveNode {
+        /// Rank.
+        node: usize,
+        /// It is stopped when the change is done; else it runs on, and must learn that it has left.
+        is_stopped: bool,
+    },
 }
 
 /// Which links a partition leaves.
@@ -228,7 +246,12 @@ impl Fault {
             Self::Clog { .. } => "clog",
             Self::Operator(Admin::Policy { .. }) => "policy change",
             Self::Operator(Admin::Transfer { .. }) => "leadership transfer",
-            Self::Operator(Admin::Change { .. } | Admin::CancelChange) => "membership change",
+            Self::Operator(Admin::Change { .. }) => "membership change",
+            Self::Operator(Admin::CancelChange) => "change given up",
+            Self::ReplaceNode { is_lost: true, .. } => "lost node replaced",
+            Self::ReplaceNode { is_lost: false, .. } => "node replaced",
+            Self::AddNode {} => "node added",
+            Self::RemoveNode { .. } => "node removed",
         }
     }
 }
@@ -247,13 +270,22 @@ impl Fault {
             | Self::SlowDisk { node, .. }
             | Self::Rot { node, .. }
             | Self::Drift { node, .. }
-            | Self::Pause { node, .. } => Some(*node),
+            | Self::Pause { node, .. }
+            | Self::ReplaceNode { node, .. }
+            | Self::RemoveNode { node, .. } => Some(*node),
             Self::Shape { node, .. } => *node,
             Self::PowerCutAll { .. }
             | Self::Partition { .. }
             | Self::Clog { .. }
+            | Self::AddNode {}
             | Self::Operator(_) => None,
         }
+    }
+
+    /// A change of the members, which needs new machines or makes do with fewer?
+    #[must_use]
+    pub const fn is_of_members(&self) -> bool {
+        matches!(self, Self::ReplaceNode { .. } | Self::AddNode {} | Self::RemoveNode { .. })
     }
 }
 

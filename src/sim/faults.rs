@@ -1,8 +1,10 @@
 //! Faults of a run: how each begins, how it is mended, and whether it had an effect.
 
 use super::fault::Fault;
+use super::members::Wanted;
 use super::node::{Armed, Death};
 use super::world::World;
+use crate::kv::Admin;
 use crate::netem::LinkConfig;
 use crate::storage::TripKind;
 use crate::time::{Duration, Instant};
@@ -93,18 +95,21 @@ impl World {
         let kind = fault.kind();
         *self.totals.faults.entry(kind).or_default() += 1;
         self.say(|| format!("fault: {fault:?}"));
+        // Ranks of machines that are yet to come are drawn too.
+        let at = fault.node().map_or(0, |node| self.rank(node));
+        let node = &at;
         match fault {
-            Fault::Crash { node, down } => {
+            Fault::Crash { node: _, down } => {
                 self.note_if_up(*node, kind);
                 self.stop(*node, false, *down);
             }
-            Fault::PowerCut { node, down } => {
+            Fault::PowerCut { node: _, down } => {
                 self.note_if_up(*node, kind);
                 self.stop(*node, true, *down);
             }
             Fault::PowerCutAll { down, is_aimed: true } => self.aimed = Some(*down),
             Fault::PowerCutAll { down, is_aimed: false } => self.cut_power(*down),
-            Fault::CrashPoint { node, after, is_at_start, is_power_cut, down } => {
+            Fault::CrashPoint { node: _, after, is_at_start, is_power_cut, down } => {
                 let death = Death { kind, is_power_cut: *is_power_cut, down: *down };
                 let armed = Armed { after: *after, trip: TripKind::Death, death };
                 if *is_at_start {
@@ -114,25 +119,25 @@ impl World {
                     self.nodes[*node].arm(armed);
                 }
             }
-            Fault::DiskError { node, after, down } => {
+            Fault::DiskError { node: _, after, down } => {
                 let death = Death { kind, is_power_cut: false, down: *down };
                 self.nodes[*node].arm(Armed { after: *after, trip: TripKind::Error, death });
             }
-            Fault::DiskFull { node, free_bytes, span } => {
+            Fault::DiskFull { node: _, free_bytes, span } => {
                 self.nodes[*node].disk.set_free_bytes(Some(*free_bytes));
                 self.mends.push((self.now + *span, Mend::DiskFull(*node)));
             }
-            Fault::DiskLow { node, span } => {
+            Fault::DiskLow { node: _, span } => {
                 self.nodes[*node].set_space_low(self.now, true);
                 self.note_if_up(*node, kind);
                 self.mends.push((self.now + *span, Mend::DiskLow(*node)));
             }
-            Fault::SlowDisk { node, extra, span } => {
+            Fault::SlowDisk { node: _, extra, span } => {
                 self.nodes[*node].extra_sync += *extra;
                 self.note_if_up(*node, kind);
                 self.mends.push((self.now + *span, Mend::Faster { rank: *node, by: *extra }));
             }
-            Fault::Rot { node, damage, is_restarted, seed } => {
+            Fault::Rot { node: _, damage, is_restarted, seed } => {
                 if self.rot.damage(&mut self.nodes[*node], *node, *damage, *seed) {
                     self.totals.note_effect(kind);
                     if *is_restarted {
@@ -140,12 +145,12 @@ impl World {
                     }
                 }
             }
-            Fault::Drift { node, drift_ppm, span } => {
+            Fault::Drift { node: _, drift_ppm, span } => {
                 self.nodes[*node].clock.set_drift(self.now, *drift_ppm);
                 self.note_if_up(*node, kind);
                 self.mends.push((self.now + *span, Mend::Drift(*node)));
             }
-            Fault::Pause { node, span } => {
+            Fault::Pause { node: _, span } => {
                 self.nodes[*node].paused_until = Some(self.now + *span);
                 self.note_if_up(*node, kind);
             }
@@ -158,24 +163,30 @@ impl World {
                 self.cut_for(kind, links, Duration::ZERO, *span);
             }
             Fault::Shape { shape, node, flap, span } => {
-                let (count, leader) = (self.nodes.len(), self.leader_rank());
+                let middle = node.map_or_else(|| self.leader_rank(), |_| at);
+                let count = self.nodes.len();
                 let mut links = self.links_between(u32::MAX, u32::MAX);
-                let middle = node.unwrap_or(leader);
                 links.retain(|(from, to)| shape.cuts(*from, *to, middle, count));
                 self.cut_for(kind, links, *flap, *span);
             }
             Fault::Clog { from, to, rate_kbit, span } => {
-                let links: Links = self.links_between(*from, *to).into();
-                let report = Some(Report { kind, met_before: self.netem.stats().throttled });
-                self.change_links(&links, LinkChange::Clog(*rate_kbit));
-                let change = LinkChange::Unclog(*rate_kbit);
-                self.mends.push((self.now + *span, Mend::Links { links, change, report }));
+                let links = self.links_between(*from, *to);
+                self.clog_for(kind, links, *rate_kbit, *span);
             }
-            Fault::Operator(admin) => self.operator.ask(self.now, admin.clone()),
+            Fault::Operator(Admin::CancelChange) => self.unwant_change(),
+            Fault::Operator(admin) => self.operator.ask(self.now, self.fitted(admin)),
+            Fault::ReplaceNode { .. } | Fault::AddNode {} | Fault::RemoveNode { .. } => {
+                Wanted::of(fault, at).into_iter().for_each(|wanted| self.plan_change(kind, wanted));
+            }
         }
-        if let Some(rank) = fault.node() {
-            self.touch(rank);
+        if fault.node().is_some() {
+            self.touch(at);
         }
+    }
+
+    /// The machine of that rank, or another one where it is yet to come.
+    pub(super) fn rank(&self, node: usize) -> usize {
+        node % self.nodes.len()
     }
 
     /// The directed links between nodes of two sets.
@@ -184,6 +195,21 @@ impl World {
         let is_in = |set: u32, rank: usize| set & (1 << rank) != 0;
         let pairs = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));
         pairs.filter(|(a, b)| a != b && is_in(from, *a) && is_in(to, *b)).collect()
+    }
+
+    /// Links carry next to nothing for a time.
+    fn clog_for(
+        &mut self,
+        kind: &'static str,
+        links: Vec<(usize, usize)>,
+        rate_kbit: u32,
+        span: Duration,
+    ) {
+        let links: Links = links.into();
+        let report = Some(Report { kind, met_before: self.netem.stats().throttled });
+        self.change_links(&links, LinkChange::Clog(rate_kbit));
+        let change = LinkChange::Unclog(rate_kbit);
+        self.mends.push((self.now + span, Mend::Links { links, change, report }));
     }
 
     /// Cuts links for a time: all of it, or on and off.
@@ -257,11 +283,11 @@ impl World {
         // Several faults may have met it: it starts when the last has ended.
         let is_due_later =
             self.mends.iter().any(|(_, mend)| matches!(mend, Mend::Start(other) if *other == rank));
-        if self.nodes[rank].is_up() || is_due_later {
+        if self.nodes[rank].is_up() || self.nodes[rank].is_gone || is_due_later {
             return Ok(());
         }
         let id = self.nodes[rank].id;
-        self.say(|| format!("{id} starts again"));
+        self.say(|| format!("{id} starts"));
         let death = self.nodes[rank].start(self.now)?;
         self.touch(rank);
         match death {

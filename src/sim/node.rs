@@ -49,6 +49,10 @@ pub(super) struct SimNode {
     /// Told that its disk is nearly full, whatever the disk says.
     is_low: bool,
     pub(super) boots: u64,
+    /// It never starts again.
+    pub(super) is_gone: bool,
+    /// It is no member any more.
+    pub(super) is_leaving: bool,
     rng: Rng,
 }
 
@@ -102,8 +106,15 @@ impl SimNode {
             armed_at_start: None,
             is_low: false,
             boots: 0,
+            is_gone: false,
+            is_leaving: false,
             rng,
         }
+    }
+
+    /// What it is made of.
+    pub(super) const fn config(&self) -> &NodeConfig {
+        &self.config
     }
 
     pub(super) const fn is_up(&self) -> bool {

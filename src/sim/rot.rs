@@ -43,6 +43,16 @@ impl RotBooks {
         }
     }
 
+    /// One node more is gone for good.
+    pub(super) fn tolerate_one_less(&mut self) {
+        self.tolerated = self.tolerated.saturating_sub(1);
+    }
+
+    /// Is nothing damaged yet?
+    pub(super) fn is_untouched(&self) -> bool {
+        self.lost.is_empty() && self.doubt_from.is_empty()
+    }
+
     /// Damages a node's disk. False when there is nothing that may be.
     pub(super) fn damage(
         &mut self,

@@ -3,12 +3,14 @@
 use super::clock::ClockSetting;
 use super::draw;
 use super::fault::{Fault, micros};
-use crate::config::{ClusterConfig, ConfigError};
+use super::members::NODES_MAX;
+use crate::config::{ClusterConfig, ConfigError, EpochConfig, default_code};
 use crate::kv::Admin;
 use crate::netem::{LinkConfig, NetemConfigError};
 use crate::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::SocketAddr;
 use thiserror::Error;
 
 /// A bug put in on purpose, to show that the checkers find it.
@@ -126,16 +128,30 @@ impl Scenario {
     /// under any policy of the run.
     pub(super) fn nodes_to_spare(&self) -> u32 {
         let first = self.cluster.epoch();
-        let mut prepare = first.quorums().prepare;
+        let mut rules = vec![first];
+        let (mut fewest, mut most) = (first.nodes, first.nodes);
         for (_, fault) in &self.faults {
             if let Fault::Operator(admin @ Admin::Policy { policy, .. }) = fault
                 && let Some(code) = admin.code()
             {
-                let epoch = crate::config::EpochConfig { policy: *policy, code, ..first };
-                prepare = prepare.max(epoch.quorums().prepare);
+                rules.push(EpochConfig { policy: *policy, code, ..first });
             }
+            most += u8::from(matches!(fault, Fault::AddNode {}));
+            fewest -= u8::from(matches!(fault, Fault::RemoveNode { .. }) && fewest > 3);
         }
-        u32::from(first.nodes).saturating_sub(prepare)
+        // With as many nodes as there may be at some time, and the code that the operator then takes.
+        let spare = |rules: &EpochConfig, nodes: u8| {
+            let code = if nodes == rules.code.n() {
+                rules.code
+            } else {
+                default_code(rules.policy, rules.code.k(), nodes).ok()?
+            };
+            let quorums = EpochConfig { nodes, code, ..*rules }.quorums();
+            Some(quorums.nodes.saturating_sub(quorums.prepare))
+        };
+        let all = rules.iter().flat_map(|rules| (fewest..=most).filter_map(|n| spare(rules, n)));
+        let removals = u32::from(first.nodes - fewest);
+        all.min().unwrap_or(0).saturating_sub(removals)
     }
 }
 
@@ -151,6 +167,8 @@ impl ScenarioFile {
         let cluster = ClusterConfig::from_toml(&cluster)?;
         raw.link.validate()?;
         let nodes = cluster.members.len();
+        let has_newcomers = raw.faults.iter().any(|raw| raw.fault.is_of_members());
+        let nodes = if has_newcomers { NODES_MAX } else { nodes };
         let is_rank = |node: Option<usize>| node.is_none_or(|node| node < nodes);
         if !raw.faults.iter().all(|raw| is_rank(raw.fault.node())) {
             return Err(ScenarioError::Bound("a fault of a node that the cluster does not have"));
@@ -244,6 +262,11 @@ impl fmt::Display for Scenario {
         }
         write!(f, "{:>8.3} s  all faults end", self.heal_at.as_secs_f64())
     }
+}
+
+/// Where the node of a rank listens.
+pub(super) fn address_of(rank: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, u8::try_from(rank).unwrap_or(u8::MAX)], 7000))
 }
 
 const fn one() -> u64 {

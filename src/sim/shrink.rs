@@ -186,7 +186,11 @@ fn span_of(fault: &mut Fault) -> Option<&mut Duration> {
         | Fault::Partition { span, .. }
         | Fault::Shape { span, .. }
         | Fault::Clog { span, .. } => Some(span),
-        Fault::Rot { .. } | Fault::Operator(_) => None,
+        Fault::Rot { .. }
+        | Fault::Operator(_)
+        | Fault::ReplaceNode { .. }
+        | Fault::AddNode {}
+        | Fault::RemoveNode { .. } => None,
     }
 }
 

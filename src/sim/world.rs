@@ -6,6 +6,7 @@
 use super::agreed::{Agreed, Scan};
 use super::faults::{LinkTroubles, Mend};
 use super::load::{Client, Current, Session};
+use super::members::Plans;
 use super::node::{NodeConfig, SimNode};
 use super::operator::Operator;
 use super::rot::RotBooks;
@@ -67,6 +68,7 @@ pub(super) struct World {
     /// When each client wants to run.
     clients_due: Vec<Instant>,
     pub(super) operator: Operator,
+    pub(super) plans: Plans,
     by_address: BTreeMap<SocketAddr, Place>,
     pub(super) netem: Netem,
     pub(super) faults: Vec<(Instant, Fault)>,
@@ -166,6 +168,7 @@ impl World {
             clients_due: vec![Instant::ZERO; clients.len()],
             clients,
             operator,
+            plans: Plans::new(scenario.nodes_to_spare()),
             by_address,
             netem: Netem::new(config, rng.next_u64()),
             faults: faults.rev().map(|(at, f)| (Instant::ZERO + *at, f.clone())).collect(),
@@ -211,6 +214,7 @@ impl World {
             self.deliver();
             self.step_nodes()?;
             self.step_clients();
+            self.look_at_members();
         }
         self.totals.virtual_time = self.now.since(Instant::ZERO);
         self.netem.check_invariants();
@@ -223,7 +227,10 @@ impl World {
             client.final_reads.is_empty()
                 && client.sessions.iter().all(|session| session.current.is_none())
         };
-        self.is_healed && self.clients.iter().all(is_done) && self.is_level()
+        self.is_healed
+            && self.clients.iter().all(is_done)
+            && self.plans.is_empty()
+            && self.is_level()
     }
 
     fn waiting(&self) -> String {
@@ -258,6 +265,7 @@ impl World {
 
     fn next_event(&self, heal_at: Instant) -> Instant {
         let mut next = if self.is_healed { NEVER } else { heal_at };
+        next = next.min(self.plans.timeout());
         if let Some((at, _)) = self.faults.last() {
             next = next.min(*at);
         }
@@ -271,6 +279,13 @@ impl World {
             next = at.map_or(next, |at| next.min(at));
         }
         next
+    }
+
+    /// A machine more, as the last rank.
+    pub(super) fn add_place(&mut self, rank: usize, address: SocketAddr) {
+        self.by_address.insert(address, Place::Node(rank));
+        self.nodes_due.push(NEVER);
+        self.checked_at.push((Slot::ZERO, 0));
     }
 
     /// A node's due time may have changed.
@@ -347,6 +362,9 @@ impl World {
 
     fn step_clients(&mut self) {
         self.operator.step(self.now);
+        if let Some(answer) = self.operator.answer.take() {
+            self.plans.handle_answer(&answer);
+        }
         let from = self.operator.address;
         while let Some(transmit) = self.operator.machine.poll_transmit(self.now) {
             self.send(from, transmit);
@@ -397,6 +415,6 @@ impl World {
     }
 }
 
-const NEVER: Instant = Instant::from_nanos(u64::MAX);
+pub(super) const NEVER: Instant = Instant::from_nanos(u64::MAX);
 /// Virtual time from the end of all faults until everything must be done.
 const LIVENESS_BOUND: Duration = Duration::from_secs(120);

@@ -66,6 +66,10 @@ found_in_simulation! {
     a_gather_ends_with_any_id: GathersAnyId, scenarios::churn, 0, 60;
     an_old_epoch_is_forgotten: ForgetsOldEpoch, scenarios::epochs, 0, 1500;
     an_epoch_is_in_force_too_early: EpochBeforeApplied, scenarios::epochs, 0, 80;
+    a_newcomer_guesses_its_place: GuessesHome, scenarios::members, 0, 120;
+    a_change_is_closed_unready: ClosesUnready, scenarios::members, 0, 60;
+    the_new_members_alone_close_a_change: ClosesByNewAlone, scenarios::members, 0, 300;
+    promises_of_strangers_count: CountsStrangers, scenarios::members, 0, 250;
     what_a_failed_compare_and_set_met_is_forgotten: ForgetsMet, scenarios::forgetful, 0, 60;
     slots_without_a_snapshot_are_forgotten: ForgetsUncovered, scenarios::forgetful, 0, 60;
     repeats_are_applied: AppliesRepeats, scenarios::power, 40, 150;
@@ -157,4 +161,13 @@ fn a_snapshot_that_counts_early_loses_nothing() {
 #[test]
 fn moved_homes_change_no_decision() {
     survives(&[Mutant::MovesHomes], &simulated(scenarios::churn), 30);
+}
+
+/// Holes that are still open (docs/mutants.md): 1,000 seeds of `members` have not shown them.
+#[test]
+#[ignore = "open: nobody has found these yet"]
+fn rules_of_members_that_nobody_has_seen_broken() {
+    for mutant in [Mutant::ClosesByOldAlone, Mutant::ChangesUnsettled, Mutant::IgnoresCut] {
+        hunt(&[mutant], &simulated(scenarios::members), 0, 1000);
+    }
 }

@@ -100,6 +100,41 @@ pub fn epochs(seed: u64) -> Scenario {
     scenario
 }
 
+/// Members come and go, one after the other, while nodes are cut off and lose power.
+pub fn members(seed: u64) -> Scenario {
+    let mut rng = Rng::new(seed);
+    let nodes = pick(&mut rng, &[3_u8, 3, 3, 4]);
+    let policy = pick(&mut rng, &[Policy::Replicate, Policy::Craft]);
+    let mut scenario = quick(&mut rng, nodes, policy);
+    scenario.attempt_timeout = Duration::from_millis(100);
+    let all = nodes + 3;
+    let end_ms = millis(scenario.heal_at);
+    let mut at_ms = 250;
+    while at_ms < end_ms - 200 {
+        let some = |rng: &mut Rng| usize::try_from(rng.below(u64::from(all))).unwrap();
+        let (node, is_stopped) = (some(&mut rng), rng.chance(0.5));
+        let change = match rng.below(10) {
+            0..6 => Fault::ReplaceNode { node, is_lost: rng.chance(0.3), is_stopped },
+            6 | 7 => Fault::AddNode {},
+            _ => Fault::RemoveNode { node, is_stopped },
+        };
+        scenario.faults.push((Duration::from_millis(at_ms), change));
+        for _ in 0..2 {
+            let span = Duration::from_millis(rng.range(40, 250));
+            let trouble = match rng.below(8) {
+                0 => Fault::Crash { node: some(&mut rng), down: span },
+                1 => Fault::PowerCut { node: some(&mut rng), down: span },
+                _ => split(&mut rng, all, span),
+            };
+            let soon_ms = at_ms + rng.below(300);
+            scenario.faults.push((Duration::from_millis(soon_ms), trouble));
+        }
+        at_ms += rng.range(100, 400);
+    }
+    scenario.faults.sort_by_key(|(at, _)| *at);
+    scenario
+}
+
 /// Leaders that stand still or are cut off, while some client has not noticed and asks them.
 pub fn stale(seed: u64) -> Scenario {
     let mut rng = Rng::new(seed);
