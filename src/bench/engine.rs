@@ -166,7 +166,7 @@ impl<'a> Engine<'a> {
         let planner = Planner::new(workload, phase, rng.fork());
         let records = Records::new(workload, history.is_some(), rng.fork());
         let is_run = phase == Phase::Run;
-        let origin = Instant::now();
+        let origin = target.now();
         let from = origin + if is_run { config.warmup } else { Duration::ZERO };
         let until = config.duration.filter(|_| is_run).map(|duration| from + duration);
         let rate = config.rate.filter(|rate| is_run && *rate > 0.0);
@@ -199,7 +199,7 @@ impl<'a> Engine<'a> {
         let mut cpu_from = (self.from == self.origin).then(CpuTime::now);
         let mut drain_until = None;
         loop {
-            let now = Instant::now();
+            let now = self.target.now();
             if cpu_from.is_none() && now >= self.from {
                 cpu_from = Some(CpuTime::now());
             }
@@ -229,20 +229,20 @@ impl<'a> Engine<'a> {
         if let Some(history) = self.history.as_mut() {
             history.flush()?;
         }
-        progress(self.progress(Instant::now()));
+        progress(self.progress(self.target.now()));
         Ok(self.report(cpu))
     }
 
     /// Starts operations in idle sessions; gives the time when the next one is due.
     fn start_idle(&mut self) -> Option<Instant> {
         // Noticed even while no session is free: the drain must have an end.
-        let is_over = self.until.is_some_and(|until| Instant::now() >= until);
+        let is_over = self.until.is_some_and(|until| self.target.now() >= until);
         self.is_exhausted |= is_over || self.quota == 0 || self.planner.is_exhausted();
         while let Some(client) = self.idle.last().copied() {
             if self.is_exhausted {
                 return None;
             }
-            let now = Instant::now();
+            let now = self.target.now();
             let due = match &self.arrivals {
                 Some(schedule) if schedule.next_due() > now => return Some(schedule.next_due()),
                 Some(schedule) => schedule.next_due(),
@@ -343,7 +343,7 @@ impl<'a> Engine<'a> {
             Ok(Some(value)) if active.stage == Stage::ReadPart => {
                 self.note_put(&mut active, &value);
                 active.stage = Stage::PutPart;
-                active.stage_invoked = Instant::now();
+                active.stage_invoked = self.target.now();
                 let key = active.plan.key.clone();
                 self.sessions[client].active = Some(active);
                 self.target.submit(client, TargetOp::Put { key, value });
