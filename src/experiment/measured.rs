@@ -85,6 +85,7 @@ pub(super) fn node_resources(before: &Reports, after: &NodeReport) -> NodeResour
         peak_rss_bytes: after.peak_rss_bytes,
         bytes_sent: since(|report| report.bytes_sent),
         datagrams_sent: since(|report| report.datagrams_sent),
+        turns: since(|report| report.turns),
         bytes_received: since(|report| report.bytes_received),
         bytes_retransmitted: since(|report| report.bytes_retransmitted),
         bytes_written: since(|report| report.log.bytes_written),

@@ -3,6 +3,7 @@
 //! Does not start a cluster (that is a [`trial::TrialLauncher`]) and draws nothing (that is
 //! [`crate::report`]).
 
+pub mod calibrate;
 pub mod codec;
 pub mod failover;
 pub mod launch;

@@ -247,6 +247,7 @@ fn resources(
         cpu_seconds: after.cpu.saturating_sub(before.cpu).as_secs_f64(),
         bytes_sent: sent.bytes_sent - was.bytes_sent,
         datagrams_sent: sent.datagrams_sent - was.datagrams_sent,
+        turns: after.turns - before.turns,
         bytes_received: sent.bytes_received - was.bytes_received,
         bytes_retransmitted: sent.bytes_retransmitted - was.bytes_retransmitted,
         bytes_written: after.log.bytes_written - before.log.bytes_written,

@@ -3,6 +3,7 @@
 //! Does not start processes. A trial is addressed by the hash of its canonical JSON, so that an
 //! interrupted run resumes and a changed one runs anew.
 
+use super::calibrate::Calibration;
 use crate::report::result::{CodecResult, PhaseResult};
 use crate::sim::timed::Costs;
 use crate::types::{Code, CodeError};
@@ -137,6 +138,11 @@ impl TrialConfig {
 
     /// Writes replication as the code it is, so that equal trials have equal configurations.
     pub fn normalise(&mut self) {
+        if self.target == TrialTarget::Processes {
+            (self.placement, self.costs) = (PlacementKind::Shared, None);
+        } else if self.costs.is_none() {
+            self.costs = Calibration::built_in().map(|built_in| built_in.costs);
+        }
         if self.policy == "replicate" && self.kind == TrialKind::Cluster {
             self.code = format!("1+{}", self.nodes.saturating_sub(1));
         }
