@@ -1,26 +1,43 @@
 //! CPU time as Linux's `/proc` gives it; absent elsewhere.
 
-/// CPU seconds used so far, by this thread and by this process, where the system says so.
+use super::validity::Effort;
+use std::time::Instant;
+
+/// What this thread and this process have used so far, where the system says so.
 #[derive(Clone, Copy)]
 pub(super) struct CpuTime {
+    at: Instant,
     thread: Option<f64>,
+    /// Of the thread, ready to run and not let.
+    wait: Option<f64>,
     process: Option<f64>,
 }
 
 impl CpuTime {
     pub fn now() -> Self {
         let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-        let nanos =
-            schedstat.as_deref().and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
+        let nanos = |index: usize| {
+            schedstat.as_deref().and_then(|text| text.split(' ').nth(index)?.parse::<f64>().ok())
+        };
         let stat = std::fs::read_to_string("/proc/self/stat").ok();
-        Self { thread: nanos.map(|nanos| nanos / 1e9), process: stat.and_then(process_seconds) }
+        Self {
+            at: Instant::now(),
+            thread: nanos(0).map(|nanos| nanos / 1e9),
+            wait: nanos(1).map(|nanos| nanos / 1e9),
+            process: stat.and_then(process_seconds),
+        }
     }
 
-    /// Thread and process seconds since `self`.
-    pub fn elapsed(self) -> (Option<f64>, Option<f64>) {
+    /// What was used since `self`.
+    pub fn elapsed(self) -> Effort {
         let now = Self::now();
         let since = |to: Option<f64>, from: Option<f64>| Some(to? - from?);
-        (since(now.thread, self.thread), since(now.process, self.process))
+        Effort {
+            wall_seconds: now.at.duration_since(self.at).as_secs_f64(),
+            thread_cpu_seconds: since(now.thread, self.thread),
+            thread_wait_seconds: since(now.wait, self.wait),
+            process_cpu_seconds: since(now.process, self.process),
+        }
     }
 }
 

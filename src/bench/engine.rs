@@ -5,87 +5,24 @@
 //! is free for waits, and its latency is given from when it was due as well. Invariant: each
 //! session has at most one operation at the target; a phase ends with none or says so as errors.
 
-use super::arrivals::Schedule;
+use super::arrivals::{CatchUp, Schedule};
 use super::choices::UpdateMode;
 use super::cpu_time::CpuTime;
-use super::history::{History, HistoryError};
+use super::history::{Call, History, HistoryError, digest_text};
 use super::measure::{Metric, Recorder, Sample};
+use super::offered::OfferedLoad;
+use super::phase::{BenchError, PhaseConfig, Progress};
 use super::plan::{Kind, Phase, Plan, Planner};
 use super::record::Records;
 use super::report::PhaseReport;
-use super::target::{Target, TargetCompletion, TargetError, TargetOp, TargetOutcome};
+use super::target::{Target, TargetCompletion, TargetOp, TargetOutcome};
+use super::validity::{self, Effort};
 use super::workload::Workload;
-use crate::history::{Line, LineOp, LineOutcome};
+use crate::history::LineOp;
 use crate::rng::Rng;
-use crate::types::{Bytes, Digest};
+use crate::types::Bytes;
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
-use thiserror::Error;
-
-/// A phase that could not be finished.
-#[derive(Debug, Error)]
-pub enum BenchError {
-    /// The store is gone.
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    /// The history cannot be written.
-    #[error(transparent)]
-    History(#[from] HistoryError),
-    /// A run without an end.
-    #[error(
-        "the run has no end: set operationcount in the workload, or --operations or --duration"
-    )]
-    Endless,
-}
-
-/// How to run a phase.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PhaseConfig {
-    /// Sessions.
-    pub clients: usize,
-    /// Seed of all randomness of the phase.
-    pub seed: u64,
-    /// Run before anything is measured; the load phase has none.
-    pub warmup: Duration,
-    /// Operations to start after warm-up; the load phase inserts all its records.
-    pub operations: Option<u64>,
-    /// Length of the measured window; whichever of the two ends first.
-    pub duration: Option<Duration>,
-    /// Operations per second; None for as fast as they complete. The load phase ignores it.
-    pub rate: Option<f64>,
-    /// How long to wait at the end for what is outstanding before it counts as lost.
-    pub drain_limit: Duration,
-    /// Length of a point of the time series.
-    pub series_interval: Duration,
-}
-
-impl Default for PhaseConfig {
-    fn default() -> Self {
-        Self {
-            clients: 1,
-            seed: 1,
-            warmup: Duration::ZERO,
-            operations: None,
-            duration: None,
-            rate: None,
-            drain_limit: Duration::from_secs(60),
-            series_interval: Duration::from_secs(1),
-        }
-    }
-}
-
-/// How far a phase is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Progress {
-    /// Which.
-    pub phase: Phase,
-    /// Since its start, warm-up included.
-    pub elapsed: Duration,
-    /// Completed well so far, without warm-up.
-    pub operations: u64,
-    /// Failed so far.
-    pub failures: u64,
-}
 
 /// Runs one phase of `workload` against `target`, calling `progress` about once a second.
 ///
@@ -99,9 +36,7 @@ pub fn run_phase(
     history: Option<&mut History>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<PhaseReport, BenchError> {
-    if phase == Phase::Run && config.operations.is_none() && config.duration.is_none() {
-        return Err(BenchError::Endless);
-    }
+    config.check(phase)?;
     Engine::new(target, workload, phase, config, history).run(progress)
 }
 
@@ -142,15 +77,22 @@ struct Engine<'a> {
     planner: Planner,
     records: Records,
     arrivals: Option<Schedule>,
+    /// The window's own schedule, while the one of the warm-up is in force.
+    arrivals_after: Option<Schedule>,
+    catch_up: CatchUp,
     recorder: Recorder,
     sessions: Vec<Session>,
     idle: Vec<usize>,
+    /// Since when some session is free.
+    idle_from: Instant,
     origin: Instant,
     from: Instant,
     until: Option<Instant>,
     /// Operations that may still start inside the window.
     quota: u64,
     is_exhausted: bool,
+    /// Operations ended the window, not time.
+    ran_out: bool,
     last_completion: Instant,
 }
 
@@ -166,10 +108,12 @@ impl<'a> Engine<'a> {
         let planner = Planner::new(workload, phase, rng.fork());
         let records = Records::new(workload, history.is_some(), rng.fork());
         let is_run = phase == Phase::Run;
-        let origin = Instant::now();
+        let origin = target.now();
         let from = origin + if is_run { config.warmup } else { Duration::ZERO };
-        let until = config.duration.filter(|_| is_run).map(|duration| from + duration);
-        let rate = config.rate.filter(|rate| is_run && *rate > 0.0);
+        let until = config.window().filter(|_| is_run).map(|window| from + window);
+        let load = config.offered.as_ref().filter(|_| is_run);
+        let [arrivals, arrivals_after] =
+            schedules(config, load, workload, (origin, from), &mut rng);
         let clients = config.clients.max(1);
         let session = |_| Session { active: None, free_since: origin };
         Self {
@@ -180,15 +124,19 @@ impl<'a> Engine<'a> {
             history,
             planner,
             records,
-            arrivals: rate.map(|rate| Schedule::new(origin, rate, workload.arrivals, rng.fork())),
-            recorder: Recorder::new(from, until, config.series_interval, rate.is_some()),
+            arrivals,
+            arrivals_after,
+            catch_up: CatchUp::default(),
+            recorder: Recorder::new(from, until, config.series_interval, load.is_some()),
             sessions: (0..clients).map(session).collect(),
             idle: (0..clients).rev().collect(),
+            idle_from: origin,
             origin,
             from,
             until,
             quota: config.operations.filter(|_| is_run).unwrap_or(u64::MAX),
             is_exhausted: false,
+            ran_out: false,
             last_completion: from,
         }
     }
@@ -199,7 +147,7 @@ impl<'a> Engine<'a> {
         let mut cpu_from = (self.from == self.origin).then(CpuTime::now);
         let mut drain_until = None;
         loop {
-            let now = Instant::now();
+            let now = self.target.now();
             if cpu_from.is_none() && now >= self.from {
                 cpu_from = Some(CpuTime::now());
             }
@@ -225,28 +173,42 @@ impl<'a> Engine<'a> {
                 self.handle_completion(completion)?;
             }
         }
-        let cpu = cpu_from.unwrap_or_else(CpuTime::now).elapsed();
+        let effort = cpu_from.unwrap_or_else(CpuTime::now).elapsed();
         if let Some(history) = self.history.as_mut() {
             history.flush()?;
         }
-        progress(self.progress(Instant::now()));
-        Ok(self.report(cpu))
+        progress(self.progress(self.target.now()));
+        Ok(self.report(effort))
     }
 
-    /// Starts operations in idle sessions; gives the time when the next one is due.
+    /// Starts operations in idle sessions; gives the time when the next one may start.
     fn start_idle(&mut self) -> Option<Instant> {
         // Noticed even while no session is free: the drain must have an end.
-        let is_over = self.until.is_some_and(|until| Instant::now() >= until);
-        self.is_exhausted |= is_over || self.quota == 0 || self.planner.is_exhausted();
+        self.is_exhausted |= self.until.is_some_and(|until| self.target.now() >= until);
+        if self.quota == 0 || self.planner.is_exhausted() {
+            self.run_out();
+        }
         while let Some(client) = self.idle.last().copied() {
             if self.is_exhausted {
                 return None;
             }
-            let now = Instant::now();
-            let due = match &self.arrivals {
-                Some(schedule) if schedule.next_due() > now => return Some(schedule.next_due()),
-                Some(schedule) => schedule.next_due(),
-                None => now,
+            let now = self.target.now();
+            let due = match self.next_due() {
+                Some(due) if due > now => return Some(due),
+                Some(due) => {
+                    let release = self.catch_up.release(due, self.idle_from, now);
+                    if release > now {
+                        return Some(release);
+                    }
+                    due
+                }
+                None if self.arrivals.is_none() => now,
+                // The last step lasts to its end, whenever its last operation was.
+                None if matches!(self.config.offered, Some(OfferedLoad::Steps(_))) => return None,
+                None => {
+                    self.run_out();
+                    return None;
+                }
             };
             if !self.start(client, now, due) {
                 return None;
@@ -256,22 +218,44 @@ impl<'a> Engine<'a> {
         None
     }
 
+    /// When the schedule's next operation is due. The window's schedule follows the warm-up's when
+    /// all of that is started: a backlog of the warm-up is not forgotten.
+    fn next_due(&mut self) -> Option<Instant> {
+        let due = self.arrivals.as_ref()?.next_due();
+        if self.arrivals_after.is_some() && due.is_none_or(|due| due >= self.from) {
+            self.arrivals = self.arrivals_after.take();
+            return self.arrivals.as_ref()?.next_due();
+        }
+        due
+    }
+
+    /// Nothing is left to start, before the window's end.
+    fn run_out(&mut self) {
+        self.ran_out |= !self.is_exhausted;
+        self.is_exhausted = true;
+    }
+
     /// Starts the next operation in `client`; false, and exhausted, when there is none.
     fn start(&mut self, client: usize, now: Instant, due: Instant) -> bool {
-        let is_over = self.quota == 0 || self.until.is_some_and(|until| now >= until);
-        let plan = if is_over { None } else { self.planner.next() };
-        let Some(plan) = plan else {
+        if self.until.is_some_and(|until| now >= until) {
             self.is_exhausted = true;
             return false;
+        }
+        let plan = if self.quota == 0 { None } else { self.planner.next() };
+        let Some(plan) = plan else {
+            self.run_out();
+            return false;
         };
+        let is_open = self.arrivals.is_some();
         if let Some(schedule) = &mut self.arrivals {
             schedule.advance();
         }
         if now >= self.from {
             self.quota -= 1;
-            let free_since = self.sessions[client].free_since.max(self.from);
-            let ready = if self.arrivals.is_some() { due.max(free_since) } else { free_since };
-            self.recorder.lag(now.saturating_duration_since(ready));
+            // Of a schedule, an operation is late once any session could have taken it.
+            let ready =
+                if is_open { due.max(self.idle_from) } else { self.sessions[client].free_since };
+            self.recorder.lag(now.saturating_duration_since(ready.max(self.from)));
         }
         self.submit_first(client, plan, now, due);
         true
@@ -343,7 +327,7 @@ impl<'a> Engine<'a> {
             Ok(Some(value)) if active.stage == Stage::ReadPart => {
                 self.note_put(&mut active, &value);
                 active.stage = Stage::PutPart;
-                active.stage_invoked = Instant::now();
+                active.stage_invoked = self.target.now();
                 let key = active.plan.key.clone();
                 self.sessions[client].active = Some(active);
                 self.target.submit(client, TargetOp::Put { key, value });
@@ -411,6 +395,9 @@ impl<'a> Engine<'a> {
         });
         self.last_completion = self.last_completion.max(completed);
         self.sessions[client].free_since = completed;
+        if self.idle.is_empty() {
+            self.idle_from = completed;
+        }
         self.idle.push(client);
     }
 
@@ -436,33 +423,15 @@ impl<'a> Engine<'a> {
         completed: Option<Instant>,
     ) -> Result<(), HistoryError> {
         let Some(history) = self.history.as_mut() else { return Ok(()) };
-        let (ended, version, read_digest) = match outcome {
-            TargetOutcome::Value { value, version } => {
-                (LineOutcome::Ok, *version, value.as_ref().map(|value| digest_text(value)))
-            }
-            TargetOutcome::Done { version } => (LineOutcome::Ok, *version, None),
-            TargetOutcome::Rows { .. } => (LineOutcome::Ok, None, None),
-            TargetOutcome::Error { is_ambiguous: false, .. } => (LineOutcome::Fail, None, None),
-            TargetOutcome::Error { is_ambiguous: true, .. } | TargetOutcome::Timeout => {
-                (LineOutcome::Unknown, None, None)
-            }
-        };
-        let line = Line {
-            client: client as u64,
+        let call = Call {
+            client,
             op: active.op,
-            key: String::from_utf8_lossy(&active.plan.key).into_owned(),
-            value_digest: active.written_digest.clone().or(read_digest),
-            version,
-            expected: None,
-            slot: served_at.filter(|_| ended == LineOutcome::Ok),
-            mode: history.read_mode,
-            invoke_ns: history.nanos(active.stage_invoked),
-            return_ns: completed
-                .filter(|_| ended != LineOutcome::Unknown)
-                .map(|at| history.nanos(at)),
-            outcome: ended,
+            key: &active.plan.key,
+            written_digest: active.written_digest.as_ref(),
+            invoked: active.stage_invoked,
+            completed,
         };
-        history.record(&line)
+        history.record_call(&call, outcome, served_at)
     }
 
     fn progress(&self, now: Instant) -> Progress {
@@ -474,16 +443,23 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn report(mut self, (thread_cpu, process_cpu): (Option<f64>, Option<f64>)) -> PhaseReport {
-        let end = self.until.map_or(self.last_completion, |until| until.min(self.last_completion));
+    fn report(mut self, effort: Effort) -> PhaseReport {
         // A window that ran out of operations ends with them, one that ran out of time on time.
         let end = match self.until {
-            Some(until) if self.quota > 0 => until,
-            Some(_) | None => end,
+            Some(until) if self.ran_out => until.min(self.last_completion),
+            Some(until) => until,
+            None => self.last_completion,
         };
         let wall = end.saturating_duration_since(self.from);
         let per_second = |count: u64| count as f64 / wall.as_secs_f64().max(1e-9);
         let operations = self.recorder.operations;
+        let offered = self.config.offered.clone().filter(|_| self.phase == Phase::Run);
+        let (lag, latency) = (self.recorder.lag_summary(), self.recorder.service_latency());
+        let is_open = offered.is_some();
+        let invalid = match self.phase {
+            Phase::Load => Vec::new(),
+            Phase::Run => validity::reasons(&lag, &latency, &effort, is_open),
+        };
         PhaseReport {
             phase: self.phase,
             wall_seconds: wall.as_secs_f64(),
@@ -492,19 +468,42 @@ impl<'a> Engine<'a> {
             failures: self.recorder.failures,
             throughput: per_second(operations),
             bytes_per_second: per_second(self.recorder.bytes),
-            target_rate: self.arrivals.as_ref().map(|schedule| schedule.rate),
+            target_rate: offered.as_ref().map(OfferedLoad::mean_rate),
+            offered,
+            invalid,
             metrics: self.recorder.metric_reports(),
             errors: self.recorder.error_counts(),
-            lag: self.recorder.lag_summary(),
-            thread_cpu_seconds: thread_cpu,
-            process_cpu_seconds: process_cpu,
-            cpu_us_per_operation: thread_cpu
+            lag,
+            thread_cpu_seconds: effort.thread_cpu_seconds,
+            thread_wait_seconds: effort.thread_wait_seconds,
+            process_cpu_seconds: effort.process_cpu_seconds,
+            cpu_us_per_operation: effort
+                .thread_cpu_seconds
                 .filter(|_| operations > 0)
                 .map(|seconds| seconds * 1e6 / operations as f64),
             series_interval_seconds: self.config.series_interval.as_secs_f64(),
             series: self.recorder.take_series(wall),
         }
     }
+}
+
+/// The schedule to begin with, and the one that follows it at the window's start.
+fn schedules(
+    config: &PhaseConfig,
+    load: Option<&OfferedLoad>,
+    workload: &Workload,
+    (origin, from): (Instant, Instant),
+    rng: &mut Rng,
+) -> [Option<Schedule>; 2] {
+    let Some(load) = load else { return [None, None] };
+    let mut schedule = |origin, load: &OfferedLoad| {
+        Some(Schedule::new(origin, load, config.window(), workload.arrivals, rng.fork()))
+    };
+    let measured = schedule(from, load);
+    if from == origin {
+        return [measured, None];
+    }
+    [schedule(origin, &OfferedLoad::Constant(load.warmup_rate())), measured]
 }
 
 fn metric(kind: Kind) -> Metric {
@@ -525,10 +524,6 @@ fn part_metric(kind: Kind, stage: Stage) -> Metric {
         (Kind::Update, Stage::PutPart) => Metric::UpdatePut,
         (_, Stage::Only) | (Kind::Read | Kind::Insert | Kind::Scan, _) => metric(kind),
     }
-}
-
-fn digest_text(value: &[u8]) -> String {
-    format!("{:032x}", Digest::of(value).0)
 }
 
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);

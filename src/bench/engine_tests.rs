@@ -1,7 +1,7 @@
 //! Phases against stores in memory, good and bad ones.
 
 use super::super::properties::Properties;
-use super::super::target::MemoryTarget;
+use super::super::target::{MemoryTarget, TargetError};
 use super::super::{BenchReport, decode_histogram};
 use super::*;
 use std::io::Write;
@@ -200,18 +200,72 @@ fn a_rate_keeps_its_schedule_and_counts_latency_from_when_it_was_due() {
         let workload = workload(&format!("{text}\ndistkv.arrivals={arrivals}"));
         // One session of 10 ms cannot keep up with 500 a second: the queue shows in `intended`.
         let mut target = scripted(10, MemoryTarget::new(), |_| None);
-        let slow = PhaseConfig { rate: Some(500.0), ..config(1, 20) };
+        let slow = PhaseConfig { offered: Some(OfferedLoad::Constant(500.0)), ..config(1, 20) };
         let report = run(&mut target, &workload, Phase::Run, &slow);
         let metric = &report.metrics[0];
         let (op, due) = (metric.latency.clone(), metric.intended_latency.clone());
         assert!(due.unwrap().max_us > 5.0 * op.unwrap().p50_us, "{report}");
         // 20 ones can, and take as long as the schedule does.
         let mut target = scripted(0, MemoryTarget::new(), |_| None);
-        let fast = PhaseConfig { rate: Some(1000.0), ..config(20, 200) };
+        let fast = PhaseConfig { offered: Some(OfferedLoad::Constant(1000.0)), ..config(20, 200) };
         let report = run(&mut target, &workload, Phase::Run, &fast);
         assert!((0.14..0.6).contains(&report.wall_seconds), "{}", report.wall_seconds);
         assert_eq!(report.target_rate, Some(1000.0));
     }
+}
+
+#[test]
+fn a_stall_of_the_generator_is_said_counted_and_followed_by_no_burst() {
+    let text = "recordcount=10\nreadproportion=0\nupdateproportion=1\ndistkv.update=put";
+    let began = Instant::now();
+    let mut stalled = false;
+    let mut submitted = Vec::new();
+    let mut target = scripted(0, MemoryTarget::new(), |_| {
+        // The whole thread is held up, with all its sessions free but one.
+        if !stalled && began.elapsed() > Duration::from_millis(200) {
+            stalled = true;
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        submitted.push(Instant::now());
+        None
+    });
+    let load = Some(OfferedLoad::Constant(1000.0));
+    let duration = Some(Duration::from_millis(1000));
+    let config = PhaseConfig { clients: 64, offered: load, duration, ..PhaseConfig::default() };
+    let report = run(&mut target, &workload(text), Phase::Run, &config);
+    assert!(report.invalid.iter().any(|reason| reason.contains("late")), "{:?}", report.invalid);
+    assert!((950..=1000).contains(&report.operations), "none is skipped: {}", report.operations);
+    // Due times stand: of those that were due in the stall half are at least 50 ms late.
+    let due = report.metrics[0].intended_latency.as_ref().unwrap();
+    assert!(due.max_us > 150_000.0 && due.p90_us > 50_000.0, "{due:?}");
+    assert!(report.metrics[0].latency.as_ref().unwrap().p50_us < 5000.0);
+    // 200 were held up. Twice the rate is 40 in 20 ms; a slow machine delays, it does not hurry.
+    let span = Duration::from_millis(20);
+    let near = |from: Instant, at: Instant| at >= from && at.duration_since(from) < span;
+    let count = submitted
+        .iter()
+        .map(|from| submitted.iter().filter(|at| near(*from, **at)).count())
+        .max()
+        .unwrap();
+    assert!(count <= 80, "{count} in 20 ms");
+}
+
+#[test]
+fn a_warm_up_has_its_own_arrivals_and_a_ramp_begins_with_the_window() {
+    let text = "recordcount=10\nreadproportion=0\nupdateproportion=1\ndistkv.update=put";
+    let mut target = scripted(0, MemoryTarget::new(), |_| None);
+    let config = PhaseConfig {
+        clients: 32,
+        offered: Some(OfferedLoad::Ramp { from: 200.0, to: 2000.0 }),
+        warmup: Duration::from_millis(200),
+        duration: Some(Duration::from_millis(1000)),
+        series_interval: Duration::from_millis(500),
+        ..PhaseConfig::default()
+    };
+    let report = run(&mut target, &workload(text), Phase::Run, &config);
+    assert!((1050..=1110).contains(&report.operations), "{}", report.operations);
+    let counts: Vec<_> = report.series.iter().map(|point| point.operations).collect();
+    assert!((270..=400).contains(&counts[0]) && counts[1] > 650, "{counts:?}");
 }
 
 #[test]

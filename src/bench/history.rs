@@ -4,8 +4,9 @@
 //! Times are the machine's monotonic clock, so that files of several processes on one machine are
 //! one history. A scan is recorded without its rows.
 
-use crate::history::Line;
-use crate::types::ReadMode;
+use super::target::TargetOutcome;
+use crate::history::{Line, LineOp, LineOutcome};
+use crate::types::{Bytes, Digest, ReadMode};
 use rustix::time::{ClockId, clock_gettime};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -72,6 +73,43 @@ impl History {
         nanos.saturating_add(since.unwrap_or(u64::MAX))
     }
 
+    /// Adds the line of an operation on the store that ended as `outcome`.
+    pub(super) fn record_call(
+        &mut self,
+        call: &Call<'_>,
+        outcome: &TargetOutcome,
+        served_at: Option<u64>,
+    ) -> Result<(), HistoryError> {
+        let (ended, version, read_digest) = match outcome {
+            TargetOutcome::Value { value, version } => {
+                (LineOutcome::Ok, *version, value.as_ref().map(|value| digest_text(value)))
+            }
+            TargetOutcome::Done { version } => (LineOutcome::Ok, *version, None),
+            TargetOutcome::Rows { .. } => (LineOutcome::Ok, None, None),
+            TargetOutcome::Error { is_ambiguous: false, .. } => (LineOutcome::Fail, None, None),
+            TargetOutcome::Error { is_ambiguous: true, .. } | TargetOutcome::Timeout => {
+                (LineOutcome::Unknown, None, None)
+            }
+        };
+        let line = Line {
+            client: call.client as u64,
+            op: call.op,
+            key: String::from_utf8_lossy(call.key).into_owned(),
+            value_digest: call.written_digest.cloned().or(read_digest),
+            version,
+            expected: None,
+            slot: served_at.filter(|_| ended == LineOutcome::Ok),
+            mode: self.read_mode,
+            invoke_ns: self.nanos(call.invoked),
+            return_ns: call
+                .completed
+                .filter(|_| ended != LineOutcome::Unknown)
+                .map(|at| self.nanos(at)),
+            outcome: ended,
+        };
+        self.record(&line)
+    }
+
     /// Adds a line.
     ///
     /// # Errors
@@ -90,4 +128,19 @@ impl History {
     pub fn flush(&mut self) -> Result<(), HistoryError> {
         self.out.flush().map_err(|source| HistoryError { file: self.file.clone(), source })
     }
+}
+
+/// An operation on the store as a history has it.
+pub(super) struct Call<'a> {
+    pub client: usize,
+    pub op: LineOp,
+    pub key: &'a Bytes,
+    pub written_digest: Option<&'a String>,
+    pub invoked: Instant,
+    /// None when no answer came.
+    pub completed: Option<Instant>,
+}
+
+pub(super) fn digest_text(value: &[u8]) -> String {
+    format!("{:032x}", Digest::of(value).0)
 }

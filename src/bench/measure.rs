@@ -197,6 +197,18 @@ impl Recorder {
         LatencySummary::of(&self.lag)
     }
 
+    /// From sending, of all whole operations that ended well.
+    pub fn service_latency(&self) -> LatencySummary {
+        let mut all = histogram(3);
+        for (metric, histograms) in Metric::ALL.iter().zip(&self.metrics) {
+            if let Some(good) = histograms.good.as_ref().filter(|_| !metric.is_part()) {
+                let added = all.add(good);
+                assert!(added.is_ok(), "a histogram that grows takes every other: {added:?}");
+            }
+        }
+        LatencySummary::of(&all)
+    }
+
     pub fn metric_reports(&self) -> Vec<MetricReport> {
         let used = Metric::ALL
             .iter()

@@ -13,22 +13,27 @@ mod generator;
 mod history;
 mod keys;
 mod measure;
+mod offered;
+mod phase;
 mod plan;
 mod properties;
 mod record;
 mod report;
 mod target;
+mod validity;
 mod workload;
 
 pub use choices::{
     Arrivals, InsertOrder, Interval, LengthDistribution, RecordFormat, RequestDistribution,
     ScanDistribution, UpdateMode,
 };
-pub use engine::{BenchError, PhaseConfig, Progress, run_phase};
+pub use engine::run_phase;
 pub use generator::{AcknowledgedCounter, KeyChooser, Length, TrueZipfian, Zipfian};
 pub use history::{History, HistoryError};
 pub use keys::{fnv_hash, key_name};
 pub use measure::{Metric, SeriesPoint};
+pub use offered::{OfferedError, OfferedLoad, RateStep};
+pub use phase::{BenchError, PhaseConfig, Progress};
 pub use plan::Phase;
 pub use properties::{Origin, Properties, PropertiesError, Property};
 pub use report::{

@@ -4,6 +4,7 @@
 
 use super::choices::{RequestDistribution, UpdateMode};
 use super::measure::{Metric, SeriesPoint, micros};
+use super::offered::OfferedLoad;
 use super::plan::Phase;
 use super::workload::Workload;
 use crate::types::ReadMode;
@@ -90,8 +91,14 @@ pub struct PhaseReport {
     pub throughput: f64,
     /// Value bytes read and written per second.
     pub bytes_per_second: f64,
-    /// Asked-for rate; None for as fast as they complete.
+    /// Mean of the offered rate; None for as fast as they complete.
     pub target_rate: Option<f64>,
+    /// The offered load; None for as fast as they complete.
+    #[serde(default)]
+    pub offered: Option<OfferedLoad>,
+    /// Why the run says more about the generator than about the store; empty when it does not.
+    #[serde(default)]
+    pub invalid: Vec<String>,
     /// Per kind of operation, parts after wholes.
     pub metrics: Vec<MetricReport>,
     /// Errors by kind of operation and of error.
@@ -100,6 +107,9 @@ pub struct PhaseReport {
     pub lag: LatencySummary,
     /// CPU of the generator's thread, its client driver included; None when not known.
     pub thread_cpu_seconds: Option<f64>,
+    /// That thread ready to run and without a core; None when not known.
+    #[serde(default)]
+    pub thread_wait_seconds: Option<f64>,
     /// CPU of the generator's process; None when not known.
     pub process_cpu_seconds: Option<f64>,
     /// CPU of the thread per completed operation.
@@ -228,6 +238,12 @@ impl fmt::Display for PhaseReport {
             self.bytes_per_second / 1e6,
             self.failures
         )?;
+        if let Some(load) = &self.offered {
+            writeln!(f, "open loop: {load}; 'due' rows are from when operations were due")?;
+        }
+        for reason in &self.invalid {
+            writeln!(f, "INVALID: {reason}")?;
+        }
         if let (Some(cpu), Some(each)) = (self.thread_cpu_seconds, self.cpu_us_per_operation) {
             writeln!(
                 f,

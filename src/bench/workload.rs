@@ -9,10 +9,11 @@ use super::choices::{
     Arrivals, InsertOrder, Interval, LengthDistribution, RecordFormat, RequestDistribution,
     ScanDistribution, UpdateMode,
 };
+use super::offered::OfferedLoad;
 use super::properties::{Origin, Properties, PropertiesError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use thiserror::Error;
 
@@ -143,6 +144,8 @@ pub struct Workload {
     pub update: UpdateMode,
     pub record: RecordFormat,
     pub arrivals: Arrivals,
+    /// The load of an open loop, of `target`, `distkv.rate` or `distkv.trace`.
+    pub offered: Option<OfferedLoad>,
 }
 
 impl Workload {
@@ -230,6 +233,7 @@ impl Workload {
             update: read.choice("distkv.update", UpdateMode::Ycsb)?,
             record: read.choice("distkv.record", RecordFormat::Fields)?,
             arrivals: read.choice("distkv.arrivals", Arrivals::Fixed)?,
+            offered: read.offered()?,
         };
         workload.check_combinations(&read)?;
         Ok((workload, warnings(properties)))
@@ -383,6 +387,29 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// `distkv.trace`, else `distkv.rate`, else `target`, as YCSB has it (0: a closed loop).
+    fn offered(&self) -> Result<Option<OfferedLoad>, WorkloadError> {
+        const TRACE: &str = "distkv.trace";
+        if let Some(trace) = self.properties.property(TRACE) {
+            let path = self.beside(&trace.value);
+            let read = OfferedLoad::read_trace(&path).map(Some);
+            return read.map_err(|error| self.refused(TRACE, &format!("a trace: {error}")));
+        }
+        if let Some(rate) = self.properties.property("distkv.rate") {
+            let parsed = rate.value.parse().map(Some);
+            return parsed
+                .map_err(|error| self.refused("distkv.rate", &format!("a rate: {error}")));
+        }
+        let target = self.number("target", 0.0, 0.0, 1e9)?;
+        Ok(Some(OfferedLoad::Constant(target)).filter(|_| target > 0.0))
+    }
+
+    /// A file named in the workload: beside it, where there is one, else as it is.
+    fn beside(&self, name: &str) -> PathBuf {
+        let beside = Path::new(self.properties.file()).parent().map(|folder| folder.join(name));
+        beside.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(name))
+    }
+
     fn percentiles(&self) -> Result<Vec<f64>, WorkloadError> {
         let expected = "percentiles from 0 to 100, with commas between";
         let parse = |text: &str| text.trim().parse::<f64>().ok();
@@ -397,10 +424,7 @@ impl<'a> Reader<'a> {
     fn histogram(&self) -> Result<Vec<u64>, WorkloadError> {
         const KEY: &str = "fieldlengthhistogram";
         let name = self.text(KEY, "hist.txt");
-        let beside = Path::new(self.properties.file()).parent().map(|folder| folder.join(name));
-        let text = beside
-            .and_then(|path| std::fs::read_to_string(path).ok())
-            .map_or_else(|| std::fs::read_to_string(name), Ok)
+        let text = std::fs::read_to_string(self.beside(name))
             .map_err(|error| self.refused(KEY, &format!("a file that can be read ({error})")))?;
         parse_histogram(&text).ok_or_else(|| {
             self.refused(KEY, "a file of 'BlockSize<tab>n' and then 'bucket<tab>weight' lines")
@@ -460,7 +484,7 @@ const PROPORTIONS: [&str; 5] = [
     "scanproportion",
     "readmodifywriteproportion",
 ];
-const KNOWN: [&str; 33] = [
+const KNOWN: [&str; 35] = [
     "workload",
     "recordcount",
     "operationcount",
@@ -494,6 +518,8 @@ const KNOWN: [&str; 33] = [
     "distkv.update",
     "distkv.record",
     "distkv.arrivals",
+    "distkv.rate",
+    "distkv.trace",
 ];
 /// Properties of YCSB that its files may hold and that mean nothing to this bench.
 const WITHOUT_EFFECT: [&str; 19] = [

@@ -1,8 +1,9 @@
 //! `distkv bench`: a YCSB workload against a cluster, or against memory to measure the generator.
 
 use crate::bench::{
-    BenchError, BenchReport, History, HistoryError, MemoryTarget, Phase, PhaseConfig, Progress,
-    Target, TargetCompletion, TargetError, TargetOp, Workload, WorkloadError, run_phase,
+    Arrivals, BenchError, BenchReport, History, HistoryError, MemoryTarget, OfferedError,
+    OfferedLoad, Phase, PhaseConfig, Progress, Target, TargetCompletion, TargetError, TargetOp,
+    Workload, WorkloadError, run_phase,
 };
 use crate::client::{Client, ClusterTarget};
 use crate::node::tables::{ClusterFileError, read_cluster_file};
@@ -41,6 +42,16 @@ pub struct BenchArgs {
     /// Seconds to run before measuring
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     pub warmup: Duration,
+    /// Open loop: operations per second, a ramp over the measured time, or steps of RATE:SECONDS
+    /// [default: the workload's distkv.rate or target; a closed loop without]
+    #[arg(long, value_name = "RATE|FROM..TO|RATE:SECONDS,...", conflicts_with = "trace")]
+    pub rate: Option<OfferedLoad>,
+    /// Open loop: due times from a file, one in seconds per line, or 'seconds rate' pairs
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Open loop: at even distances (fixed) or by chance (poisson) [default: the workload's]
+    #[arg(long, value_name = "fixed|poisson")]
+    pub arrivals: Option<Arrivals>,
     /// Seed of keys, operations and values
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -78,6 +89,9 @@ pub enum BenchCommandError {
     /// The bench broke off.
     #[error(transparent)]
     Bench(#[from] BenchError),
+    /// The load cannot be offered.
+    #[error(transparent)]
+    Offered(#[from] OfferedError),
     /// The history cannot be written.
     #[error(transparent)]
     History(#[from] HistoryError),
@@ -113,9 +127,13 @@ pub enum BenchCommandError {
 /// # Errors
 /// [`BenchCommandError`] that says what to do.
 pub fn run(args: &BenchArgs) -> Result<(), BenchCommandError> {
-    let (workload, warnings) = Workload::load(&args.workload, &args.properties)?;
+    let (mut workload, warnings) = Workload::load(&args.workload, &args.properties)?;
     for warning in warnings {
         eprintln!("warning: {warning}");
+    }
+    workload.arrivals = args.arrivals.unwrap_or(workload.arrivals);
+    if let Some(load) = offered(args)? {
+        workload.offered = Some(load);
     }
     let config = phase_config(args, &workload);
     let mut target = open_target(args, config.clients)?;
@@ -153,6 +171,10 @@ pub fn run(args: &BenchArgs) -> Result<(), BenchCommandError> {
             history.as_mut(),
             &mut progress_printer(report.workload.status_interval_seconds),
         )?);
+    }
+    if args.dry_run && config.offered.is_none() {
+        // As fast as the generator can is what such a run is for.
+        report.phases.iter_mut().for_each(|phase| phase.invalid.clear());
     }
     if let Some(path) = &args.json {
         write_json(path, &report)?;
@@ -228,12 +250,22 @@ fn open_target(args: &BenchArgs, clients: usize) -> Result<BenchTarget, BenchCom
     Ok(BenchTarget::Cluster(Box::new(target)))
 }
 
+/// The load that the options ask for, where they do.
+fn offered(args: &BenchArgs) -> Result<Option<OfferedLoad>, OfferedError> {
+    match (&args.trace, &args.rate) {
+        (Some(path), _) => OfferedLoad::read_trace(path).map(Some),
+        (None, rate) => Ok(rate.clone()),
+    }
+}
+
 fn phase_config(args: &BenchArgs, workload: &Workload) -> PhaseConfig {
     let limit = Duration::from_secs(workload.max_execution_seconds);
-    let operations = match (args.operations, args.duration) {
-        (Some(operations), _) => operations,
-        (None, Some(_)) => 0,
-        (None, None) => workload.operation_count,
+    // Steps and traces have an end of their own.
+    let has_end = workload.offered.as_ref().is_some_and(|load| load.duration().is_some());
+    let operations = match args.operations {
+        Some(operations) => operations,
+        None if args.duration.is_some() || has_end => 0,
+        None => workload.operation_count,
     };
     PhaseConfig {
         clients: args
@@ -244,7 +276,7 @@ fn phase_config(args: &BenchArgs, workload: &Workload) -> PhaseConfig {
         warmup: args.warmup,
         operations: Some(operations).filter(|operations| *operations > 0),
         duration: args.duration.or(Some(limit).filter(|limit| !limit.is_zero())),
-        rate: Some(workload.target).filter(|rate| *rate > 0.0),
+        offered: workload.offered.clone(),
         ..PhaseConfig::default()
     }
 }
@@ -312,9 +344,12 @@ Examples:
   Load and run YCSB A with 64 sessions for 30 s after 5 s of warm-up:
     distkv bench --cluster cluster.toml --workload workloads/workloada \\
       -p recordcount=100000 --clients 64 --duration 30 --warmup 5 --json a.json
-  Blind puts of 64 KiB, 20,000 of them, at 500 per second:
+  Blind puts of 64 KiB at 500 per second, arriving by chance, for a minute:
     distkv bench --cluster cluster.toml --workload workloads/put-64k \\
-      -p target=500 --clients 64 --operations 20000
+      --rate 500 --arrivals poisson --clients 64 --duration 60
+  From 1,000 to 20,000 per second over 30 s; then 1,000 for 5 s and 5,000 for 5 s:
+    distkv bench --cluster cluster.toml --workload workloads/put-1k --rate 1000..20000 --duration 30
+    distkv bench --cluster cluster.toml --workload workloads/put-1k --rate 1000:5,5000:5
   What the generator itself costs per operation:
     distkv bench --workload workloads/workloadb --clients 64 --operations 1000000 --dry-run";
 
@@ -366,6 +401,41 @@ mod tests {
         assert_eq!(config(" --duration 2m").duration, Some(Duration::from_secs(120)));
         assert_eq!(config(" --duration 5 --operations 7").operations, Some(7));
         assert_eq!(config(" --operations 0").operations, None);
+        assert_eq!(config(" --rate 500").operations, Some(1000));
+    }
+
+    #[test]
+    fn loads_are_offered_by_option_and_by_property() {
+        let folder = tempfile::tempdir().unwrap();
+        let trace = folder.path().join("due.trace");
+        std::fs::write(&trace, "0\n0.01\n0.02\n").unwrap();
+        let workload = concat!(env!("CARGO_MANIFEST_DIR"), "/workloads/workloada");
+        let report = |extra: &str| {
+            let json = folder.path().join("r.json").display().to_string();
+            let text = format!(
+                "bench --workload {workload} -p recordcount=10 --clients 2 --dry-run --json {json}"
+            );
+            run(&args(&format!("{text} {extra}"))).unwrap();
+            let text = std::fs::read_to_string(&json).unwrap();
+            serde_json::from_str::<BenchReport>(&text).unwrap().phases.remove(1)
+        };
+        let trace = trace.display().to_string();
+        for extra in [format!("--trace {trace}"), format!("-p distkv.trace={trace}")] {
+            let phase = report(&extra);
+            assert_eq!(phase.operations, 3);
+            assert!(matches!(phase.offered, Some(OfferedLoad::Trace { count: 3, .. })));
+        }
+        for extra in ["--rate 100:0.1,400:0.1", "-p distkv.rate=100:0.1,400:0.1"] {
+            let phase = report(&format!("{extra} --arrivals fixed"));
+            assert_eq!((phase.operations, phase.wall_seconds), (50, 0.2));
+        }
+        let none = "bench --workload w --rate 5 --trace t --dry-run";
+        assert!(Command::try_parse_from(none.split(' ')).is_err());
+        let bad = args(&format!("bench --workload {workload} -p distkv.rate=fast --dry-run"));
+        let error = run(&bad).unwrap_err().to_string();
+        assert!(error.contains("distkv.rate=fast") && error.contains("1000..20000"), "{error}");
+        let ramp = args(&format!("bench --workload {workload} --rate 1..5 --dry-run"));
+        assert!(run(&ramp).unwrap_err().to_string().contains("--duration"));
     }
 
     #[test]
