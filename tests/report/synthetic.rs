@@ -69,8 +69,9 @@ fn simulated(mut result: TrialResult) -> TrialResult {
 fn result(trial: Trial) -> TrialResult {
     let config = &trial.config;
     let drift = 1.0 + 0.04 * f64::from(trial.repeat % 5);
-    let own = trial.config.policy.len() as u32 + trial.config.backend.len() as u32;
-    let noise = drift * (1.0 + 0.03 * f64::from((trial.repeat * 7 + own) % 4));
+    let own: u32 =
+        trial.config.policy.bytes().chain(trial.config.backend.bytes()).map(u32::from).sum();
+    let noise = drift * (1.0 + 0.03 * f64::from((trial.repeat * own) % 7));
     let mut result = TrialResult {
         schema_version: SCHEMA_VERSION,
         id: trial.id(),

@@ -145,14 +145,15 @@ fn draw_stack(
     let middle = i32::midpoint(panel.x_at(left), panel.x_at(right));
     let mut top = panel.y_at(from);
     match (stack.total.low, stack.total.high) {
-        (Some(low), Some(high)) => {
-            // As far from the top as the sum's interval is from its median.
-            let end = |end: f64| panel.y_at(from + (end - stack.total.median) * scale);
+        // Of the sum; a share of it has none.
+        (Some(low), Some(high)) if scale.to_bits() == 1.0_f64.to_bits() => {
+            let end = |end: f64| panel.y_at(from + end - stack.total.median);
             let cap = ((panel.x_at(right) - panel.x_at(left)) / 3).min(28);
             marks::interval(area, (middle, cap), (end(low), end(high)), BLACK)?;
             top = top.min(end(high));
         }
-        (Some(_) | None, _) => {
+        (Some(_), _) => {}
+        (None, _) => {
             draw_star(area, (middle - 20, top + 30))?;
             top -= 60;
         }
