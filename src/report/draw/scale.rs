@@ -162,7 +162,7 @@ mod tests {
     fn a_range_over_decades_is_logarithmic_and_keeps_its_zero() {
         let scale = Scale::of(&[0.0, 0.1, 20.0], false);
         assert!(scale.log);
-        assert_eq!(texts(&scale), ["0", "0.1", "0.3", "1", "3", "10"]);
+        assert_eq!(texts(&scale), ["0", "0.1", "1", "10"]);
         assert!(scale.share(0.0) > 0.0 && scale.share(0.0) < scale.share(0.1));
         assert!(scale.minor_ticks().iter().all(|minor| *minor > 0.1));
     }
