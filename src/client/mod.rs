@@ -9,7 +9,7 @@ mod archive;
 mod blocking;
 mod carry;
 mod driver;
-mod target;
+pub(crate) mod target;
 
 pub use archive::{ArchiveError, ArchiveReader, ArchiveRow, ArchiveWriter};
 pub use blocking::{Client, ClientError};
