@@ -9,7 +9,9 @@
 use super::codec;
 use super::measured::{self, failed};
 use super::trial::{CancelFlag, TrialConfig, TrialError, TrialKind, TrialLauncher, TrialOutcome};
-use crate::bench::{BenchError, Phase, PhaseConfig, PhaseReport, Properties, Workload, run_phase};
+use crate::bench::{
+    BenchError, Phase, PhaseConfig, PhaseReport, Properties, Target as _, Workload, run_phase,
+};
 use crate::client::{Client, ClusterTarget};
 use crate::coding::{Backend, Coder};
 use crate::config::ClusterConfig;

@@ -10,9 +10,11 @@ mod measured;
 pub mod provenance;
 pub mod runner;
 pub mod spec;
+pub mod stores;
 pub mod trial;
 
 pub use spec::{Experiment, SpecError};
+pub use stores::{ExternalStore, StoreError, StoreKind};
 pub use trial::{
     CancelFlag, Trial, TrialConfig, TrialError, TrialKind, TrialLauncher, TrialOutcome,
 };
