@@ -116,6 +116,12 @@ pub trait Target {
         completions: &mut Vec<TargetCompletion>,
         deadline: Instant,
     ) -> Result<(), TargetError>;
+
+    /// The target's time, by which everything is due and measured: the system's, unless the store
+    /// is simulated and so is its time.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
 }
 
 /// An ordered map in this process that completes everything at once.

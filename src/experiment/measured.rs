@@ -84,6 +84,7 @@ pub(super) fn node_resources(before: &Reports, after: &NodeReport) -> NodeResour
         cpu_seconds: after.cpu_seconds - first.map_or(0.0, |first| first.cpu_seconds),
         peak_rss_bytes: after.peak_rss_bytes,
         bytes_sent: since(|report| report.bytes_sent),
+        datagrams_sent: since(|report| report.datagrams_sent),
         bytes_received: since(|report| report.bytes_received),
         bytes_retransmitted: since(|report| report.bytes_retransmitted),
         bytes_written: since(|report| report.log.bytes_written),

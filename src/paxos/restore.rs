@@ -9,6 +9,7 @@ use super::effects::Effect;
 use super::message::Message;
 use super::{Output, Paxos};
 use crate::config::Epochs;
+use crate::mutant::is_any;
 use crate::storage::IndexSnapshot;
 use crate::time::Instant;
 use crate::types::{Bytes, Record, Slot};
@@ -108,7 +109,9 @@ impl Paxos {
     /// Slots up to here were given to the log to be forgotten.
     pub fn raise_floor(&mut self, floor: Slot) {
         assert!(floor <= self.acceptor.applied, "{floor} is not applied");
-        assert!(floor <= self.restoring.stored, "{floor} is above the durable snapshot");
+        // Where a rule is broken on purpose this one is for the checkers outside to find.
+        let is_covered = floor <= self.restoring.stored || is_any();
+        assert!(is_covered, "{floor} is above the durable snapshot {}", self.restoring.stored);
         self.acceptor.floor = self.acceptor.floor.max(floor);
     }
 

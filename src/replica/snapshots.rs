@@ -9,7 +9,7 @@ use super::image::{IndexImage, encode_index};
 use super::{Output, Replica, ReplicaError};
 use crate::config::Epochs;
 use crate::kv::{Applied, Bounds, Entry, Execution, State, StorageStatus};
-use crate::mutant::{Mutant, breaks};
+use crate::mutant::{Mutant, breaks, is_any};
 use crate::paxos::Paxos;
 use crate::storage::{IndexSnapshot, Recovered};
 use crate::time::Instant;
@@ -106,19 +106,26 @@ impl Replica {
     /// Takes note of a snapshot that has become durable; begins one when it is time.
     pub(super) fn advance_snapshots(&mut self, now: Instant) {
         let stored = self.paxos.stored_index();
-        if stored > self.snapshots.durable {
+        let is_uncovered = is_any() && self.forgets_uncovered(stored);
+        if stored > self.snapshots.durable || is_uncovered {
             self.snapshots.durable = stored;
             // With a disk that is nearly full space is worth more than catching up slot by slot.
             let kept = if self.is_low { 0 } else { self.config.cluster.limits.kept_slots };
             let applied = self.state.applied();
-            let is_covered = applied == stored || !breaks(Mutant::ForgetsUncovered);
-            let covered = if is_covered { stored } else { applied };
+            let covered = if is_uncovered { applied } else { stored };
             let floor = Slot(applied.0.saturating_sub(kept)).min(covered);
             self.snapshots.forget(floor);
         }
         if self.is_snapshot_due(now) {
             self.begin_snapshot();
         }
+    }
+
+    /// For a mutant alone: is it time to forget what no durable snapshot covers?
+    fn forgets_uncovered(&self, stored: Slot) -> bool {
+        self.state.applied() > stored
+            && self.snapshots.garbage.len() >= 8
+            && breaks(Mutant::ForgetsUncovered)
     }
 
     fn is_snapshot_due(&self, now: Instant) -> bool {

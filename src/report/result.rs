@@ -176,6 +176,9 @@ pub struct NodeResources {
     pub peak_rss_bytes: u64,
     /// Sent on the wire.
     pub bytes_sent: u64,
+    /// Datagrams sent.
+    #[serde(default)]
+    pub datagrams_sent: u64,
     /// Received from the wire.
     pub bytes_received: u64,
     /// Sent again, part of `bytes_sent`.

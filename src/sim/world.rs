@@ -6,7 +6,7 @@
 use super::agreed::{Agreed, Scan};
 use super::faults::{LinkTroubles, Mend};
 use super::load::{Client, Current, Session};
-use super::node::{NodeConfig, SimNode};
+use super::node::{NodeConfig, Pace, SEGMENT_BYTES, SimNode};
 use super::operator::Operator;
 use super::rot::RotBooks;
 use super::scenario::{Plant, Scenario};
@@ -118,7 +118,8 @@ impl World {
                 let config = NodeConfig {
                     cluster: Arc::clone(&cluster),
                     transport: transport.clone(),
-                    sync_time: scenario.sync_time,
+                    pace: Pace::Drawn(scenario.sync_time),
+                    segment_bytes: SEGMENT_BYTES,
                     plant,
                     is_traced: trace.is_some(),
                     id: member.id,
@@ -397,6 +398,6 @@ impl World {
     }
 }
 
-const NEVER: Instant = Instant::from_nanos(u64::MAX);
+pub(super) const NEVER: Instant = Instant::from_nanos(u64::MAX);
 /// Virtual time from the end of all faults until everything must be done.
 const LIVENESS_BOUND: Duration = Duration::from_secs(120);

@@ -67,6 +67,7 @@ found_in_simulation! {
     an_old_epoch_is_forgotten: ForgetsOldEpoch, scenarios::epochs, 0, 1500;
     an_epoch_is_in_force_too_early: EpochBeforeApplied, scenarios::epochs, 0, 80;
     what_a_failed_compare_and_set_met_is_forgotten: ForgetsMet, scenarios::forgetful, 0, 60;
+    slots_without_a_snapshot_are_forgotten: ForgetsUncovered, scenarios::forgetful, 0, 60;
     repeats_are_applied: AppliesRepeats, scenarios::power, 40, 150;
     results_are_forgotten_at_a_restart: ForgetsResults, scenarios::power, 0, 60;
     an_evicted_session_is_guessed: GuessesEvicted, Scenario::draw, 0, 60;
@@ -151,13 +152,6 @@ fn every_mutant_is_in_the_table() {
 #[test]
 fn a_snapshot_that_counts_early_loses_nothing() {
     survives(&[Mutant::ForgetsEarly], &simulated(scenarios::forgetful), 30);
-}
-
-/// A hole that is still open (docs/mutants.md): only an assertion inside has found it so far.
-#[test]
-#[ignore = "open: found by an assertion inside alone"]
-fn slots_without_a_snapshot_are_forgotten() {
-    hunt(&[Mutant::ForgetsUncovered], &simulated(scenarios::forgetful), 0, 60);
 }
 
 #[test]
