@@ -65,10 +65,10 @@ pub struct BenchArgs {
     pub read_mode: ReadMode,
     /// What to measure: distkv (the cluster of --cluster), redis://HOST:PORT,
     /// etcd://HOST:PORT,HOST:PORT,... or memory (which shows what the generator itself costs)
-    #[arg(long, value_name = "STORE", default_value_t = StoreAddress::Distkv, conflicts_with = "dry_run")]
+    #[arg(long, value_name = "STORE", default_value_t = StoreAddress::Distkv)]
     pub target: StoreAddress,
     /// Run against memory instead of a cluster, as --target memory
-    #[arg(long)]
+    #[arg(long, conflicts_with = "target")]
     pub dry_run: bool,
 }
 

@@ -1,10 +1,9 @@
 //! Clients at the edge: the client machine on a socket.
 //!
 //! [`ClientDriver`] is one thread for any number of sessions, [`Client`] a blocking session for
-//! commands, [`ClusterTarget`] what the load generator drives, [`StoreAddress`] stores of other makes for
-//! it, [`export`] and [`import`] carry all rows
-//! out and in. Retries, sessions and the search for
-//! the leader are [`crate::replica::client_machine`]'s.
+//! commands, [`ClusterTarget`] what the load generator drives, [`StoreAddress`] stores of other
+//! makes for it, [`export`] and [`import`] carry all rows out and in. Retries, sessions and the
+//! search for the leader are [`crate::replica::client_machine`]'s.
 
 mod archive;
 mod blocking;

@@ -270,7 +270,8 @@ impl Process {
         let log = data.with_extension("log");
         let out = File::create(&log).map_err(|source| io_error(&log, source))?;
         let errors = out.try_clone().map_err(|source| io_error(&log, source))?;
-        // The kernel kills it with this program; the process id stays the same.
+        // The kernel kills it with this program (with the thread that started it, to be exact); the
+        // process id stays the same.
         let mut command = match find_program("setpriv") {
             Some(setpriv) => {
                 let mut command = Command::new(setpriv);
