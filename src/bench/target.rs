@@ -122,6 +122,12 @@ pub trait Target {
     fn now(&self) -> Instant {
         Instant::now()
     }
+
+    /// Is that time another one than the system's? Then what the generator took of the machine is
+    /// not what held it up.
+    fn has_virtual_time(&self) -> bool {
+        false
+    }
 }
 
 /// An ordered map in this process that completes everything at once.

@@ -16,7 +16,7 @@ mod redis_store;
 #[cfg(any(feature = "redis", feature = "etcd"))]
 mod remote;
 mod store_address;
-mod target;
+pub(crate) mod target;
 
 pub use archive::{ArchiveError, ArchiveReader, ArchiveRow, ArchiveWriter};
 pub use blocking::{Client, ClientError};

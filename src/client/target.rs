@@ -77,15 +77,7 @@ impl Target for ClusterTarget {
     }
 
     fn submit(&mut self, client: usize, op: TargetOp) {
-        let op = match op {
-            TargetOp::Read { key } => Op::Get { key },
-            TargetOp::Put { key, value } => Op::Put { key, value },
-            TargetOp::Delete { key } => Op::Delete { key },
-            TargetOp::Scan { start, limit } => {
-                let limit = u32::try_from(limit).unwrap_or(u32::MAX).min(self.scan_rows);
-                Op::Scan { start, limit }
-            }
-        };
+        let op = cluster_op(op, self.scan_rows);
         if self.put_attempts > 1
             && let Some(retry) = self.retries.get_mut(client)
         {
@@ -135,7 +127,21 @@ impl Target for ClusterTarget {
     }
 }
 
-fn target_outcome(outcome: ClientOutcome) -> TargetOutcome {
+/// An operation of the generator as one of the cluster, which gives `scan_rows` rows at most.
+pub(crate) fn cluster_op(op: TargetOp, scan_rows: u32) -> Op {
+    match op {
+        TargetOp::Read { key } => Op::Get { key },
+        TargetOp::Put { key, value } => Op::Put { key, value },
+        TargetOp::Delete { key } => Op::Delete { key },
+        TargetOp::Scan { start, limit } => {
+            let limit = u32::try_from(limit).unwrap_or(u32::MAX).min(scan_rows);
+            Op::Scan { start, limit }
+        }
+    }
+}
+
+/// What the generator is told of how an operation ended.
+pub(crate) fn target_outcome(outcome: ClientOutcome) -> TargetOutcome {
     match outcome {
         ClientOutcome::Unknown => TargetOutcome::Timeout,
         ClientOutcome::Failed(refusal) => {

@@ -8,13 +8,16 @@
 
 use super::codec;
 use super::measured::{self, failed};
-use super::trial::{CancelFlag, TrialConfig, TrialError, TrialKind, TrialLauncher, TrialOutcome};
+use super::simulated;
+use super::trial::{
+    CancelFlag, TrialConfig, TrialError, TrialKind, TrialLauncher, TrialOutcome, TrialTarget,
+};
 use crate::bench::{
     BenchError, Phase, PhaseConfig, PhaseReport, Properties, Target as _, Workload, run_phase,
 };
 use crate::client::{Client, ClusterTarget};
 use crate::coding::{Backend, Coder};
-use crate::config::ClusterConfig;
+use crate::config::{ClusterConfig, Member};
 use crate::node::launcher::{LaunchError, LocalCluster, loopback_members};
 use crate::node::process;
 use crate::node::tables::{self, EmulatedNetwork};
@@ -66,6 +69,9 @@ impl TrialLauncher for ProcessLauncher {
         }
         match trial.kind {
             TrialKind::Codec => measure_codec(trial, cancel),
+            TrialKind::Cluster if trial.target == TrialTarget::Sim => {
+                simulated::run(trial, &workload(trial)?, cancel)
+            }
             TrialKind::Cluster => {
                 let mut running = Running::start(&self.executable, trial, dir, cancel)?;
                 running.measure()
@@ -96,7 +102,8 @@ impl<'a> Running<'a> {
         dir: &Path,
         cancel: &'a CancelFlag,
     ) -> Result<Self, TrialError> {
-        let config = cluster_config(trial)?;
+        let members = loopback_members(trial.nodes, None)?;
+        let config = cluster_config(trial, members, process::random_u64() >> 16)?;
         let mut cluster = LocalCluster::start(executable, config, dir).map_err(failed)?;
         cluster.wait_for_leader(START_TIMEOUT).map_err(failed)?;
         let clients = usize::try_from(trial.clients.max(1)).map_err(failed)?;
@@ -235,12 +242,14 @@ impl From<LaunchError> for TrialError {
     }
 }
 
-/// The cluster that a trial asks for, at free ports.
-fn cluster_config(trial: &TrialConfig) -> Result<ClusterConfig, TrialError> {
+/// The cluster that a trial asks for.
+pub(super) fn cluster_config(
+    trial: &TrialConfig,
+    members: Vec<Member>,
+    name: u64,
+) -> Result<ClusterConfig, TrialError> {
     let policy = trial.policy.parse().map_err(failed)?;
     let code = trial.parsed_code().map_err(failed)?;
-    let members = loopback_members(trial.nodes, None)?;
-    let name = crate::node::process::random_u64() >> 16;
     let mut config = ClusterConfig::new(name, policy, code, members).map_err(failed)?;
     config.backend.clone_from(&trial.backend);
     config.durability.clone_from(&trial.durability);
@@ -291,7 +300,8 @@ mod tests {
         for experiment in crate::experiment::Experiment::built_in().unwrap() {
             for trial in experiment.trials(1).unwrap() {
                 if trial.config.kind == TrialKind::Cluster {
-                    cluster_config(&trial.config).unwrap();
+                    let members = loopback_members(trial.config.nodes, None).unwrap();
+                    cluster_config(&trial.config, members, 7).unwrap();
                     let workload = workload(&trial.config).unwrap();
                     assert_eq!(workload.field_length, trial.config.value_bytes);
                 }

@@ -9,6 +9,7 @@ pub mod launch;
 mod measured;
 pub mod provenance;
 pub mod runner;
+mod simulated;
 pub mod spec;
 pub mod stores;
 pub mod trial;

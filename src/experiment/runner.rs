@@ -4,7 +4,7 @@
 //! again; a trial that fails is kept, labelled with its reason.
 
 use super::spec::{Experiment, SpecError};
-use super::trial::{CancelFlag, Trial, TrialError, TrialLauncher};
+use super::trial::{CancelFlag, Trial, TrialError, TrialLauncher, TrialTarget};
 use super::{TrialOutcome, provenance};
 use crate::report::result::{Provenance, ResultError, SCHEMA_VERSION, TrialResult};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -127,8 +127,12 @@ fn run_one(
     if outcome.as_ref().is_none_or(|outcome| outcome.invalid.is_empty()) {
         remove_dir(&dir)?;
     }
-    let provenance =
-        Provenance { durability: trial.config.durability.clone(), started_at, ..machine.clone() };
+    let provenance = Provenance {
+        durability: trial.config.durability.clone(),
+        simulated: trial.config.target == TrialTarget::Sim,
+        started_at,
+        ..machine.clone()
+    };
     Ok(outcome.map(|outcome| TrialResult {
         schema_version: SCHEMA_VERSION,
         id,

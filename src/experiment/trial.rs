@@ -4,6 +4,7 @@
 //! interrupted run resumes and a changed one runs anew.
 
 use crate::report::result::{CodecResult, PhaseResult};
+use crate::sim::timed::Costs;
 use crate::types::{Code, CodeError};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -21,6 +22,28 @@ pub enum TrialKind {
     Cluster,
     /// The erasure code alone, in this process.
     Codec,
+}
+
+/// What a trial runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrialTarget {
+    /// Real processes on this machine.
+    #[default]
+    Processes,
+    /// A cluster in virtual time; its results are marked as simulated.
+    Sim,
+}
+
+/// Where a simulated trial's nodes run; real ones share this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlacementKind {
+    /// All on one machine, as real trials are: what a simulation is validated with.
+    #[default]
+    Shared,
+    /// Each on a machine of its own.
+    Apart,
 }
 
 /// Every parameter of a trial. Keys of the experiment files are these names.
@@ -65,6 +88,13 @@ pub struct TrialConfig {
     pub duration_ms: u64,
     /// Seed of the workload and of the emulated network.
     pub seed: u64,
+    /// What it runs on.
+    pub target: TrialTarget,
+    /// Where a simulated trial's nodes run.
+    pub placement: PlacementKind,
+    /// What things cost in a simulated trial; none in a real one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub costs: Option<Costs>,
 }
 
 impl Default for TrialConfig {
@@ -89,6 +119,9 @@ impl Default for TrialConfig {
             warmup_ms: 300,
             duration_ms: 1500,
             seed: 0,
+            target: TrialTarget::Processes,
+            placement: PlacementKind::Shared,
+            costs: None,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::config::ClusterConfig;
 use crate::mutant;
 use crate::replica::{Executed, Output, Replica, ReplicaConfig, Ticket};
 use crate::rng::Rng;
-use crate::storage::{DiskError, Durability, Log, LogError, LogOptions, OpenError};
+use crate::storage::{DiskError, Durability, Log, LogError, LogOptions, LogUsage, OpenError};
 use crate::storage::{SimDisk, TripKind};
 use crate::time::{Duration, Instant};
 use crate::transport::{Transmit, TransportConfig};
@@ -41,7 +41,6 @@ pub(super) enum Pace {
     /// observed after each step.
     Drawn(Duration),
     /// The caller says when a sync has ended ([`SimNode::end_sync_at`]), from what the step did.
-    #[expect(dead_code, reason = "for clusters measured in virtual time, which follow")]
     Told,
 }
 
@@ -131,6 +130,11 @@ impl SimNode {
 
     pub(super) fn replica(&self) -> Option<&Replica> {
         self.running.as_ref().map(|running| &running.replica)
+    }
+
+    /// What its log holds and has done since it was opened.
+    pub(super) fn log_usage(&self) -> Option<LogUsage> {
+        self.running.as_ref().map(|running| running.log.usage())
     }
 
     pub(super) fn poll_executed(&mut self) -> Option<Executed> {
@@ -234,7 +238,6 @@ impl SimNode {
     }
 
     /// The sync under way ends then.
-    #[expect(dead_code, reason = "for clusters measured in virtual time, which follow")]
     pub(super) fn end_sync_at(&mut self, at: Instant) {
         let syncing = self.running.as_mut().and_then(|running| running.syncing.as_mut());
         if let Some((done_at, _)) = syncing {
