@@ -4,6 +4,7 @@
 //! bytes.
 
 pub mod bound;
+pub mod caption;
 pub mod data;
 pub mod draw;
 pub mod figure;
@@ -13,5 +14,6 @@ pub mod quantity;
 pub mod result;
 pub mod stats;
 pub mod summary;
+pub mod table;
 
 pub use result::{SCHEMA_VERSION, TrialResult};
