@@ -12,7 +12,9 @@ use super::simulated;
 use super::trial::{
     CancelFlag, TrialConfig, TrialError, TrialKind, TrialLauncher, TrialOutcome, TrialTarget,
 };
-use crate::bench::{BenchError, Phase, PhaseConfig, PhaseReport, Properties, Workload, run_phase};
+use crate::bench::{
+    BenchError, Phase, PhaseConfig, PhaseReport, Properties, Target as _, Workload, run_phase,
+};
 use crate::client::{Client, ClusterTarget};
 use crate::coding::{Backend, Coder};
 use crate::config::{ClusterConfig, Member};

@@ -12,9 +12,11 @@ pub mod provenance;
 pub mod runner;
 mod simulated;
 pub mod spec;
+pub mod stores;
 pub mod trial;
 
 pub use spec::{Experiment, SpecError};
+pub use stores::{ExternalStore, StoreError, StoreKind};
 pub use trial::{
     CancelFlag, Trial, TrialConfig, TrialError, TrialKind, TrialLauncher, TrialOutcome,
 };

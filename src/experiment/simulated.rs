@@ -193,6 +193,10 @@ impl SimulatedTarget {
 }
 
 impl Target for SimulatedTarget {
+    fn has_virtual_time(&self) -> bool {
+        true
+    }
+
     fn submit(&mut self, client: usize, op: TargetOp) {
         let op = cluster_op(op, self.scan_rows);
         if self.cluster.submit(client, op, self.read_mode).is_err() {
