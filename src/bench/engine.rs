@@ -458,6 +458,9 @@ impl<'a> Engine<'a> {
         let is_open = offered.is_some();
         let invalid = match self.phase {
             Phase::Load => Vec::new(),
+            Phase::Run if self.target.has_virtual_time() => {
+                validity::reasons(&lag, &latency, &Effort::default(), is_open)
+            }
             Phase::Run => validity::reasons(&lag, &latency, &effort, is_open),
         };
         PhaseReport {

@@ -24,11 +24,6 @@ pub struct ClusterTarget {
 }
 
 impl ClusterTarget {
-    /// What the reads that follow promise.
-    pub fn set_read_mode(&mut self, mode: ReadMode) {
-        self.driver.set_read_mode(mode);
-    }
-
     /// `clients` sessions with `cluster`; an operation ends after `timeout`.
     ///
     /// # Errors
@@ -46,12 +41,6 @@ impl ClusterTarget {
             refused: Vec::new(),
             is_cancelled: None,
         })
-    }
-
-    /// Tries every put up to `attempts` times before it counts as failed: for loading, where a
-    /// record that is missing spoils all that follows.
-    pub fn set_put_attempts(&mut self, attempts: u32) {
-        self.put_attempts = attempts.max(1);
     }
 
     /// Breaks the phase off with an error once `cancel` is set.
@@ -79,6 +68,14 @@ impl ClusterTarget {
 }
 
 impl Target for ClusterTarget {
+    fn set_read_mode(&mut self, mode: ReadMode) {
+        self.driver.set_read_mode(mode);
+    }
+
+    fn set_put_attempts(&mut self, attempts: u32) {
+        self.put_attempts = attempts.max(1);
+    }
+
     fn submit(&mut self, client: usize, op: TargetOp) {
         let op = cluster_op(op, self.scan_rows);
         if self.put_attempts > 1
