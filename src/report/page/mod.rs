@@ -83,7 +83,7 @@ pub struct Content<'a> {
 /// # Errors
 /// [`ClaimsError`] when `claims.json` is there and not readable.
 pub fn html(content: &Content<'_>) -> Result<String, ClaimsError> {
-    let title = format!("DistKV results: {}", content.run.display());
+    let title = format!("DistKV results: {}", content.run_name());
     let contents = contents(content);
     let pieces = [
         ("css", STYLE.to_owned()),
@@ -109,6 +109,14 @@ pub fn html(content: &Content<'_>) -> Result<String, ClaimsError> {
     }
     page.push_str(rest);
     Ok(page)
+}
+
+impl Content<'_> {
+    /// As given, but of an absolute path its last part alone: the page is passed on.
+    fn run_name(&self) -> String {
+        let last = self.run.file_name().filter(|_| self.run.is_absolute());
+        last.map_or_else(|| self.run.display().to_string(), |name| name.display().to_string())
+    }
 }
 
 fn figures_of<'a>(
@@ -138,7 +146,7 @@ fn section(content: &Content<'_>, experiment: &Experiment) -> String {
     let ours = || content.results.iter().filter(|result| result.trial.experiment == experiment.id);
     let invalid = ours().filter(|result| !result.is_valid()).count();
     let profile = environment::profile_of(experiment, ours());
-    let run = content.run.display();
+    let run = content.run_name();
     let command = format!(
         "distkv reproduce {}--only {} --out {run}",
         profile.map(|name| format!("--profile {name} ")).unwrap_or_default(),
