@@ -10,6 +10,7 @@ pub mod draw;
 pub mod figure;
 pub mod figure_spec;
 pub mod metric;
+pub mod page;
 pub mod quantity;
 pub mod result;
 pub mod stats;
