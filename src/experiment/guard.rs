@@ -25,8 +25,8 @@ pub enum GuardError {
     },
     /// Too little space.
     #[error(
-        "{dir}: {free_mib} MiB free, and one trial needs about {needed_mib} MiB; make room, or choose \
-         another disk with --out"
+        "{dir}: {free_mib} MiB free, and one trial needs about {needed_mib} MiB; make room, or \
+         choose another disk with --out"
     )]
     Space {
         /// Where.
