@@ -61,6 +61,8 @@ choices! {
         Zipfian = "zipfian",
         /// By `fieldlengthhistogram`.
         Histogram = "histogram",
+        /// Generalized Pareto, by `distkv.pareto.*`, as production systems have been found to be.
+        Pareto = "pareto",
     }
 }
 choices! {

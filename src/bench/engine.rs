@@ -108,7 +108,7 @@ impl<'a> Engine<'a> {
         let planner = Planner::new(workload, phase, rng.fork());
         let records = Records::new(workload, history.is_some(), rng.fork());
         let is_run = phase == Phase::Run;
-        let origin = Instant::now();
+        let origin = target.now();
         let from = origin + if is_run { config.warmup } else { Duration::ZERO };
         let until = config.window().filter(|_| is_run).map(|window| from + window);
         let load = config.offered.as_ref().filter(|_| is_run);
@@ -147,7 +147,7 @@ impl<'a> Engine<'a> {
         let mut cpu_from = (self.from == self.origin).then(CpuTime::now);
         let mut drain_until = None;
         loop {
-            let now = Instant::now();
+            let now = self.target.now();
             if cpu_from.is_none() && now >= self.from {
                 cpu_from = Some(CpuTime::now());
             }
@@ -177,14 +177,14 @@ impl<'a> Engine<'a> {
         if let Some(history) = self.history.as_mut() {
             history.flush()?;
         }
-        progress(self.progress(Instant::now()));
+        progress(self.progress(self.target.now()));
         Ok(self.report(effort))
     }
 
     /// Starts operations in idle sessions; gives the time when the next one may start.
     fn start_idle(&mut self) -> Option<Instant> {
         // Noticed even while no session is free: the drain must have an end.
-        self.is_exhausted |= self.until.is_some_and(|until| Instant::now() >= until);
+        self.is_exhausted |= self.until.is_some_and(|until| self.target.now() >= until);
         if self.quota == 0 || self.planner.is_exhausted() {
             self.run_out();
         }
@@ -192,7 +192,7 @@ impl<'a> Engine<'a> {
             if self.is_exhausted {
                 return None;
             }
-            let now = Instant::now();
+            let now = self.target.now();
             let due = match self.next_due() {
                 Some(due) if due > now => return Some(due),
                 Some(due) => {
@@ -327,7 +327,7 @@ impl<'a> Engine<'a> {
             Ok(Some(value)) if active.stage == Stage::ReadPart => {
                 self.note_put(&mut active, &value);
                 active.stage = Stage::PutPart;
-                active.stage_invoked = Instant::now();
+                active.stage_invoked = self.target.now();
                 let key = active.plan.key.clone();
                 self.sessions[client].active = Some(active);
                 self.target.submit(client, TargetOp::Put { key, value });
@@ -458,6 +458,9 @@ impl<'a> Engine<'a> {
         let is_open = offered.is_some();
         let invalid = match self.phase {
             Phase::Load => Vec::new(),
+            Phase::Run if self.target.has_virtual_time() => {
+                validity::reasons(&lag, &latency, &Effort::default(), is_open)
+            }
             Phase::Run => validity::reasons(&lag, &latency, &effort, is_open),
         };
         PhaseReport {

@@ -350,6 +350,7 @@ fn reports_survive_json_and_keep_whole_histograms() {
         update: workload.update,
         clients: 1,
         is_dry_run: true,
+        target: "memory".to_owned(),
         read_mode: crate::types::ReadMode::default(),
         workload,
         phases: vec![phase],

@@ -7,6 +7,7 @@
 
 use super::keys::fnv_hash;
 use crate::rng::Rng;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Zipf-distributed ranks 0..items, θ = 0.99.
@@ -269,6 +270,41 @@ impl AcknowledgedCounter {
     }
 }
 
+/// Lengths as published models of production loads have them: the shortest one by one, the rest
+/// generalized Pareto: P(length > x) = (1 + shape·(x - location)/scale)^(-1/shape).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ParetoLengths {
+    /// Probabilities of the lengths 0, 1, 2, …; what is missing to 1 is the Pareto part's.
+    pub head: Vec<f64>,
+    /// Lowest length of the Pareto part, in bytes.
+    pub location: f64,
+    /// Its scale σ, in bytes.
+    pub scale: f64,
+    /// Its shape k; 0 is exponential.
+    pub shape: f64,
+}
+
+impl ParetoLengths {
+    /// The next length, unbounded.
+    pub fn next(&self, rng: &mut Rng) -> u64 {
+        let mut drawn = rng.unit();
+        for (length, share) in self.head.iter().enumerate() {
+            if drawn < *share {
+                return length as u64;
+            }
+            drawn -= share;
+        }
+        // 1 - u is in (0, 1]: no power or logarithm of 0.
+        let above = 1.0 - rng.unit();
+        let tail = if self.shape == 0.0 {
+            -above.ln()
+        } else {
+            (above.powf(-self.shape) - 1.0) / self.shape
+        };
+        floor(self.location + self.scale * tail)
+    }
+}
+
 /// A length drawn per field or scan.
 #[derive(Clone, Debug)]
 pub enum Length {
@@ -295,6 +331,15 @@ pub enum Length {
         /// Running sums of the weights; the last is their total, above 0.
         sums: Vec<u64>,
     },
+    /// By a published model, within bounds.
+    Pareto {
+        /// The model.
+        lengths: ParetoLengths,
+        /// Shorter ones become this long.
+        low: u64,
+        /// Longer ones become this long.
+        high: u64,
+    },
 }
 
 impl Length {
@@ -310,6 +355,7 @@ impl Length {
             Self::Constant(length) => *length,
             Self::Uniform { low, high } => rng.range(*low, *high),
             Self::Zipfian { low, zipf } => low + zipf.next(rng),
+            Self::Pareto { lengths, low, high } => lengths.next(rng).clamp(*low, *high),
             Self::Histogram { block, sums } => {
                 let total = sums.last().copied().unwrap_or(1);
                 let drawn = rng.below(total);

@@ -22,13 +22,14 @@ mod report;
 mod target;
 mod validity;
 mod workload;
+mod workload_reader;
 
 pub use choices::{
     Arrivals, InsertOrder, Interval, LengthDistribution, RecordFormat, RequestDistribution,
     ScanDistribution, UpdateMode,
 };
 pub use engine::run_phase;
-pub use generator::{AcknowledgedCounter, KeyChooser, Length, TrueZipfian, Zipfian};
+pub use generator::{AcknowledgedCounter, KeyChooser, Length, ParetoLengths, TrueZipfian, Zipfian};
 pub use history::{History, HistoryError};
 pub use keys::{fnv_hash, key_name};
 pub use measure::{Metric, SeriesPoint};

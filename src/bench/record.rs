@@ -2,8 +2,8 @@
 //!
 //! A record is its field count, then per field name length, name, length and bytes; all numbers are
 //! LEB128. With `distkv.record=raw` it is the only field's bytes, and then a new value is a slice
-//! of the pool: nothing is copied. With `dataintegrity` a field's bytes follow from key and field
-//! number alone, whatever the seed of the run, so that any later run can verify them.
+//! of the pool: nothing is copied. With `dataintegrity` a field's length and bytes follow from key
+//! and field number alone, whatever the seed of the run, so that any later run can verify them.
 
 use super::choices::{LengthDistribution, RecordFormat};
 use super::generator::Length;
@@ -43,6 +43,7 @@ impl Records {
         } else {
             rng.fill(&mut pool);
         }
+        make_compressible(&mut pool, workload.compressible);
         let name = |index| format!("{}{index}", workload.field_name_prefix).into_bytes();
         let field_names: Vec<_> = (0..workload.field_count).map(name).collect();
         let names_bytes: usize = field_names.iter().map(|name| name.len() + 10).sum();
@@ -161,14 +162,29 @@ impl Records {
 
     /// Where in the pool field `index` of a record for `key` comes from, and its length.
     fn draw(&mut self, key: &[u8], index: usize) -> (usize, usize) {
-        let length = usize::try_from(self.length.next(&mut self.rng)).unwrap_or(usize::MAX);
-        let bits = if self.is_deterministic {
-            xxhash_rust::xxh3::xxh3_64_with_seed(key, index as u64)
+        let (length, bits) = if self.is_deterministic {
+            let bits = xxhash_rust::xxh3::xxh3_64_with_seed(key, index as u64);
+            (self.length.next(&mut Rng::new(bits)), bits)
         } else {
-            self.rng.next_u64()
+            (self.length.next(&mut self.rng), self.rng.next_u64())
         };
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
         let from = usize::try_from(bits % POOL_OFFSETS as u64).unwrap_or(0);
         (from, length)
+    }
+}
+
+/// Zeros in `share` of every block: compressors of any window find them.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a block's few bytes, not below 0"
+)]
+fn make_compressible(pool: &mut [u8], share: f64) {
+    let zeros = (share * COMPRESSIBLE_BLOCK_BYTES as f64).round() as usize;
+    for block in pool.chunks_mut(COMPRESSIBLE_BLOCK_BYTES) {
+        let from = block.len() - zeros.min(block.len());
+        block[from..].fill(0);
     }
 }
 
@@ -178,6 +194,10 @@ fn field_length(workload: &Workload) -> Length {
         LengthDistribution::Constant => Length::Constant(high),
         LengthDistribution::Uniform => Length::Uniform { low, high },
         LengthDistribution::Zipfian => Length::zipfian(low, high),
+        LengthDistribution::Pareto => match &workload.field_length_pareto {
+            Some(lengths) => Length::Pareto { lengths: lengths.clone(), low, high },
+            None => Length::Constant(high),
+        },
         LengthDistribution::Histogram => {
             let mut numbers = workload.field_length_histogram.iter().copied();
             let block = numbers.next().unwrap_or(1);
@@ -222,6 +242,8 @@ fn split_field<'a>(rest: &'a [u8], name: &[u8]) -> Result<(&'a [u8], &'a [u8]), 
 
 /// Different places a field can start at in the pool.
 const POOL_OFFSETS: usize = 1 << 20;
+/// A value of some hundred bytes holds several of them.
+const COMPRESSIBLE_BLOCK_BYTES: usize = 64;
 const INTEGRITY_SEED: u64 = 0x6469_7374_6b76;
 
 #[cfg(test)]

@@ -49,7 +49,12 @@ fn stamped_values_are_all_different() {
 
 #[test]
 fn integrity_holds_across_seeds_and_finds_a_flipped_bit() {
-    for text in ["dataintegrity=true", "dataintegrity=true\nfieldcount=1\ndistkv.record=raw"] {
+    for text in [
+        "dataintegrity=true",
+        "dataintegrity=true\nfieldcount=1\ndistkv.record=raw",
+        "dataintegrity=true\nfieldlengthdistribution=uniform\nminfieldlength=20",
+        "dataintegrity=true\ndistkv.compressible=.3",
+    ] {
         let value = records(text, false, 1).whole(b"user1");
         let mut other = records(text, false, 2);
         assert!(other.is_intact(b"user1", &value));
@@ -83,4 +88,19 @@ fn values_do_not_compress() {
     let mut counts = [0_u32; 256];
     value.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
     assert!(counts.iter().all(|count| (150..400).contains(count)), "{counts:?}");
+}
+
+#[test]
+fn compressible_values_have_their_share_of_zeros_wherever_they_are_cut() {
+    for (share, length) in [(0.0, 4096), (0.5, 4096), (0.25, 500), (0.9, 100_000)] {
+        let text = format!(
+            "fieldcount=1\nfieldlength={length}\ndistkv.record=raw\ndistkv.compressible={share}"
+        );
+        let mut records = records(&text, false, 3);
+        for _ in 0..20 {
+            let value = records.whole(b"user1");
+            let zeros = value.iter().filter(|byte| **byte == 0).count() as f64;
+            assert!((zeros / length as f64 - share).abs() < 0.06, "{share} of {length}: {zeros}");
+        }
+    }
 }

@@ -36,8 +36,11 @@ pub struct BenchReport {
     pub update: UpdateMode,
     /// Sessions, each with one operation outstanding.
     pub clients: usize,
-    /// Against the in-memory target, not a cluster?
+    /// Against the in-memory target, not a store?
     pub is_dry_run: bool,
+    /// What was measured: `distkv`, or the address of another store.
+    #[serde(default = "BenchReport::default_target")]
+    pub target: String,
     /// What the reads promised.
     #[serde(default)]
     pub read_mode: ReadMode,
@@ -48,6 +51,10 @@ pub struct BenchReport {
 impl BenchReport {
     /// Version of the format written by this code.
     pub const SCHEMA_VERSION: u32 = 1;
+
+    fn default_target() -> String {
+        "distkv".to_owned()
+    }
 }
 
 impl PhaseReport {
@@ -214,7 +221,8 @@ impl fmt::Display for BenchReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "workload {} ({} keys, update={}), seed {}, {} clients{}",
+            "{}: workload {} ({} keys, update={}), seed {}, {} clients{}",
+            self.target,
             self.workload.file,
             self.request_distribution,
             self.update,

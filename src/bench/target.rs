@@ -5,7 +5,7 @@
 //! [`TargetOutcome::Timeout`] at the latest. [`MemoryTarget`] is a store in this process, for tests
 //! and for measuring what the generator itself costs. It is no model of a cluster.
 
-use crate::types::Bytes;
+use crate::types::{Bytes, ReadMode};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -96,6 +96,13 @@ pub struct TargetError {
 
 /// A store under measurement.
 pub trait Target {
+    /// What the reads that follow promise; without effect on a store that has no choice.
+    fn set_read_mode(&mut self, _mode: ReadMode) {}
+
+    /// Tries every put up to `attempts` times before it counts as failed, where the store's client can:
+    /// for loading, where a record that is missing spoils all that follows.
+    fn set_put_attempts(&mut self, _attempts: u32) {}
+
     /// Starts `op` for session `client`, which has none outstanding. May only queue it: the engine
     /// calls [`Target::wait`] after each burst of submissions.
     fn submit(&mut self, client: usize, op: TargetOp);
@@ -109,6 +116,18 @@ pub trait Target {
         completions: &mut Vec<TargetCompletion>,
         deadline: Instant,
     ) -> Result<(), TargetError>;
+
+    /// The target's time, by which everything is due and measured: the system's, unless the store
+    /// is simulated and so is its time.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// Is that time another one than the system's? Then what the generator took of the machine is
+    /// not what held it up.
+    fn has_virtual_time(&self) -> bool {
+        false
+    }
 }
 
 /// An ordered map in this process that completes everything at once.

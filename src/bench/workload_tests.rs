@@ -1,5 +1,6 @@
 //! Property files in, typed workloads or errors that name their place out.
 
+use super::super::workload_reader::parse_histogram;
 use super::*;
 
 fn parse(text: &str) -> Result<(Workload, Vec<WorkloadWarning>), WorkloadError> {
@@ -81,11 +82,13 @@ fn errors_name_file_line_and_property() {
     assert!(error("recordcount=10\ninsertstart=8\ninsertcount=3").contains("w:3: insertcount"));
     assert!(error("recordcount=10\nfieldlength=5\nminfieldlength=6").contains("w:3: minfield"));
     assert!(error("recordcount=10\nworkload=my.Workload").contains("w:2: workload"));
+    assert!(error("recordcount=1\nfieldlengthdistribution=pareto").contains("pareto.scale"));
+    assert!(error("recordcount=1\ndistkv.compressible=1").contains("w:2: distkv.compressible"));
     assert!(error("recordcount=10\ndistkv.record=raw").contains("w:2: distkv.record"));
     assert!(error("fieldcount=1").contains("recordcount"));
     assert!(
-        error("recordcount=1\ndataintegrity=true\nfieldlengthdistribution=uniform")
-            .contains("w:2: dataintegrity")
+        error("recordcount=1\nfieldlengthdistribution=pareto\ndistkv.pareto.head=.6,.5")
+            .contains("w:3: distkv.pareto.head=.6,.5: expected the probabilities")
     );
 }
 
@@ -131,4 +134,29 @@ fn field_length_histograms_are_read() {
     let missing = ["fieldlengthhistogram=absent.txt".to_owned()];
     let text = Workload::load(&file, &missing).unwrap_err().to_string();
     assert!(text.contains("fieldlengthhistogram=absent.txt"), "{text}");
+}
+
+/// The production mixes against quantiles worked out from their published formulas by hand.
+#[test]
+fn production_mixes_have_their_published_sizes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads");
+    for (name, read_share, quantiles) in [
+        // ETC: .44155 of the sizes are below 15 bytes; above, x = 15 + 214.476/.348238·(p^-.348238 - 1)
+        // with p = (1 - q)/.55845.
+        ("etc", 0.967_741_9, [(0.1, 2), (0.3, 5), (0.5, 39), (0.9, 520), (0.99, 1899)]),
+        // ZippyDB: x = 25.45/.2615·((1 - q)^-.2615 - 1).
+        ("zippydb", 0.83, [(0.1, 2), (0.3, 9), (0.5, 19), (0.9, 80), (0.99, 227)]),
+    ] {
+        let (workload, _) = Workload::load(&folder.join(name), &[]).unwrap();
+        assert_eq!(workload.proportions.read, read_share, "{name}");
+        let lengths = workload.field_length_pareto.as_ref().unwrap();
+        let mut rng = crate::rng::Rng::new(5);
+        let mut drawn: Vec<u64> = (0..200_000).map(|_| lengths.next(&mut rng)).collect();
+        drawn.sort_unstable();
+        for (quantile, expected) in quantiles {
+            let found = drawn[(quantile * drawn.len() as f64) as usize] as f64;
+            let bound = 1.0 + 0.03 * f64::from(expected);
+            assert!((found - f64::from(expected)).abs() <= bound, "{name} {quantile}: {found}");
+        }
+    }
 }

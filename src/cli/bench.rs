@@ -1,16 +1,15 @@
 //! `distkv bench`: a YCSB workload against a cluster, or against memory to measure the generator.
 
 use crate::bench::{
-    Arrivals, BenchError, BenchReport, History, HistoryError, MemoryTarget, OfferedError,
-    OfferedLoad, Phase, PhaseConfig, Progress, Target, TargetCompletion, TargetError, TargetOp,
-    Workload, WorkloadError, run_phase,
+    Arrivals, BenchError, BenchReport, History, HistoryError, OfferedError, OfferedLoad, Phase,
+    PhaseConfig, Progress, Target, Workload, WorkloadError, run_phase,
 };
-use crate::client::{Client, ClusterTarget};
+use crate::client::{Client, ClusterTarget, StoreAddress, StoreAddressError, StoreOptions};
 use crate::node::tables::{ClusterFileError, read_cluster_file};
 use crate::types::ReadMode;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use thiserror::Error;
 
 /// Measures a cluster with a YCSB workload.
@@ -64,8 +63,12 @@ pub struct BenchArgs {
     /// What reads promise: linearizable, lease or eventual
     #[arg(long, value_name = "MODE", default_value_t = ReadMode::Linearizable)]
     pub read_mode: ReadMode,
-    /// Run against memory instead of a cluster: what the generator itself costs
-    #[arg(long)]
+    /// What to measure: distkv (the cluster of --cluster), redis://HOST:PORT,
+    /// etcd://HOST:PORT,HOST:PORT,... or memory (which shows what the generator itself costs)
+    #[arg(long, value_name = "STORE", default_value_t = StoreAddress::Distkv)]
+    pub target: StoreAddress,
+    /// Run against memory instead of a cluster, as --target memory
+    #[arg(long, conflicts_with = "target")]
     pub dry_run: bool,
 }
 
@@ -103,6 +106,9 @@ pub enum BenchCommandError {
         /// Why, and what to do.
         reason: String,
     },
+    /// Another store cannot be driven.
+    #[error(transparent)]
+    Store(#[from] StoreAddressError),
     /// The cluster file is wrong.
     #[error(transparent)]
     ClusterFile(#[from] ClusterFileError),
@@ -136,7 +142,7 @@ pub fn run(args: &BenchArgs) -> Result<(), BenchCommandError> {
         workload.offered = Some(load);
     }
     let config = phase_config(args, &workload);
-    let mut target = open_target(args, config.clients)?;
+    let mut target = open_target(args, config.clients, &workload)?;
     let is_history_wanted = args.history.is_some();
     let mut history = args.history.as_deref().map(History::create).transpose()?;
     if let Some(history) = &mut history {
@@ -153,7 +159,8 @@ pub fn run(args: &BenchArgs) -> Result<(), BenchCommandError> {
         request_distribution: workload.request_distribution,
         update: workload.update,
         clients: config.clients,
-        is_dry_run: args.dry_run,
+        is_dry_run: store(args) == StoreAddress::Memory,
+        target: store(args).to_string(),
         read_mode: args.read_mode,
         workload,
         phases: Vec::new(),
@@ -164,7 +171,7 @@ pub fn run(args: &BenchArgs) -> Result<(), BenchCommandError> {
         let is_retried = *phase == Phase::Load && !is_history_wanted;
         target.set_put_attempts(if is_retried { LOAD_ATTEMPTS } else { 1 });
         report.phases.push(run_phase(
-            &mut target,
+            target.as_mut(),
             &report.workload,
             *phase,
             &config,
@@ -172,7 +179,7 @@ pub fn run(args: &BenchArgs) -> Result<(), BenchCommandError> {
             &mut progress_printer(report.workload.status_interval_seconds),
         )?);
     }
-    if args.dry_run && config.offered.is_none() {
+    if report.is_dry_run && config.offered.is_none() {
         // As fast as the generator can is what such a run is for.
         report.phases.iter_mut().for_each(|phase| phase.invalid.clear());
     }
@@ -187,52 +194,17 @@ pub fn run(args: &BenchArgs) -> Result<(), BenchCommandError> {
     if failed > 0 { Err(BenchCommandError::Failures { failed }) } else { Ok(()) }
 }
 
-/// What the bench drives.
-enum BenchTarget {
-    Memory(MemoryTarget),
-    Cluster(Box<ClusterTarget>),
-}
-
-impl BenchTarget {
-    fn set_read_mode(&mut self, mode: ReadMode) {
-        match self {
-            Self::Memory(_) => {}
-            Self::Cluster(target) => target.set_read_mode(mode),
-        }
-    }
-
-    fn set_put_attempts(&mut self, attempts: u32) {
-        match self {
-            Self::Memory(_) => {}
-            Self::Cluster(target) => target.set_put_attempts(attempts),
-        }
-    }
-}
-
-impl Target for BenchTarget {
-    fn submit(&mut self, client: usize, op: TargetOp) {
-        match self {
-            Self::Memory(target) => target.submit(client, op),
-            Self::Cluster(target) => target.submit(client, op),
-        }
-    }
-
-    fn wait(
-        &mut self,
-        completions: &mut Vec<TargetCompletion>,
-        deadline: Instant,
-    ) -> Result<(), TargetError> {
-        match self {
-            Self::Memory(target) => target.wait(completions, deadline),
-            Self::Cluster(target) => target.wait(completions, deadline),
-        }
-    }
-}
-
 /// Opens what the bench drives, with `clients` sessions numbered from 0.
-fn open_target(args: &BenchArgs, clients: usize) -> Result<BenchTarget, BenchCommandError> {
-    if args.dry_run {
-        return Ok(BenchTarget::Memory(MemoryTarget::new()));
+fn open_target(
+    args: &BenchArgs,
+    clients: usize,
+    workload: &Workload,
+) -> Result<Box<dyn Target>, BenchCommandError> {
+    let store = store(args);
+    if store != StoreAddress::Distkv {
+        let has_scans = workload.proportions.scan > 0.0;
+        let options = StoreOptions { clients, timeout: OPERATION_TIMEOUT, has_scans, cancel: None };
+        return Ok(store.open(&options)?);
     }
     let file = super::cluster_file(args.cluster.as_ref());
     let cluster = Arc::new(read_cluster_file(&file)?);
@@ -247,7 +219,7 @@ fn open_target(args: &BenchArgs, clients: usize) -> Result<BenchTarget, BenchCom
     }
     let target = ClusterTarget::new(&cluster, clients, OPERATION_TIMEOUT)
         .map_err(|error| refused(error.to_string()))?;
-    Ok(BenchTarget::Cluster(Box::new(target)))
+    Ok(Box::new(target))
 }
 
 /// The load that the options ask for, where they do.
@@ -256,6 +228,10 @@ fn offered(args: &BenchArgs) -> Result<Option<OfferedLoad>, OfferedError> {
         (Some(path), _) => OfferedLoad::read_trace(path).map(Some),
         (None, rate) => Ok(rate.clone()),
     }
+}
+
+fn store(args: &BenchArgs) -> StoreAddress {
+    if args.dry_run { StoreAddress::Memory } else { args.target.clone() }
 }
 
 fn phase_config(args: &BenchArgs, workload: &Workload) -> PhaseConfig {
@@ -350,6 +326,9 @@ Examples:
   From 1,000 to 20,000 per second over 30 s; then 1,000 for 5 s and 5,000 for 5 s:
     distkv bench --cluster cluster.toml --workload workloads/put-1k --rate 1000..20000 --duration 30
     distkv bench --cluster cluster.toml --workload workloads/put-1k --rate 1000:5,5000:5
+  The same load against other stores:
+    distkv bench --target redis://127.0.0.1:6379 --workload workloads/workloada --duration 30
+    distkv bench --target etcd://127.0.0.1:2379,127.0.0.1:2381 --workload workloads/workloada
   What the generator itself costs per operation:
     distkv bench --workload workloads/workloadb --clients 64 --operations 1000000 --dry-run";
 

@@ -3,6 +3,7 @@
 use super::EXPERIMENTS_DIR;
 use crate::experiment::spec::{Experiment, SpecError};
 use crate::report::figure::{self, FigureError};
+use crate::report::page::{self, PageError};
 use crate::report::result::{ResultError, TrialResult, write_atomically};
 use crate::report::summary;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use thiserror::Error;
 /// Draws the figures of a results directory again, without running anything.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:\n  distkv plot\n  distkv plot --results results/paper\n\n\
-    Reads DIR/trials/*.json; writes DIR/figures/*.{svg,png,csv,tex} and DIR/summary.md.")]
+    Reads DIR/trials/*.json; writes DIR/figures/*.{svg,png,csv,tex}, DIR/summary.md\n\
+    and DIR/report.html, one file that works offline.")]
 pub struct PlotArgs {
     /// Directory that `distkv reproduce --out` wrote
     #[arg(long, value_name = "DIR", default_value = "results/quick")]
@@ -33,6 +35,9 @@ pub enum PlotError {
     /// A figure cannot be made.
     #[error(transparent)]
     Figure(#[from] FigureError),
+    /// The report cannot be written.
+    #[error(transparent)]
+    Page(#[from] PageError),
 }
 
 /// Draws everything and prints a line per figure.
@@ -44,6 +49,7 @@ pub fn run(args: PlotArgs) -> Result<(), PlotError> {
     let drawn = draw(&args.results, |_| true)?;
     print!("{drawn}");
     println!("figures: {}", args.results.join("figures").display());
+    println!("report: {}", args.results.join("report.html").display());
     Ok(())
 }
 
@@ -66,5 +72,6 @@ pub(crate) fn draw(
     let figures = figure::draw_all(&experiments, &results, &dir.join("figures"))?;
     let text = summary::markdown(&experiments, &figures, &results);
     write_atomically(&dir.join("summary.md"), text.as_bytes())?;
+    page::write(dir, &experiments, &figures, &results)?;
     Ok(summary::brief(&figures))
 }

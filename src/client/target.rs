@@ -24,11 +24,6 @@ pub struct ClusterTarget {
 }
 
 impl ClusterTarget {
-    /// What the reads that follow promise.
-    pub fn set_read_mode(&mut self, mode: ReadMode) {
-        self.driver.set_read_mode(mode);
-    }
-
     /// `clients` sessions with `cluster`; an operation ends after `timeout`.
     ///
     /// # Errors
@@ -46,12 +41,6 @@ impl ClusterTarget {
             refused: Vec::new(),
             is_cancelled: None,
         })
-    }
-
-    /// Tries every put up to `attempts` times before it counts as failed: for loading, where a
-    /// record that is missing spoils all that follows.
-    pub fn set_put_attempts(&mut self, attempts: u32) {
-        self.put_attempts = attempts.max(1);
     }
 
     /// Breaks the phase off with an error once `cancel` is set.
@@ -79,16 +68,16 @@ impl ClusterTarget {
 }
 
 impl Target for ClusterTarget {
+    fn set_read_mode(&mut self, mode: ReadMode) {
+        self.driver.set_read_mode(mode);
+    }
+
+    fn set_put_attempts(&mut self, attempts: u32) {
+        self.put_attempts = attempts.max(1);
+    }
+
     fn submit(&mut self, client: usize, op: TargetOp) {
-        let op = match op {
-            TargetOp::Read { key } => Op::Get { key },
-            TargetOp::Put { key, value } => Op::Put { key, value },
-            TargetOp::Delete { key } => Op::Delete { key },
-            TargetOp::Scan { start, limit } => {
-                let limit = u32::try_from(limit).unwrap_or(u32::MAX).min(self.scan_rows);
-                Op::Scan { start, limit }
-            }
-        };
+        let op = cluster_op(op, self.scan_rows);
         if self.put_attempts > 1
             && let Some(retry) = self.retries.get_mut(client)
         {
@@ -138,7 +127,21 @@ impl Target for ClusterTarget {
     }
 }
 
-fn target_outcome(outcome: ClientOutcome) -> TargetOutcome {
+/// An operation of the generator as one of the cluster, which gives `scan_rows` rows at most.
+pub(crate) fn cluster_op(op: TargetOp, scan_rows: u32) -> Op {
+    match op {
+        TargetOp::Read { key } => Op::Get { key },
+        TargetOp::Put { key, value } => Op::Put { key, value },
+        TargetOp::Delete { key } => Op::Delete { key },
+        TargetOp::Scan { start, limit } => {
+            let limit = u32::try_from(limit).unwrap_or(u32::MAX).min(scan_rows);
+            Op::Scan { start, limit }
+        }
+    }
+}
+
+/// What the generator is told of how an operation ended.
+pub(crate) fn target_outcome(outcome: ClientOutcome) -> TargetOutcome {
     match outcome {
         ClientOutcome::Unknown => TargetOutcome::Timeout,
         ClientOutcome::Failed(refusal) => {

@@ -3,14 +3,22 @@
 //! Does not start processes. A trial is addressed by the hash of its canonical JSON, so that an
 //! interrupted run resumes and a changed one runs anew.
 
+use super::calibrate::Calibration;
+use super::faults::{FaultAction, FaultStep};
+use super::loads::{self, YCSB_VALUE_BYTES};
+use super::stores::StoreKind;
 use crate::report::result::{CodecResult, PhaseResult};
-use crate::types::{Code, CodeError};
+use crate::sim::timed::Costs;
+use crate::types::{Code, CodeError, ReadMode};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use thiserror::Error;
+
+/// Our own store's name in experiment files.
+pub const DISTKV: &str = "distkv";
 
 /// What a trial measures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +29,28 @@ pub enum TrialKind {
     Cluster,
     /// The erasure code alone, in this process.
     Codec,
+}
+
+/// What a trial runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrialTarget {
+    /// Real processes on this machine.
+    #[default]
+    Processes,
+    /// A cluster in virtual time; its results are marked as simulated.
+    Sim,
+}
+
+/// Where a simulated trial's nodes run; real ones share this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlacementKind {
+    /// All on one machine, as real trials are: what a simulation is validated with.
+    #[default]
+    Shared,
+    /// Each on a machine of its own.
+    Apart,
 }
 
 /// Every parameter of a trial. Keys of the experiment files are these names.
@@ -47,6 +77,26 @@ pub struct TrialConfig {
     pub clients: u32,
     /// Share of reads, 0 to 1; the rest are puts of whole records.
     pub read_share: f64,
+    /// What reads promise.
+    pub read_mode: ReadMode,
+    /// Keys of raw loads: `uniform`, `zipfian` (YCSB's) or `zipfian-true`.
+    pub distribution: String,
+    /// A YCSB core workload by its letter, `a` to `f`; empty for raw values of `value_bytes`.
+    pub workload: String,
+    /// Operations per second of an open loop with Poisson arrivals; 0 is a closed loop.
+    pub offered_ops_per_s: f64,
+    /// Followers killed between load and run.
+    pub failed_nodes: u8,
+    /// Recent values that a node keeps in memory, in bytes.
+    pub cache_bytes: u64,
+    /// The store: `distkv`, or `etcd` or `redis` where they are installed.
+    pub store: String,
+    /// Length of an interval of the time line, in milliseconds.
+    pub interval_ms: u64,
+    /// Tells trials apart that are equal otherwise.
+    pub label: String,
+    /// What happens during the run.
+    pub faults: Vec<FaultStep>,
     /// Times that every record is overwritten in order instead of a timed run; 0 is a timed run.
     pub overwrite_rounds: u32,
     /// Datagrams lost, in percent, on every link.
@@ -65,6 +115,13 @@ pub struct TrialConfig {
     pub duration_ms: u64,
     /// Seed of the workload and of the emulated network.
     pub seed: u64,
+    /// What it runs on.
+    pub target: TrialTarget,
+    /// Where a simulated trial's nodes run.
+    pub placement: PlacementKind,
+    /// What things cost in a simulated trial; none in a real one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub costs: Option<Costs>,
 }
 
 impl Default for TrialConfig {
@@ -80,6 +137,16 @@ impl Default for TrialConfig {
             records: 100,
             clients: 8,
             read_share: 0.0,
+            read_mode: ReadMode::Linearizable,
+            distribution: "uniform".to_owned(),
+            workload: String::new(),
+            offered_ops_per_s: 0.0,
+            failed_nodes: 0,
+            cache_bytes: crate::config::Limits::default().cache_bytes as u64,
+            store: DISTKV.to_owned(),
+            interval_ms: 1000,
+            label: String::new(),
+            faults: Vec::new(),
             overwrite_rounds: 0,
             loss_percent: 0.0,
             delay_ms: 0.0,
@@ -89,6 +156,9 @@ impl Default for TrialConfig {
             warmup_ms: 300,
             duration_ms: 1500,
             seed: 0,
+            target: TrialTarget::Processes,
+            placement: PlacementKind::Shared,
+            costs: None,
         }
     }
 }
@@ -104,6 +174,20 @@ impl TrialConfig {
 
     /// Writes replication as the code it is, so that equal trials have equal configurations.
     pub fn normalise(&mut self) {
+        if self.target == TrialTarget::Processes {
+            (self.placement, self.costs) = (PlacementKind::Shared, None);
+        } else if self.costs.is_none() {
+            self.costs = Calibration::built_in().map(|built_in| built_in.costs);
+        }
+        if !self.workload.is_empty() {
+            (self.value_bytes, self.read_share) = (YCSB_VALUE_BYTES, 0.0);
+        }
+        if self.store != DISTKV {
+            // Of another store these say nothing.
+            let blank = Self::default();
+            (self.policy, self.cache_bytes) = (self.store.clone(), blank.cache_bytes);
+            self.code = format!("1+{}", self.nodes.saturating_sub(1));
+        }
         if self.policy == "replicate" && self.kind == TrialKind::Cluster {
             self.code = format!("1+{}", self.nodes.saturating_sub(1));
         }
@@ -125,15 +209,72 @@ impl TrialConfig {
         if !(0.0..=100.0).contains(&self.loss_percent) {
             return Some(format!("loss_percent {} is not in 0..=100", self.loss_percent));
         }
+        if !self.workload.is_empty() && !loads::is_known(&self.workload) {
+            return Some(format!("workload '{}' is none of a, b, c, d, e, f", self.workload));
+        }
+        if !["uniform", "zipfian", "zipfian-true"].contains(&self.distribution.as_str()) {
+            let known = "uniform, zipfian, zipfian-true";
+            return Some(format!("distribution '{}' is none of {known}", self.distribution));
+        }
+        if let Some(Err(error)) =
+            self.faults.iter().map(|step| step.action.parse::<FaultAction>()).find(Result::is_err)
+        {
+            return Some(format!("faults: {error}"));
+        }
+        if let Some(fault) = self.store_fault() {
+            return Some(fault);
+        }
+        if self.interval_ms == 0 || self.offered_ops_per_s < 0.0 {
+            return Some("interval_ms must not be 0, offered_ops_per_s not negative".to_owned());
+        }
         if self.rate_mbit < 0.0 || self.delay_ms < 0.0 || self.value_bytes == 0 {
             return Some("rate_mbit and delay_ms must not be negative, value_bytes not 0".into());
         }
         None
     }
 
+    /// What of another store, or of virtual time, cannot be.
+    fn store_fault(&self) -> Option<String> {
+        if self.store == DISTKV {
+            return None;
+        }
+        if self.external_store().is_none() {
+            return Some(format!("store '{}' is none of distkv, etcd, redis", self.store));
+        }
+        let is_plain = self.faults.is_empty() && self.failed_nodes == 0;
+        let has_network = self.loss_percent > 0.0 || self.delay_ms > 0.0 || self.rate_mbit > 0.0;
+        (!is_plain || has_network || self.target == TrialTarget::Sim)
+            .then(|| format!("store '{}': no faults, emulated network or virtual time", self.store))
+    }
+
+    /// The other system's store that is measured, if any.
+    #[must_use]
+    pub fn external_store(&self) -> Option<StoreKind> {
+        [StoreKind::Etcd, StoreKind::Redis].into_iter().find(|kind| kind.name() == self.store)
+    }
+
+    /// Space that the trial takes on disk at most, roughly: two segments of each node, and what is
+    /// loaded and overwritten, three times for what is not yet reclaimed.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        if self.kind == TrialKind::Codec || self.target == TrialTarget::Sim {
+            return 0;
+        }
+        let code = self.parsed_code().ok();
+        let overhead = code.map_or(1.0, |code| f64::from(code.n()) / f64::from(code.k()));
+        let data = self.records as f64 * self.value_bytes as f64 * overhead * 3.0;
+        let segments = 2.0 * f64::from(self.segment_bytes) * f64::from(self.nodes);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+        let bytes = (data + segments) as u64;
+        bytes
+    }
+
     /// Expected time of the trial: start-up and stop, load, warm-up and measurement.
     #[must_use]
     pub fn estimated_time(&self) -> Duration {
+        if self.target == TrialTarget::Sim {
+            return SIMULATED_TIME;
+        }
         let measured = Duration::from_millis(self.duration_ms);
         if self.kind == TrialKind::Codec {
             return measured * 2;
@@ -147,6 +288,9 @@ impl TrialConfig {
     }
 }
 
+/// Virtual time costs some real one; how much depends on what happens in it.
+const SIMULATED_TIME: Duration = Duration::from_secs(2);
+
 /// A trial's place in its experiment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
@@ -159,6 +303,12 @@ pub struct Trial {
 }
 
 impl Trial {
+    /// What decides the result: parameters and repeat, in whichever experiment.
+    #[must_use]
+    pub fn content(&self) -> String {
+        serde_json::json!({ "repeat": self.repeat, "config": self.config }).to_string()
+    }
+
     /// XXH3-128 of the canonical JSON (keys sorted, no spaces) in 32 hex digits.
     #[must_use]
     pub fn id(&self) -> String {
@@ -207,6 +357,9 @@ pub enum TrialError {
     /// Stopped on request.
     #[error("stopped on request")]
     Cancelled,
+    /// What it needs is not there; no result is kept.
+    #[error("{0}")]
+    Skipped(String),
     /// It could not be run; kept as an invalid result with this reason.
     #[error("{0}")]
     Failed(String),

@@ -4,14 +4,17 @@
 //! bytes.
 
 pub mod bound;
+pub mod caption;
 pub mod data;
 pub mod draw;
 pub mod figure;
 pub mod figure_spec;
 pub mod metric;
+pub mod page;
 pub mod quantity;
 pub mod result;
 pub mod stats;
 pub mod summary;
+pub mod table;
 
 pub use result::{SCHEMA_VERSION, TrialResult};

@@ -1,5 +1,6 @@
 //! The end of a run: a table per experiment, in Markdown and briefly for the terminal.
 
+use super::caption::sentence;
 use super::data::{FigureData, ratio_text};
 use super::result::TrialResult;
 use crate::experiment::spec::Experiment;
@@ -52,7 +53,7 @@ pub fn markdown(
         for data in drawn() {
             let id = &data.id;
             let _ =
-                writeln!(text, "- [{id}](figures/{id}.svg) ({}): {}", data.title, data.sentence());
+                writeln!(text, "- [{id}](figures/{id}.svg) ({}): {}", data.title, sentence(data));
         }
     }
     text
@@ -63,7 +64,7 @@ pub fn markdown(
 pub fn brief(figures: &[FigureData]) -> String {
     let mut text = String::new();
     for data in figures {
-        let _ = writeln!(text, "{}: {}", data.id, data.sentence());
+        let _ = writeln!(text, "{}: {}", data.id, sentence(data));
     }
     text
 }

@@ -350,7 +350,7 @@ impl Swarm {
             0..5 => Fault::ReplaceNode { node, is_lost: rng.chance(0.4), is_stopped },
             5..7 => Fault::AddNode {},
             7..9 => Fault::RemoveNode { node, is_stopped },
-            _ => Fault::Operator(Admin::CancelChange),
+            _ => Fault::CancelChange {},
         }
     }
 

@@ -167,6 +167,8 @@ pub enum Fault {
     },
     /// The operator adds a new machine.
     AddNode {},
+    /// The operator gives the change of the members under way up.
+    CancelChange {},
     /// The operator removes a node.
     RemoveNode {
         /// Rank.
@@ -247,7 +249,7 @@ impl Fault {
             Self::Operator(Admin::Policy { .. }) => "policy change",
             Self::Operator(Admin::Transfer { .. }) => "leadership transfer",
             Self::Operator(Admin::Change { .. }) => "membership change",
-            Self::Operator(Admin::CancelChange) => "change given up",
+            Self::CancelChange {} | Self::Operator(Admin::CancelChange) => "change given up",
             Self::ReplaceNode { is_lost: true, .. } => "lost node replaced",
             Self::ReplaceNode { is_lost: false, .. } => "node replaced",
             Self::AddNode {} => "node added",
@@ -278,6 +280,7 @@ impl Fault {
             | Self::Partition { .. }
             | Self::Clog { .. }
             | Self::AddNode {}
+            | Self::CancelChange {}
             | Self::Operator(_) => None,
         }
     }

@@ -4,7 +4,6 @@ use super::fault::Fault;
 use super::members::Wanted;
 use super::node::{Armed, Death};
 use super::world::World;
-use crate::kv::Admin;
 use crate::netem::LinkConfig;
 use crate::storage::TripKind;
 use crate::time::{Duration, Instant};
@@ -99,13 +98,9 @@ impl World {
         let at = fault.node().map_or(0, |node| self.rank(node));
         let node = &at;
         match fault {
-            Fault::Crash { node: _, down } => {
+            Fault::Crash { node: _, down } | Fault::PowerCut { node: _, down } => {
                 self.note_if_up(*node, kind);
-                self.stop(*node, false, *down);
-            }
-            Fault::PowerCut { node: _, down } => {
-                self.note_if_up(*node, kind);
-                self.stop(*node, true, *down);
+                self.stop(*node, matches!(fault, Fault::PowerCut { .. }), *down);
             }
             Fault::PowerCutAll { down, is_aimed: true } => self.aimed = Some(*down),
             Fault::PowerCutAll { down, is_aimed: false } => self.cut_power(*down),
@@ -173,7 +168,7 @@ impl World {
                 let links = self.links_between(*from, *to);
                 self.clog_for(kind, links, *rate_kbit, *span);
             }
-            Fault::Operator(Admin::CancelChange) => self.unwant_change(),
+            Fault::CancelChange {} => self.unwant_change(),
             Fault::Operator(admin) => self.operator.ask(self.now, self.fitted(admin)),
             Fault::ReplaceNode { .. } | Fault::AddNode {} | Fault::RemoveNode { .. } => {
                 Wanted::of(fault, at).into_iter().for_each(|wanted| self.plan_change(kind, wanted));

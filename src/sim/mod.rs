@@ -22,6 +22,7 @@ mod scenario;
 mod shrink;
 #[cfg(test)]
 mod tests;
+pub mod timed;
 mod totals;
 mod world;
 

@@ -6,11 +6,12 @@
 
 use super::Plant;
 use super::clock::{Clock, ClockSetting};
+use super::world::NEVER;
 use crate::config::ClusterConfig;
 use crate::mutant;
 use crate::replica::{Executed, Output, Replica, ReplicaConfig, Ticket};
 use crate::rng::Rng;
-use crate::storage::{DiskError, Durability, Log, LogError, LogOptions, OpenError};
+use crate::storage::{DiskError, Durability, Log, LogError, LogOptions, LogUsage, OpenError};
 use crate::storage::{SimDisk, TripKind};
 use crate::time::{Duration, Instant};
 use crate::transport::{Transmit, TransportConfig};
@@ -24,12 +25,23 @@ use std::sync::Arc;
 pub(super) struct NodeConfig {
     pub(super) cluster: Arc<ClusterConfig>,
     pub(super) transport: TransportConfig,
-    pub(super) sync_time: Duration,
+    pub(super) pace: Pace,
+    pub(super) segment_bytes: u32,
     pub(super) plant: Plant,
     pub(super) is_traced: bool,
     pub(super) id: NodeId,
     pub(super) address: SocketAddr,
     pub(super) clock: ClockSetting,
+}
+
+/// How long things take.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pace {
+    /// A sync takes a drawn time, at most this; all else is instant. Everything is checked and
+    /// observed after each step.
+    Drawn(Duration),
+    /// The caller says when a sync has ended ([`SimNode::end_sync_at`]), from what the step did.
+    Told,
 }
 
 pub(super) struct SimNode {
@@ -85,6 +97,12 @@ struct Running {
 /// What a step of a node wants done outside.
 #[derive(Default)]
 pub(super) struct StepOutput {
+    /// What it took in, in datagrams and bytes.
+    pub(super) received: (u64, u64),
+    /// Bytes appended to the log.
+    pub(super) appended_bytes: u64,
+    /// A sync has begun.
+    pub(super) has_sync: bool,
     pub(super) transmits: Vec<Transmit>,
     pub(super) traces: Vec<String>,
     /// Its disk gave up: it must be stopped.
@@ -125,6 +143,11 @@ impl SimNode {
         self.running.as_ref().map(|running| &running.replica)
     }
 
+    /// What its log holds and has done since it was opened.
+    pub(super) fn log_usage(&self) -> Option<LogUsage> {
+        self.running.as_ref().map(|running| running.log.usage())
+    }
+
     pub(super) fn poll_executed(&mut self) -> Option<Executed> {
         self.running.as_mut()?.replica.poll_executed()
     }
@@ -140,7 +163,7 @@ impl SimNode {
                 "memory" => Durability::Memory,
                 _ => Durability::Sync,
             },
-            segment_bytes: SEGMENT_BYTES,
+            segment_bytes: self.config.segment_bytes,
             scan_bytes: 64 << 10,
             ..LogOptions::default()
         }
@@ -163,7 +186,7 @@ impl SimNode {
             node: self.id,
             transport: self.config.transport.clone(),
             is_traced: self.config.is_traced,
-            is_observed: true,
+            is_observed: matches!(self.config.pace, Pace::Drawn(_)),
         };
         let mut replica = Replica::new(config, recovered, now, self.rng.next_u64())
             .map_err(|error| format!("{} cannot start: {error}", self.id))?;
@@ -225,6 +248,14 @@ impl SimNode {
         }
     }
 
+    /// The sync under way ends then.
+    pub(super) fn end_sync_at(&mut self, at: Instant) {
+        let syncing = self.running.as_mut().and_then(|running| running.syncing.as_mut());
+        if let Some((done_at, _)) = syncing {
+            *done_at = at;
+        }
+    }
+
     /// When the node next wants to run, in the world's time.
     pub(super) fn timeout(&self) -> Option<Instant> {
         let running = self.running.as_ref()?;
@@ -263,6 +294,8 @@ impl SimNode {
             running.replica.handle_persisted(now, ticket);
         }
         while let Some((from, bytes)) = running.inbox.pop_front() {
+            output.received.0 += 1;
+            output.received.1 += bytes.len() as u64;
             running.replica.handle_datagram(now, from, &bytes);
         }
         if running.replica.poll_timeout().is_some_and(|at| at <= now) {
@@ -275,6 +308,8 @@ impl SimNode {
             }
         }
         let mut pending = None;
+        let is_told = matches!(self.config.pace, Pace::Told);
+        let written = if is_told { running.log.usage().bytes_written } else { 0 };
         while let Some(wanted) = running.replica.poll_output(now) {
             match wanted {
                 Output::Transmit(transmit) => output.transmits.push(transmit),
@@ -305,12 +340,22 @@ impl SimNode {
         if let Some(ticket) = pending {
             // Handed to the disk at once: a power cut meanwhile may keep it, lose it or tear it.
             running.log.flush()?;
-            let micros = u64::try_from(self.config.sync_time.as_micros()).unwrap_or(u64::MAX);
-            let took = Duration::from_micros(self.rng.range(20, micros.max(20)));
-            running.syncing = Some((world + took + self.extra_sync, ticket));
+            output.has_sync = true;
+            if is_told {
+                output.appended_bytes = running.log.usage().bytes_written - written;
+            }
+            let done_at = match self.config.pace {
+                Pace::Drawn(longest) => {
+                    let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+                    let took = Duration::from_micros(self.rng.range(20, micros.max(20)));
+                    world + took + self.extra_sync
+                }
+                Pace::Told => NEVER,
+            };
+            running.syncing = Some((done_at, ticket));
         }
         // A broken rule is for the checkers outside to find.
-        if !mutant::is_any() {
+        if !is_told && !mutant::is_any() {
             running.replica.check_invariants();
             running.log.check_invariants();
         }
@@ -356,7 +401,8 @@ impl Trouble {
 
 /// A socket's buffer.
 const INBOX_MAX: usize = 4096;
-const SEGMENT_BYTES: u32 = 64 << 10;
+/// Small, so that much is reclaimed.
+pub(super) const SEGMENT_BYTES: u32 = 64 << 10;
 /// Below this a node says that its disk is nearly full.
 const RESERVE_BYTES: u64 = 3 * SEGMENT_BYTES as u64;
 const SPACE_CHECK_INTERVAL: Duration = Duration::from_millis(200);

@@ -190,6 +190,7 @@ fn span_of(fault: &mut Fault) -> Option<&mut Duration> {
         | Fault::Operator(_)
         | Fault::ReplaceNode { .. }
         | Fault::AddNode {}
+        | Fault::CancelChange {}
         | Fault::RemoveNode { .. } => None,
     }
 }

@@ -7,7 +7,7 @@ use super::agreed::{Agreed, Scan};
 use super::faults::{LinkTroubles, Mend};
 use super::load::{Client, Current, Session};
 use super::members::Plans;
-use super::node::{NodeConfig, SimNode};
+use super::node::{NodeConfig, Pace, SEGMENT_BYTES, SimNode};
 use super::operator::Operator;
 use super::rot::RotBooks;
 use super::scenario::{Plant, Scenario};
@@ -120,7 +120,8 @@ impl World {
                 let config = NodeConfig {
                     cluster: Arc::clone(&cluster),
                     transport: transport.clone(),
-                    sync_time: scenario.sync_time,
+                    pace: Pace::Drawn(scenario.sync_time),
+                    segment_bytes: SEGMENT_BYTES,
                     plant,
                     is_traced: trace.is_some(),
                     id: member.id,

@@ -1,0 +1,67 @@
+//! Series over the baseline, from paired trials.
+
+use super::Ratio;
+use super::grid::{Grid, Group, parameter_text};
+use crate::experiment::spec::Experiment;
+use crate::report::figure_spec::FigureSpec;
+use crate::report::result::TrialResult;
+use crate::report::stats::Estimate;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// The ratios of every series that has a counterpart, by series and x.
+pub(super) fn ratios(experiment: &Experiment, spec: &FigureSpec, grid: &Grid<'_>) -> Vec<Ratio> {
+    let Some(baseline) = experiment.baseline.as_deref() else { return Vec::new() };
+    let mut ratios = Vec::new();
+    for group in &grid.groups {
+        let Some(base) = counterpart(baseline, spec, group, grid) else { continue };
+        for (place, cell) in &group.cells {
+            let Some(ratio) = base.cells.get(place).and_then(|base| paired(spec, cell, base))
+            else {
+                continue;
+            };
+            ratios.push(Ratio {
+                series: group.legend_name(),
+                x: grid.x_at(place.0),
+                x_text: parameter_text(&spec.x, &grid.xs[place.0]),
+                ratio,
+            });
+        }
+    }
+    ratios
+}
+
+/// The series that differs from `group` in that one parameter is the baseline's name; of the same
+/// origin. None for the baseline itself.
+pub(super) fn counterpart<'g, 'a>(
+    baseline: &str,
+    spec: &FigureSpec,
+    group: &Group<'a>,
+    grid: &'g Grid<'a>,
+) -> Option<&'g Group<'a>> {
+    let is_baseline = |value: &Value| value.as_str() == Some(baseline);
+    if group.key.iter().any(is_baseline) {
+        return None;
+    }
+    grid.groups.iter().find(|other| {
+        let mut pairs = spec.series.iter().zip(group.key.iter().zip(&other.key));
+        other.simulated == group.simulated
+            && other.key.iter().any(is_baseline)
+            && pairs.all(|(key, (own, other))| {
+                // Replication is a code of its own, which follows from the policy.
+                own == other || is_baseline(other) || key == "code"
+            })
+    })
+}
+
+pub(super) fn paired(
+    spec: &FigureSpec,
+    cell: &BTreeMap<u32, &TrialResult>,
+    base: &BTreeMap<u32, &TrialResult>,
+) -> Option<Estimate> {
+    let pair = |(repeat, result): (&u32, &&TrialResult)| {
+        Some((spec.y.of(result)?, spec.y.of(base.get(repeat)?)?))
+    };
+    let pairs: Vec<(f64, f64)> = cell.iter().filter_map(pair).collect();
+    Estimate::of_ratio(&pairs)
+}

@@ -1,0 +1,89 @@
+//! Every kind is drawn, twice alike, and says in words what it shows.
+
+use crate::synthetic::{built_in, gallery};
+use distkv::report::caption::{note, sentence};
+use distkv::report::data::FigureData;
+use distkv::report::figure::{FigureError, draw_all};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+#[test]
+fn redrawing_gives_the_same_bytes_and_every_figure_is_drawn() {
+    let (experiments, mut results) = gallery();
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+    let drawn = draw_all(&experiments, &results, &one).unwrap();
+    let wanted: usize = experiments.iter().map(|experiment| experiment.figures.len()).sum();
+    assert_eq!(drawn.len(), wanted);
+    results.reverse();
+    draw_all(&experiments, &results, &two).unwrap();
+    for entry in std::fs::read_dir(&one).unwrap() {
+        let path = entry.unwrap().path();
+        let other = two.join(path.file_name().unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(other).unwrap(), "{path:?}");
+    }
+    if let Ok(keep) = std::env::var("DISTKV_KEEP_FIGURES") {
+        let drawn = draw_all(&experiments, &results, Path::new(&keep)).unwrap();
+        for data in drawn {
+            println!("{}: {}", data.id, sentence(&data));
+        }
+    }
+}
+
+#[test]
+fn every_built_in_figure_is_drawn_in_less_than_ten_seconds() {
+    let (experiments, results) = built_in("quick");
+    let dir = tempfile::tempdir().unwrap();
+    let started = Instant::now();
+    let drawn = draw_all(&experiments, &results, dir.path()).unwrap();
+    let taken = started.elapsed();
+    println!("{} figures in {taken:?}", drawn.len());
+    assert!(taken < Duration::from_secs(10), "{} figures took {taken:?}", drawn.len());
+    let wanted: usize = experiments.iter().map(|experiment| experiment.figures.len()).sum();
+    assert_eq!(drawn.len(), wanted);
+}
+
+#[test]
+fn results_of_two_runs_are_not_mixed() {
+    let (experiments, mut results) = gallery();
+    let mut other = results[0].clone();
+    other.trial.config.duration_ms += 1;
+    other.id = other.trial.id();
+    results.push(other);
+    let dir = tempfile::tempdir().unwrap();
+    let mixed = draw_all(&experiments, &results, dir.path());
+    assert!(matches!(mixed, Err(FigureError::Mixed { .. })));
+}
+
+fn figure(id: &str) -> FigureData {
+    let (experiments, results) = gallery();
+    let dir = tempfile::tempdir().unwrap();
+    let drawn = draw_all(&experiments, &results, dir.path()).unwrap();
+    drawn.into_iter().find(|data| data.id == id).unwrap()
+}
+
+#[test]
+fn a_sentence_says_what_the_data_show() {
+    let text = sentence(&figure("g-size-throughput"));
+    assert!(text.starts_with("Throughput: relative to replicate"), "{text}");
+    assert!(text.contains("passing it between 1 KiB and 4 KiB"), "{text}");
+    assert!(text.contains("at 1 MiB"), "{text}");
+    let text = sentence(&figure("g-surface"));
+    assert!(text.contains("break-even near") && text.contains("10 Mbit/s"), "{text}");
+    let text = sentence(&figure("g-failure-throughput"));
+    assert!(text.contains("until 'kill leader', at worst 0 at 3.0 s"), "{text}");
+    let text = sentence(&figure("g-failure-first-commit"));
+    assert!(text.contains("n=90 median"), "{text}");
+}
+
+#[test]
+fn a_note_says_how_the_numbers_were_made() {
+    let text = note(&figure("g-size-throughput"));
+    assert!(text.contains("share one machine") && text.contains("durability sync"), "{text}");
+    assert!(text.contains("median of 5 trials") && text.contains("simulated"), "{text}");
+    assert_eq!(figure("g-size-throughput").invalid_count, 1);
+    let text = note(&figure("g-storage"));
+    assert!(text.contains("one trial"), "{text}");
+    assert!(!note(&figure("g-codec")).contains("machine"));
+    assert!(note(&figure("g-loss-p999")).contains("hollow"));
+}
