@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod bench;
+mod bench_steps;
 pub mod carry;
 pub mod check;
 pub mod cluster;
