@@ -125,6 +125,9 @@ pub struct NetemArgs {
     /// Spread that delay by so many milliseconds to either side
     #[arg(long, value_name = "MS")]
     pub jitter: Option<f64>,
+    /// What it sends at most to everybody together, in Mbit/s; 0 is no limit
+    #[arg(long, value_name = "MBIT")]
+    pub rate: Option<f64>,
     /// Lose and delay only what goes to these nodes [default: to all]
     #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
     pub to: Vec<u8>,
@@ -291,6 +294,7 @@ impl NetemArgs {
             loss: self.loss,
             delay_ms: self.delay,
             jitter_ms: self.jitter,
+            rate_mbit: self.rate,
         }
     }
 }

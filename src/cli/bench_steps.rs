@@ -77,7 +77,7 @@ fn rfc3339(text: &str) -> Option<f64> {
     // Days of the civil calendar, counted in years that begin in March (Hinnant).
     let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
-    is_valid.then(|| days as f64 * 86_400.0 + hour * 3600.0 + minute * 60.0 + second)
+    is_valid.then_some(days as f64 * 86_400.0 + hour * 3600.0 + minute * 60.0 + second)
 }
 
 #[cfg(test)]

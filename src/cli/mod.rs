@@ -5,7 +5,8 @@
 
 pub mod admin;
 pub mod bench;
-mod bench_steps;
+pub mod bench_steps;
+pub mod calibrate;
 pub mod carry;
 pub mod check;
 pub mod cluster;
@@ -43,6 +44,7 @@ enum Command {
     Status(status::StatusArgs),
     Bench(Box<bench::BenchArgs>),
     Failover(failover::FailoverArgs),
+    Calibrate(calibrate::CalibrateArgs),
     Check(check::CheckArgs),
     Admin(admin::AdminArgs),
     Export(carry::ExportArgs),
@@ -67,6 +69,9 @@ enum CommandError {
     Bench(#[from] bench::BenchCommandError),
     #[error(transparent)]
     Failover(#[from] failover::FailoverCommandError),
+    /// `calibrate`.
+    #[error(transparent)]
+    Calibrate(#[from] calibrate::CalibrateCommandError),
     #[error(transparent)]
     Check(#[from] check::CheckError),
     #[error(transparent)]
@@ -114,6 +119,9 @@ fn run(command: Command) -> Result<(), CommandError> {
         Command::Status(args) => status::run(&args)?,
         Command::Bench(args) => bench::run(&args)?,
         Command::Failover(args) => failover::run(&args, &cancel_on_signal()?)?,
+        Command::Calibrate(args) => {
+            calibrate::run(&args, &mut ProcessLauncher::of_this_program()?, &cancel_on_signal()?)?;
+        }
         Command::Check(args) => check::run(&args)?,
         Command::Admin(args) => admin::run(&args)?,
         Command::Export(args) => carry::run_export(&args, &cancel_on_signal()?)?,

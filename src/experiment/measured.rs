@@ -9,13 +9,9 @@ use crate::node::NodeReport;
 use crate::node::process::ProcessUsage;
 use crate::report::quantity;
 use crate::report::result::{LatencySummary, NodeResources, PhaseResult, TimelinePoint};
-use crate::types::NodeId;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// What every node reported at one moment.
-pub(super) type Reports = BTreeMap<NodeId, NodeReport>;
 
 /// A phase's result, without what its processes used.
 pub(super) fn phase_result(
@@ -72,35 +68,33 @@ pub(super) fn phase_result(
     })
 }
 
-/// What a node used between two reports; storage as of the second.
-pub(super) fn node_resources(before: &Reports, after: &NodeReport) -> NodeResources {
-    let node = NodeId(after.status.node);
-    let first = before.get(&node).filter(|before| before.pid == after.pid);
-    let since = |of: fn(&NodeReport) -> u64| of(after).saturating_sub(first.map_or(0, of));
+/// What a node has used since its start; storage as it is.
+pub(super) fn node_used(report: &NodeReport) -> NodeResources {
     NodeResources {
         role: quantity::NODE.to_owned(),
-        node: u32::from(node.0),
-        leader: after.status.role == Role::Leader,
-        cpu_seconds: after.cpu_seconds - first.map_or(0.0, |first| first.cpu_seconds),
-        peak_rss_bytes: after.peak_rss_bytes,
-        bytes_sent: since(|report| report.bytes_sent),
-        datagrams_sent: since(|report| report.datagrams_sent),
-        bytes_received: since(|report| report.bytes_received),
-        bytes_retransmitted: since(|report| report.bytes_retransmitted),
-        bytes_written: since(|report| report.log.bytes_written),
-        syncs: since(|report| report.log.syncs),
-        payload_bytes: after.log.payload_bytes,
-        record_bytes: after.log.record_bytes,
-        allocated_bytes: after.log.allocated_bytes,
+        node: u32::from(report.status.node),
+        leader: report.status.role == Role::Leader,
+        cpu_seconds: report.cpu_seconds,
+        peak_rss_bytes: report.peak_rss_bytes,
+        bytes_sent: report.bytes_sent,
+        datagrams_sent: report.datagrams_sent,
+        turns: report.turns,
+        bytes_received: report.bytes_received,
+        bytes_retransmitted: report.bytes_retransmitted,
+        bytes_written: report.log.bytes_written,
+        syncs: report.log.syncs,
+        payload_bytes: report.log.payload_bytes,
+        record_bytes: report.log.record_bytes,
+        allocated_bytes: report.log.allocated_bytes,
     }
 }
 
-/// What the generator, which is this process, used between two moments.
-pub(super) fn generator_resources(before: ProcessUsage, after: ProcessUsage) -> NodeResources {
+/// What the generator, which is this process, has used.
+pub(super) fn generator_used(usage: ProcessUsage) -> NodeResources {
     NodeResources {
         role: quantity::GENERATOR.to_owned(),
-        cpu_seconds: (after.cpu_seconds - before.cpu_seconds).max(0.0),
-        peak_rss_bytes: after.peak_rss_bytes,
+        cpu_seconds: usage.cpu_seconds,
+        peak_rss_bytes: usage.peak_rss_bytes,
         ..NodeResources::default()
     }
 }

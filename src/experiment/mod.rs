@@ -3,10 +3,17 @@
 //! Does not start a cluster (that is a [`trial::TrialLauncher`]) and draws nothing (that is
 //! [`crate::report`]).
 
+mod bed;
+pub mod calibrate;
 pub mod codec;
+mod external;
 pub mod failover;
+pub mod faults;
 pub mod launch;
+mod loads;
 mod measured;
+mod plain;
+mod processes;
 pub mod provenance;
 pub mod runner;
 mod simulated;

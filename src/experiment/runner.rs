@@ -22,6 +22,8 @@ pub struct RunTally {
     pub reused: usize,
     /// Of those run, how many do not count.
     pub invalid: usize,
+    /// Not run, as what they need is not there.
+    pub skipped: usize,
     /// Stopped before the end?
     pub cancelled: bool,
 }
@@ -90,9 +92,17 @@ pub fn run(
             progress.advance(index, trial, "reused");
             continue;
         }
-        let Some(result) = run_one(trial, id, launcher, out, &machine, cancel)? else {
-            tally.cancelled = true;
-            break;
+        let result = match run_one(trial, id, launcher, out, &machine, cancel)? {
+            Ran::Result(result) => result,
+            Ran::Skipped(note) => {
+                tally.skipped += 1;
+                progress.advance(index, trial, &note);
+                continue;
+            }
+            Ran::Cancelled => {
+                tally.cancelled = true;
+                break;
+            }
         };
         result.write(&results_dir)?;
         tally.run += 1;
@@ -103,7 +113,14 @@ pub fn run(
     Ok(tally)
 }
 
-/// One trial in a fresh directory; None when it was cancelled.
+/// How one trial ended.
+enum Ran {
+    Result(Box<TrialResult>),
+    Skipped(String),
+    Cancelled,
+}
+
+/// One trial in a fresh directory.
 fn run_one(
     trial: &Trial,
     id: String,
@@ -111,20 +128,27 @@ fn run_one(
     out: &Path,
     machine: &Provenance,
     cancel: &CancelFlag,
-) -> Result<Option<TrialResult>, RunError> {
+) -> Result<Ran, RunError> {
     let dir = out.join("work").join(&id);
     remove_dir(&dir)?;
     make_dir(&dir)?;
     let started_at = provenance::now_rfc3339();
     let outcome = match launcher.run(&trial.config, &dir, cancel) {
-        Ok(outcome) => Some(outcome),
-        Err(TrialError::Cancelled) => None,
+        Ok(outcome) => outcome,
+        Err(TrialError::Cancelled) => {
+            remove_dir(&dir)?;
+            return Ok(Ran::Cancelled);
+        }
+        Err(TrialError::Skipped(note)) => {
+            remove_dir(&dir)?;
+            return Ok(Ran::Skipped(note));
+        }
         Err(TrialError::Failed(reason)) => {
-            Some(TrialOutcome { invalid: vec![reason], ..TrialOutcome::default() })
+            TrialOutcome { invalid: vec![reason], ..TrialOutcome::default() }
         }
     };
     // The files of a trial that failed are what explains it: they stay.
-    if outcome.as_ref().is_none_or(|outcome| outcome.invalid.is_empty()) {
+    if outcome.invalid.is_empty() {
         remove_dir(&dir)?;
     }
     let provenance = Provenance {
@@ -133,7 +157,7 @@ fn run_one(
         started_at,
         ..machine.clone()
     };
-    Ok(outcome.map(|outcome| TrialResult {
+    Ok(Ran::Result(Box::new(TrialResult {
         schema_version: SCHEMA_VERSION,
         id,
         trial: trial.clone(),
@@ -141,7 +165,7 @@ fn run_one(
         phases: outcome.phases,
         codec: outcome.codec,
         invalid_reasons: outcome.invalid,
-    }))
+    })))
 }
 
 fn outcome_text(result: &TrialResult) -> String {

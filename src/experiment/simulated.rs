@@ -4,149 +4,156 @@
 //! disk and CPU are modelled, with the costs that the trial names. So its results are marked as
 //! simulated wherever they go, and say nothing of what the model leaves out.
 
-use super::launch::cluster_config;
-use super::measured::{self, failed};
-use super::trial::{CancelFlag, PlacementKind, TrialConfig, TrialError, TrialOutcome};
-use crate::bench::{
-    Phase, PhaseConfig, PhaseReport, Target, TargetCompletion, TargetError, TargetOp,
-    TargetOutcome, Workload, run_phase,
-};
+use super::bed::{Bed, Used};
+use super::faults::FaultAction;
+use super::launch::{OPERATION_TIMEOUT, cluster_config};
+use super::measured::failed;
+use super::trial::{CancelFlag, PlacementKind, TrialConfig, TrialError};
+use crate::bench::{Target, TargetCompletion, TargetError, TargetOp, TargetOutcome};
 use crate::client::target::{cluster_op, target_outcome};
 use crate::config::Member;
 use crate::netem::LinkConfig;
 use crate::node::tables;
 use crate::report::quantity;
-use crate::report::result::{NodeResources, PhaseResult};
+use crate::report::result::NodeResources;
 use crate::sim::timed::{NodeUsage, Placement, TimedCluster, TimedConfig};
 use crate::time::Instant as VirtualInstant;
 use crate::types::{NodeId, ReadMode};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Runs `trial` in virtual time.
-///
-/// # Errors
-/// As [`super::trial::TrialLauncher::run`].
-pub(super) fn run(
-    trial: &TrialConfig,
-    workload: &Workload,
-    cancel: &CancelFlag,
-) -> Result<TrialOutcome, TrialError> {
-    let mut running = Running::start(trial, workload, cancel)?;
-    let mut phases =
-        vec![running.measured("load", Phase::Load, &running.config(Duration::ZERO))?];
-    if trial.overwrite_rounds > 0 {
-        let operations = Some(trial.records * u64::from(trial.overwrite_rounds));
-        let config = PhaseConfig { operations, ..running.config(Duration::ZERO) };
-        phases.push(running.measured("run", Phase::Run, &config)?);
-    } else {
-        let warmup = Duration::from_millis(trial.warmup_ms);
-        if !warmup.is_zero() {
-            let config = PhaseConfig { seed: !trial.seed, ..running.config(warmup) };
-            running.phase(Phase::Run, &config)?;
-        }
-        let config = running.config(Duration::from_millis(trial.duration_ms));
-        phases.push(running.measured("run", Phase::Run, &config)?);
-    }
-    let mut invalid = std::mem::take(&mut running.invalid);
-    for phase in phases.iter().filter(|phase| phase.operations == 0) {
-        invalid.push(format!("phase {} completed no operation", phase.name));
-    }
-    Ok(TrialOutcome { phases, invalid, ..TrialOutcome::default() })
-}
-
-struct Running<'a> {
-    trial: &'a TrialConfig,
-    workload: &'a Workload,
-    cancel: &'a CancelFlag,
+/// A cluster in virtual time.
+pub(super) struct SimulatedBed {
     target: SimulatedTarget,
-    invalid: Vec<String>,
+    /// The network as the trial began, which healing comes back to.
+    link: LinkConfig,
+    rate_mbit: f64,
+    now: (LinkConfig, f64),
+    killed: Vec<NodeId>,
 }
 
-type Usages = BTreeMap<NodeId, NodeUsage>;
-
-impl<'a> Running<'a> {
-    fn start(
-        trial: &'a TrialConfig,
-        workload: &'a Workload,
-        cancel: &'a CancelFlag,
-    ) -> Result<Self, TrialError> {
-        let cluster = TimedCluster::start(timed_config(trial)?).map_err(failed)?;
-        let read_mode = ReadMode::default();
+impl SimulatedBed {
+    /// Starts a fresh cluster, and waits for a leader.
+    pub(super) fn start(trial: &TrialConfig, cancel: &CancelFlag) -> Result<Self, TrialError> {
+        let config = timed_config(trial)?;
+        let (link, rate_mbit) = (config.link.clone(), config.rate_mbit);
+        let scan_rows = config.cluster.limits.scan_rows;
         let mut target = SimulatedTarget {
-            scan_rows: crate::config::Limits::default().scan_rows,
+            scan_rows,
             origin: Instant::now(),
-            read_mode,
+            read_mode: trial.read_mode,
             refused: Vec::new(),
             cancel: cancel.clone(),
-            cluster,
+            cluster: TimedCluster::start(config).map_err(failed)?,
         };
         target.wait_for_leader()?;
-        Ok(Self { trial, workload, cancel, target, invalid: Vec::new() })
+        let now = (link.clone(), rate_mbit);
+        Ok(Self { target, link, rate_mbit, now, killed: Vec::new() })
     }
 
-    fn config(&self, duration: Duration) -> PhaseConfig {
-        PhaseConfig {
-            clients: usize::try_from(self.trial.clients.max(1)).unwrap_or(1),
-            seed: self.trial.seed,
-            duration: Some(duration).filter(|duration| !duration.is_zero()),
-            ..PhaseConfig::default()
-        }
+    fn kill(&mut self, is_leader: bool) -> Result<String, String> {
+        let leader = self.target.cluster.leader().ok_or("no node leads")?;
+        let ids = self.target.cluster.statuses().into_iter().map(|status| NodeId(status.node));
+        let wanted = ids.into_iter().find(|id| (*id == leader) == is_leader);
+        let node = wanted.ok_or("too few nodes run")?;
+        self.target.cluster.kill(node);
+        self.killed.push(node);
+        Ok(format!("kill {node}"))
     }
 
-    fn phase(&mut self, phase: Phase, config: &PhaseConfig) -> Result<PhaseReport, TrialError> {
-        if self.cancel.is_cancelled() {
-            return Err(TrialError::Cancelled);
-        }
-        let run = run_phase(&mut self.target, self.workload, phase, config, None, &mut |_| {});
-        run.map_err(
-            |error| {
-                if self.cancel.is_cancelled() { TrialError::Cancelled } else { failed(error) }
-            },
-        )
+    fn shape(&mut self) {
+        let (link, rate_mbit) = self.now.clone();
+        self.target.cluster.set_network(link, rate_mbit);
+    }
+}
+
+impl Bed for SimulatedBed {
+    fn target(&mut self) -> &mut dyn Target {
+        &mut self.target
     }
 
-    fn measured(
-        &mut self,
-        name: &str,
-        phase: Phase,
-        config: &PhaseConfig,
-    ) -> Result<PhaseResult, TrialError> {
-        let before = self.target.usages();
-        let report = self.phase(phase, config)?;
-        self.settle()?;
-        let after = self.target.usages();
-        let mut result = measured::phase_result(name, self.trial, &report)?;
-        // The generator's own clock is the virtual one: it is never late and its CPU is modelled.
-        result.numbers.remove(quantity::GENERATOR_CPU_US_PER_OP);
+    fn now(&self) -> Instant {
+        self.target.now()
+    }
+
+    fn set_loading(&mut self, _is_loading: bool) {}
+
+    fn used(&mut self) -> Result<Used, TrialError> {
         let leader = self.target.cluster.leader();
-        let node = |(id, after): (&NodeId, &NodeUsage)| {
-            resources(*id, leader == Some(*id), before.get(id), after)
-        };
-        result.nodes = after.iter().map(node).collect();
-        Ok(result)
+        let ids = self.target.cluster.statuses().into_iter().map(|status| NodeId(status.node));
+        let used = ids.filter_map(|id| {
+            let usage = self.target.cluster.usage(id)?;
+            let used = resources(id, leader == Some(id), &usage);
+            Some(((used.role.clone(), used.node), used))
+        });
+        Ok(used.collect())
     }
 
-    /// Waits until every node has applied what was chosen.
-    fn settle(&mut self) -> Result<(), TrialError> {
+    fn settle(&mut self) -> Result<Option<String>, TrialError> {
         let give_up = self.target.cluster.now() + SETTLE_LIMIT;
         loop {
             let statuses = self.target.cluster.statuses();
             let mut applied = statuses.iter().map(|status| status.applied);
             let first = applied.next();
             if applied.all(|other| Some(other) == first) {
-                return Ok(());
+                return Ok(None);
             }
             if self.target.cluster.now() >= give_up {
                 let seconds = SETTLE_LIMIT.as_secs();
-                self.invalid.push(format!("nodes were apart {seconds} s after a phase"));
-                return Ok(());
+                return Ok(Some(format!("nodes were apart {seconds} s after a phase")));
             }
             self.target.idle(SETTLE_STEP)?;
         }
+    }
+
+    fn strike(&mut self, action: FaultAction) -> Result<String, String> {
+        match action {
+            FaultAction::KillLeader => self.kill(true),
+            FaultAction::KillFollower => self.kill(false),
+            FaultAction::Restart => {
+                let killed = std::mem::take(&mut self.killed);
+                for node in &killed {
+                    self.target.cluster.restart(*node)?;
+                }
+                let names: Vec<String> = killed.iter().map(ToString::to_string).collect();
+                Ok(format!("restart {}", names.join(", ")))
+            }
+            FaultAction::Loss(percent) => {
+                self.now.0.loss = percent / 100.0;
+                self.shape();
+                Ok(format!("loss {percent} %"))
+            }
+            FaultAction::Delay(millis) => {
+                self.now.0.delay_ms = millis;
+                self.shape();
+                Ok(format!("delay {millis} ms"))
+            }
+            FaultAction::Rate(mbit) => {
+                self.now.1 = mbit;
+                self.shape();
+                Ok(format!("{mbit} Mbit/s"))
+            }
+            FaultAction::Heal => {
+                self.now = (self.link.clone(), self.rate_mbit);
+                self.shape();
+                Ok("heal".to_owned())
+            }
+            FaultAction::PauseLeader
+            | FaultAction::Resume
+            | FaultAction::PartitionLeader
+            | FaultAction::PartitionFollowers
+            | FaultAction::Policy(..) => Err("not in virtual time yet".to_owned()),
+        }
+    }
+
+    fn broken(&mut self) -> Option<String> {
+        None
+    }
+
+    fn stop(&mut self) -> Vec<String> {
+        Vec::new()
     }
 }
 
@@ -180,11 +187,6 @@ impl SimulatedTarget {
         let until = self.cluster.now() + span;
         while self.cluster.run_until(until).map_err(failed)?.is_some() {}
         if self.cancel.is_cancelled() { Err(TrialError::Cancelled) } else { Ok(()) }
-    }
-
-    fn usages(&self) -> Usages {
-        let ids = self.cluster.statuses().into_iter().map(|status| NodeId(status.node));
-        ids.filter_map(|id| Some((id, self.cluster.usage(id)?))).collect()
     }
 
     fn virtual_at(&self, at: Instant) -> VirtualInstant {
@@ -235,29 +237,23 @@ impl Target for SimulatedTarget {
     }
 }
 
-fn resources(
-    node: NodeId,
-    leader: bool,
-    before: Option<&NodeUsage>,
-    after: &NodeUsage,
-) -> NodeResources {
-    let none = NodeUsage::default();
-    let before = before.unwrap_or(&none);
-    let (sent, was) = (after.transport, before.transport);
+fn resources(node: NodeId, leader: bool, usage: &NodeUsage) -> NodeResources {
+    let sent = usage.transport;
     NodeResources {
         role: quantity::NODE.to_owned(),
         node: u32::from(node.0),
         leader,
-        cpu_seconds: after.cpu.saturating_sub(before.cpu).as_secs_f64(),
-        bytes_sent: sent.bytes_sent - was.bytes_sent,
-        datagrams_sent: sent.datagrams_sent - was.datagrams_sent,
-        bytes_received: sent.bytes_received - was.bytes_received,
-        bytes_retransmitted: sent.bytes_retransmitted - was.bytes_retransmitted,
-        bytes_written: after.log.bytes_written - before.log.bytes_written,
-        syncs: after.log.syncs - before.log.syncs,
-        payload_bytes: after.log.payload_bytes,
-        record_bytes: after.log.record_bytes,
-        allocated_bytes: after.log.allocated_bytes,
+        cpu_seconds: usage.cpu.as_secs_f64(),
+        bytes_sent: sent.bytes_sent,
+        datagrams_sent: sent.datagrams_sent,
+        turns: usage.turns,
+        bytes_received: sent.bytes_received,
+        bytes_retransmitted: sent.bytes_retransmitted,
+        bytes_written: usage.log.bytes_written,
+        syncs: usage.log.syncs,
+        payload_bytes: usage.log.payload_bytes,
+        record_bytes: usage.log.record_bytes,
+        allocated_bytes: usage.log.allocated_bytes,
         ..NodeResources::default()
     }
 }
@@ -292,7 +288,6 @@ fn timed_config(trial: &TrialConfig) -> Result<TimedConfig, TrialError> {
 
 /// Of the machine that real trials ran on.
 const SHARED_CORES: u32 = 2;
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 const START_LIMIT: Duration = Duration::from_secs(60);
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 const SETTLE_STEP: Duration = Duration::from_millis(5);

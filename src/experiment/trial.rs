@@ -3,15 +3,22 @@
 //! Does not start processes. A trial is addressed by the hash of its canonical JSON, so that an
 //! interrupted run resumes and a changed one runs anew.
 
+use super::calibrate::Calibration;
+use super::faults::{FaultAction, FaultStep};
+use super::loads::{self, YCSB_VALUE_BYTES};
+use super::stores::StoreKind;
 use crate::report::result::{CodecResult, PhaseResult};
 use crate::sim::timed::Costs;
-use crate::types::{Code, CodeError};
+use crate::types::{Code, CodeError, ReadMode};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use thiserror::Error;
+
+/// Our own store's name in experiment files.
+pub const DISTKV: &str = "distkv";
 
 /// What a trial measures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +77,24 @@ pub struct TrialConfig {
     pub clients: u32,
     /// Share of reads, 0 to 1; the rest are puts of whole records.
     pub read_share: f64,
+    /// What reads promise.
+    pub read_mode: ReadMode,
+    /// Keys of raw loads: `uniform`, `zipfian` (YCSB's) or `zipfian-true`.
+    pub distribution: String,
+    /// A YCSB core workload by its letter, `a` to `f`; empty for raw values of `value_bytes`.
+    pub workload: String,
+    /// Operations per second of an open loop with Poisson arrivals; 0 is a closed loop.
+    pub offered_ops_per_s: f64,
+    /// Followers killed between load and run.
+    pub failed_nodes: u8,
+    /// Recent values that a node keeps in memory, in bytes.
+    pub cache_bytes: u64,
+    /// The store: `distkv`, or `etcd` or `redis` where they are installed.
+    pub store: String,
+    /// Length of an interval of the time line, in milliseconds.
+    pub interval_ms: u64,
+    /// What happens during the run.
+    pub faults: Vec<FaultStep>,
     /// Times that every record is overwritten in order instead of a timed run; 0 is a timed run.
     pub overwrite_rounds: u32,
     /// Datagrams lost, in percent, on every link.
@@ -110,6 +135,15 @@ impl Default for TrialConfig {
             records: 100,
             clients: 8,
             read_share: 0.0,
+            read_mode: ReadMode::Linearizable,
+            distribution: "uniform".to_owned(),
+            workload: String::new(),
+            offered_ops_per_s: 0.0,
+            failed_nodes: 0,
+            cache_bytes: crate::config::Limits::default().cache_bytes as u64,
+            store: DISTKV.to_owned(),
+            interval_ms: 1000,
+            faults: Vec::new(),
             overwrite_rounds: 0,
             loss_percent: 0.0,
             delay_ms: 0.0,
@@ -137,6 +171,20 @@ impl TrialConfig {
 
     /// Writes replication as the code it is, so that equal trials have equal configurations.
     pub fn normalise(&mut self) {
+        if self.target == TrialTarget::Processes {
+            (self.placement, self.costs) = (PlacementKind::Shared, None);
+        } else if self.costs.is_none() {
+            self.costs = Calibration::built_in().map(|built_in| built_in.costs);
+        }
+        if !self.workload.is_empty() {
+            (self.value_bytes, self.read_share) = (YCSB_VALUE_BYTES, 0.0);
+        }
+        if self.store != DISTKV {
+            // Of another store these say nothing.
+            let blank = Self::default();
+            (self.policy, self.cache_bytes) = (self.store.clone(), blank.cache_bytes);
+            self.code = format!("1+{}", self.nodes.saturating_sub(1));
+        }
         if self.policy == "replicate" && self.kind == TrialKind::Cluster {
             self.code = format!("1+{}", self.nodes.saturating_sub(1));
         }
@@ -158,10 +206,48 @@ impl TrialConfig {
         if !(0.0..=100.0).contains(&self.loss_percent) {
             return Some(format!("loss_percent {} is not in 0..=100", self.loss_percent));
         }
+        if !self.workload.is_empty() && !loads::is_known(&self.workload) {
+            return Some(format!("workload '{}' is none of a, b, c, d, e, f", self.workload));
+        }
+        if !["uniform", "zipfian", "zipfian-true"].contains(&self.distribution.as_str()) {
+            let known = "uniform, zipfian, zipfian-true";
+            return Some(format!("distribution '{}' is none of {known}", self.distribution));
+        }
+        if let Some(Err(error)) =
+            self.faults.iter().map(|step| step.action.parse::<FaultAction>()).find(Result::is_err)
+        {
+            return Some(format!("faults: {error}"));
+        }
+        if let Some(fault) = self.store_fault() {
+            return Some(fault);
+        }
+        if self.interval_ms == 0 || self.offered_ops_per_s < 0.0 {
+            return Some("interval_ms must not be 0, offered_ops_per_s not negative".to_owned());
+        }
         if self.rate_mbit < 0.0 || self.delay_ms < 0.0 || self.value_bytes == 0 {
             return Some("rate_mbit and delay_ms must not be negative, value_bytes not 0".into());
         }
         None
+    }
+
+    /// What of another store, or of virtual time, cannot be.
+    fn store_fault(&self) -> Option<String> {
+        if self.store == DISTKV {
+            return None;
+        }
+        if self.external_store().is_none() {
+            return Some(format!("store '{}' is none of distkv, etcd, redis", self.store));
+        }
+        let is_plain = self.faults.is_empty() && self.failed_nodes == 0;
+        let has_network = self.loss_percent > 0.0 || self.delay_ms > 0.0 || self.rate_mbit > 0.0;
+        (!is_plain || has_network || self.target == TrialTarget::Sim)
+            .then(|| format!("store '{}': no faults, emulated network or virtual time", self.store))
+    }
+
+    /// The other system's store that is measured, if any.
+    #[must_use]
+    pub fn external_store(&self) -> Option<StoreKind> {
+        [StoreKind::Etcd, StoreKind::Redis].into_iter().find(|kind| kind.name() == self.store)
     }
 
     /// Expected time of the trial: start-up and stop, load, warm-up and measurement.
@@ -240,6 +326,9 @@ pub enum TrialError {
     /// Stopped on request.
     #[error("stopped on request")]
     Cancelled,
+    /// What it needs is not there; no result is kept.
+    #[error("{0}")]
+    Skipped(String),
     /// It could not be run; kept as an invalid result with this reason.
     #[error("{0}")]
     Failed(String),

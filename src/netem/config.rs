@@ -126,6 +126,16 @@ pub enum NetemConfigError {
     },
 }
 
+impl NodeConfig {
+    /// Checks every number.
+    ///
+    /// # Errors
+    /// Names the field that makes no sense.
+    pub fn validate(&self) -> Result<(), NetemConfigError> {
+        check_range("rate_mbit", self.rate_mbit)
+    }
+}
+
 impl NetemConfig {
     /// Checks every number.
     ///
@@ -135,7 +145,7 @@ impl NetemConfig {
         let links = self.links.iter().map(|link| &link.link);
         links.chain([&self.link]).try_for_each(LinkConfig::validate)?;
         let cards = self.cards.iter().map(|card| &card.card);
-        cards.chain([&self.card]).try_for_each(|card| check_range("rate_mbit", card.rate_mbit))
+        cards.chain([&self.card]).try_for_each(NodeConfig::validate)
     }
 
     /// The link from `from` to `to`.

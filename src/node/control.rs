@@ -7,7 +7,7 @@
 //! in `[netem]`: whoever reaches the port could otherwise cut a cluster in pieces.
 
 use crate::config::ClusterConfig;
-use crate::netem::Netem;
+use crate::netem::{Netem, NodeConfig};
 use crate::types::{NodeId, pack, unpack};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -43,6 +43,8 @@ pub struct NetemCommand {
     pub delay_ms: Option<f64>,
     /// Spread of that delay, to either side.
     pub jitter_ms: Option<f64>,
+    /// What the node sends at most to everybody together, in Mbit/s; 0 is no limit.
+    pub rate_mbit: Option<f64>,
 }
 
 /// The links between the node asked and one peer.
@@ -142,7 +144,14 @@ impl NetemControl {
             link.validate().map_err(|error| format!("{}: {error}", self.node))?;
             shaped.push((address, link));
         }
+        let card = command.rate_mbit.map(|rate_mbit| NodeConfig { rate_mbit, queue_bytes: 0 });
+        if let Some(card) = &card {
+            card.validate().map_err(|error| format!("{}: {error}", self.node))?;
+        }
         // Everything is valid from here on.
+        if let Some(card) = &card {
+            netem.set_card(local, card);
+        }
         for (address, link) in shaped {
             netem.set_link(local, address, link);
         }

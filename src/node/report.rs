@@ -26,6 +26,9 @@ pub struct NodeReport {
     pub cpu_seconds: f64,
     /// Peak resident set.
     pub peak_rss_bytes: u64,
+    /// Turns of its loop.
+    #[serde(default)]
+    pub turns: u64,
     /// Datagrams sent.
     pub datagrams_sent: u64,
     /// Bytes sent, without UDP and IP headers.

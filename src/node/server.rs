@@ -128,6 +128,7 @@ struct Server {
     space_due: Instant,
     appended_bytes: usize,
     reports_written: u64,
+    turns: u64,
 }
 
 /// The signals that a node listens to.
@@ -197,6 +198,7 @@ impl Server {
             reserve_bytes,
             appended_bytes: 0,
             reports_written: 0,
+            turns: 0,
         })
     }
 
@@ -218,6 +220,7 @@ impl Server {
 
     /// Takes in what waits, and does everything that follows from it.
     fn turn(&mut self) -> Result<(), NodeError> {
+        self.turns += 1;
         let node = self.options.node;
         // The time is read after the datagram: nothing is judged by one from before a pause.
         let (clock, replica, control) = (self.clock, &mut self.replica, &self.control);
@@ -325,6 +328,7 @@ impl Server {
             uptime_seconds: now.since(Instant::ZERO).as_secs_f64(),
             cpu_seconds: usage.cpu_seconds,
             peak_rss_bytes: usage.peak_rss_bytes,
+            turns: self.turns,
             datagrams_sent: 0,
             bytes_sent: 0,
             bytes_received: 0,

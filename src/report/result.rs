@@ -179,6 +179,9 @@ pub struct NodeResources {
     /// Datagrams sent.
     #[serde(default)]
     pub datagrams_sent: u64,
+    /// Turns of its loop: how often it woke to work.
+    #[serde(default)]
+    pub turns: u64,
     /// Received from the wire.
     pub bytes_received: u64,
     /// Sent again, part of `bytes_sent`.

@@ -22,6 +22,8 @@ pub struct Costs {
     pub sync_cpu_us: f64,
     /// CPU of the load generator per operation, in microseconds.
     pub operation_us: f64,
+    /// CPU of the load generator per byte of an operation's value, in nanoseconds.
+    pub operation_byte_ns: f64,
     /// From a datagram's arrival until a sleeping thread runs, in microseconds.
     pub wake_us: f64,
     /// A sync of next to nothing on a disk that is otherwise idle, in microseconds.
@@ -55,6 +57,7 @@ pub(super) struct Work {
     pub(super) disk_bytes: u64,
     pub(super) syncs: u64,
     pub(super) operations: u64,
+    pub(super) operation_bytes: u64,
 }
 
 impl Default for Costs {
@@ -67,6 +70,7 @@ impl Default for Costs {
             disk_byte_ns: 0.3,
             sync_cpu_us: 20.0,
             operation_us: 5.0,
+            operation_byte_ns: 0.3,
             wake_us: 30.0,
             sync_us: 150.0,
             sync_byte_ns: 0.65,
@@ -83,6 +87,7 @@ impl Costs {
             + self.datagram_us * work.datagrams_sent as f64
             + self.sync_cpu_us * work.syncs as f64
             + self.operation_us * work.operations as f64
+            + self.operation_byte_ns * work.operation_bytes as f64 / 1e3
             + self.network_byte_ns * work.network_bytes as f64 / 1e3
             + self.disk_byte_ns * work.disk_bytes as f64 / 1e3;
         micros_of(micros)
@@ -100,6 +105,7 @@ impl Costs {
             ("disk_byte_ns", self.disk_byte_ns),
             ("sync_cpu_us", self.sync_cpu_us),
             ("operation_us", self.operation_us),
+            ("operation_byte_ns", self.operation_byte_ns),
             ("wake_us", self.wake_us),
             ("sync_us", self.sync_us),
             ("sync_byte_ns", self.sync_byte_ns),

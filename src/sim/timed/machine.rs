@@ -75,6 +75,7 @@ mod tests {
         disk_byte_ns: 0.0,
         sync_cpu_us: 0.0,
         operation_us: 0.0,
+        operation_byte_ns: 0.0,
         wake_us: 0.0,
         sync_us: 0.0,
         sync_byte_ns: 0.0,

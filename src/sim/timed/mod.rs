@@ -18,7 +18,7 @@ use super::clock::ClockSetting;
 use super::node::{NodeConfig, Pace, SimNode, StepOutput};
 use super::world::NEVER;
 use crate::config::ClusterConfig;
-use crate::kv::NodeStatus;
+use crate::kv::{NodeStatus, Op};
 use crate::netem::{LinkConfig, LinkOverride, Netem, NetemConfig, NodeOverride};
 use crate::replica::client_machine::{ClientConfig, ClientMachine, Completion, SubmitError};
 use crate::rng::Rng;
@@ -63,6 +63,8 @@ pub struct TimedConfig {
 pub struct NodeUsage {
     /// CPU time.
     pub cpu: Duration,
+    /// Turns of its loop.
+    pub turns: u64,
     /// Counters of its transport.
     pub transport: TransportStats,
     /// What its log holds and has done.
@@ -91,6 +93,7 @@ struct Timed {
     due: Instant,
     busy_until: Instant,
     cpu: Duration,
+    turns: u64,
 }
 
 struct Load {
@@ -145,6 +148,7 @@ impl TimedCluster {
                 due: Instant::ZERO,
                 busy_until: Instant::ZERO,
                 cpu: Duration::ZERO,
+                turns: 0,
             });
         }
         let mut client = ClientConfig::new(
@@ -188,14 +192,20 @@ impl TimedCluster {
     ///
     /// # Errors
     /// [`SubmitError`] when it has one outstanding, or does not exist.
-    pub fn submit(
-        &mut self,
-        session: usize,
-        op: crate::kv::Op,
-        mode: ReadMode,
-    ) -> Result<(), SubmitError> {
+    pub fn submit(&mut self, session: usize, op: Op, mode: ReadMode) -> Result<(), SubmitError> {
+        let bytes = match &op {
+            Op::Put { value, .. } | Op::CompareAndSet { value, .. } => value.len() as u64,
+            Op::Get { .. }
+            | Op::Delete { .. }
+            | Op::Scan { .. }
+            | Op::OpenSession
+            | Op::Status
+            | Op::Control { .. }
+            | Op::Admin(_) => 0,
+        };
         self.client.machine.submit_read(self.now, session, op, mode)?;
         self.client.work.operations += 1;
+        self.client.work.operation_bytes += bytes;
         self.client.due = self.now.max(self.client.busy_until);
         Ok(())
     }
@@ -242,6 +252,7 @@ impl TimedCluster {
         let timed = self.nodes.iter().find(|timed| timed.node.id == node)?;
         Some(NodeUsage {
             cpu: timed.cpu,
+            turns: timed.turns,
             transport: timed.node.replica()?.transport_stats(),
             log: timed.node.log_usage()?,
         })
@@ -331,7 +342,6 @@ impl TimedCluster {
         while let Some(delivery) = self.netem.poll_deliver(self.now) {
             let Some(rank) = self.by_address.get(&delivery.to) else {
                 let client = &mut self.client;
-                client.work.network_bytes += delivery.bytes.len() as u64;
                 client.machine.handle_datagram(self.now, delivery.from, &delivery.bytes);
                 client.due = client.due.min((self.now + wake).max(client.busy_until));
                 continue;
@@ -377,12 +387,13 @@ impl TimedCluster {
             network_bytes: output.received.1 + sent as u64,
             disk_bytes: output.appended_bytes,
             syncs: u64::from(output.has_sync && is_durable),
-            operations: 0,
+            ..Work::default()
         });
         let machine = &mut self.machines[timed.machine];
         let end = machine.compute(self.now, span);
         timed.busy_until = end;
         timed.cpu += span;
+        timed.turns += 1;
         if output.has_sync {
             let done =
                 if is_durable { machine.sync(end, output.appended_bytes, &costs) } else { end };
@@ -413,8 +424,9 @@ impl TimedCluster {
         }
         let work = std::mem::take(&mut client.work);
         let mut end = now;
-        if is_shared && (!transmits.is_empty() || work.network_bytes > 0) {
-            let costs = Costs { datagram_us: 0.0, network_byte_ns: 0.0, ..self.config.costs };
+        if is_shared && work.operations > 0 {
+            // What an operation costs has all of it: its datagrams, its turn, its bytes.
+            let costs = Costs { turn_us: 0.0, ..self.config.costs };
             let span = costs.turn(work);
             client.cpu += span;
             end = self.machines[0].compute(now, span);

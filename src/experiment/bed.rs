@@ -1,0 +1,64 @@
+//! What a plain trial needs of the store that it measures: the seam between a trial and where it runs.
+//!
+//! Three kinds: processes of ours ([`super::processes`]), a cluster in virtual time
+//! ([`super::simulated`]), another store ([`super::external`]). Remote hosts would be a fourth.
+
+use super::faults::FaultAction;
+use super::trial::TrialError;
+use crate::bench::Target;
+use crate::report::result::NodeResources;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// What every process has used since its start, by role and number.
+pub(super) type Used = BTreeMap<(String, u32), NodeResources>;
+
+/// A store under measurement.
+pub(super) trait Bed {
+    /// Where the load goes.
+    fn target(&mut self) -> &mut dyn Target;
+
+    /// The target's time.
+    fn now(&self) -> Instant;
+
+    /// Records are loaded from now on, or no more: one that is missing spoils all that follows.
+    fn set_loading(&mut self, is_loading: bool);
+
+    /// What was used so far; storage as it is.
+    fn used(&mut self) -> Result<Used, TrialError>;
+
+    /// Waits until what is at rest is all that was written; a reason when it did not come to that.
+    fn settle(&mut self) -> Result<Option<String>, TrialError>;
+
+    /// Lets something happen; gives its name for a time line, or why it cannot be done.
+    fn strike(&mut self, action: FaultAction) -> Result<String, String>;
+
+    /// Has it broken by itself?
+    fn broken(&mut self) -> Option<String>;
+
+    /// Stops it; gives what did not end well.
+    fn stop(&mut self) -> Vec<String>;
+}
+
+/// What was used between two moments.
+pub(super) fn difference(before: &Used, after: Used) -> Vec<NodeResources> {
+    let since = |(key, mut after): ((String, u32), NodeResources)| {
+        // One that has started anew counts from its start.
+        if let Some(before) = before.get(&key).filter(|before| before.turns <= after.turns) {
+            after.cpu_seconds = (after.cpu_seconds - before.cpu_seconds).max(0.0);
+            for (value, was) in [
+                (&mut after.bytes_sent, before.bytes_sent),
+                (&mut after.datagrams_sent, before.datagrams_sent),
+                (&mut after.turns, before.turns),
+                (&mut after.bytes_received, before.bytes_received),
+                (&mut after.bytes_retransmitted, before.bytes_retransmitted),
+                (&mut after.bytes_written, before.bytes_written),
+                (&mut after.syncs, before.syncs),
+            ] {
+                *value = value.saturating_sub(was);
+            }
+        }
+        after
+    };
+    after.into_iter().map(since).collect()
+}

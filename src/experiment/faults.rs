@@ -1,0 +1,165 @@
+//! What happens to a trial's cluster while it runs: a time line of an experiment file.
+//!
+//! `faults = [{ at_ms = 2000, do = "kill leader" }, { at_ms = 5000, do = "restart" }]`, counted from
+//! the start of the measured window. [`Struck`] carries it out from within the generator's own loop,
+//! so that real and virtual time need one mechanism.
+
+use super::bed::Bed;
+use crate::bench::{Target, TargetCompletion, TargetError, TargetOp};
+use crate::config::Policy;
+use crate::report::result::TimelineEvent;
+use crate::types::Code;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+/// One line of a time line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FaultStep {
+    /// From the start of the measured window.
+    pub at_ms: u64,
+    /// What: see [`FaultAction`].
+    #[serde(rename = "do")]
+    pub action: String,
+}
+
+/// Something that is done to a cluster.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum FaultAction {
+    /// `kill leader`: its process dies without warning.
+    KillLeader,
+    /// `kill follower`: one that does not lead.
+    KillFollower,
+    /// `restart`: whoever is dead starts again.
+    Restart,
+    /// `pause leader`: its process stands still.
+    PauseLeader,
+    /// `resume`: it goes on.
+    Resume,
+    /// `loss 5`: percent of datagrams between nodes.
+    Loss(f64),
+    /// `delay 10`: milliseconds one way between nodes.
+    Delay(f64),
+    /// `rate 50`: Mbit/s that each node sends at most; 0 is no limit.
+    Rate(f64),
+    /// `partition leader`: the leader, and as many others as a minority has, apart from the rest.
+    PartitionLeader,
+    /// `partition followers`: as many followers as a minority has, apart from the rest.
+    PartitionFollowers,
+    /// `heal`: no loss, no delay, no partition.
+    Heal,
+    /// `policy craft 3+2`: of values proposed from then on.
+    Policy(Policy, Code),
+}
+
+impl FromStr for FaultAction {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let number = |word: &str, high: f64| {
+            let number = word.parse::<f64>().ok().filter(|number| (0.0..=high).contains(number));
+            number.ok_or_else(|| format!("'{text}': {word} is not a number in 0..={high}"))
+        };
+        Ok(match words.as_slice() {
+            ["kill", "leader"] => Self::KillLeader,
+            ["kill", "follower"] => Self::KillFollower,
+            ["restart"] => Self::Restart,
+            ["pause", "leader"] => Self::PauseLeader,
+            ["resume"] => Self::Resume,
+            ["loss", percent] => Self::Loss(number(percent, 100.0)?),
+            ["delay", millis] => Self::Delay(number(millis, 10_000.0)?),
+            ["rate", mbit] => Self::Rate(number(mbit, 1e6)?),
+            ["partition", "leader"] => Self::PartitionLeader,
+            ["partition", "followers"] => Self::PartitionFollowers,
+            ["heal"] => Self::Heal,
+            ["policy", policy, code] => Self::Policy(
+                policy.parse().map_err(|error| format!("'{text}': {error}"))?,
+                code.parse().map_err(|error| format!("'{text}': {error}"))?,
+            ),
+            _ => {
+                return Err(format!(
+                    "'{text}' is no fault; there are: kill leader, kill follower, restart, pause \
+                     leader, resume, loss PERCENT, delay MS, rate MBIT, partition leader, \
+                     partition followers, heal, policy NAME K+M"
+                ));
+            }
+        })
+    }
+}
+
+/// A bed's target to which its time line happens.
+pub(super) struct Struck<'a> {
+    bed: &'a mut dyn Bed,
+    from: Instant,
+    steps: VecDeque<(u64, FaultAction, String)>,
+    /// What was done, and when.
+    pub(super) events: Vec<TimelineEvent>,
+}
+
+impl<'a> Struck<'a> {
+    /// The steps are counted from now on; those that cannot be read were refused before.
+    pub(super) fn new(bed: &'a mut dyn Bed, steps: &[FaultStep]) -> Self {
+        let read =
+            |step: &FaultStep| Some((step.at_ms, step.action.parse().ok()?, step.action.clone()));
+        let mut steps: Vec<_> = steps.iter().filter_map(read).collect();
+        steps.sort_by_key(|(at_ms, ..)| *at_ms);
+        Self { from: bed.target().now(), steps: steps.into(), events: Vec::new(), bed }
+    }
+
+    fn strike_due(&mut self) -> Result<Option<Instant>, TargetError> {
+        while let Some((at_ms, ..)) = self.steps.front() {
+            let at = self.from + Duration::from_millis(*at_ms);
+            if at > self.bed.target().now() {
+                return Ok(Some(at));
+            }
+            let Some((_, action, text)) = self.steps.pop_front() else { break };
+            let done = self.bed.strike(action);
+            let name =
+                done.map_err(|reason| TargetError { reason: format!("{text}: {reason}") })?;
+            let elapsed = self.bed.target().now().saturating_duration_since(self.from);
+            let at_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+            self.events.push(TimelineEvent { at_ms, name });
+        }
+        Ok(None)
+    }
+}
+
+impl Target for Struck<'_> {
+    fn submit(&mut self, client: usize, op: TargetOp) {
+        self.bed.target().submit(client, op);
+    }
+
+    fn wait(
+        &mut self,
+        completions: &mut Vec<TargetCompletion>,
+        deadline: Instant,
+    ) -> Result<(), TargetError> {
+        let next = self.strike_due()?;
+        let deadline = next.map_or(deadline, |next| next.min(deadline));
+        self.bed.target().wait(completions, deadline)
+    }
+
+    fn now(&self) -> Instant {
+        self.bed.now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_action_is_read_and_others_are_refused_with_what_there_is() {
+        for text in ["kill leader", "restart", "loss 5", "rate 50", "heal", "policy craft 3+2"] {
+            text.parse::<FaultAction>().unwrap();
+        }
+        assert_eq!("delay 2.5".parse(), Ok(FaultAction::Delay(2.5)));
+        for text in ["kill", "loss 200", "rate x", "policy craft", "policy none 3+2", ""] {
+            let error = text.parse::<FaultAction>().unwrap_err();
+            assert!(error.contains(&format!("'{text}'")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The load of a trial as a workload of the generator.
+//!
+//! Either puts and reads of raw values of the trial's size, or one of YCSB's core workloads with its
+//! record count replaced. What YCSB's names mean is the generator's.
+
+use super::measured::failed;
+use super::trial::{TrialConfig, TrialError};
+use crate::bench::{Properties, Workload};
+
+/// YCSB's core workloads, unchanged, by their letters.
+const YCSB: [(&str, &str); 6] = [
+    ("a", include_str!("../../workloads/workloada")),
+    ("b", include_str!("../../workloads/workloadb")),
+    ("c", include_str!("../../workloads/workloadc")),
+    ("d", include_str!("../../workloads/workloadd")),
+    ("e", include_str!("../../workloads/workloade")),
+    ("f", include_str!("../../workloads/workloadf")),
+];
+/// Of every core workload: ten fields of a hundred bytes.
+pub(super) const YCSB_VALUE_BYTES: u64 = 1000;
+
+/// Is it the letter of a core workload?
+pub(super) fn is_known(name: &str) -> bool {
+    YCSB.iter().any(|(letter, _)| *letter == name)
+}
+
+/// The workload of a trial.
+pub(super) fn workload(trial: &TrialConfig) -> Result<Workload, TrialError> {
+    let records = trial.records.max(1);
+    let text = match YCSB.iter().find(|(letter, _)| *letter == trial.workload) {
+        Some((_, text)) => format!("{text}\nrecordcount={records}\n"),
+        None => raw(trial, records),
+    };
+    let name = if trial.workload.is_empty() { "trial" } else { &trial.workload };
+    let properties = Properties::parse(name, &text).map_err(failed)?;
+    Ok(Workload::from_properties(&properties).map_err(failed)?.0)
+}
+
+/// Raw values of the trial's size; in order when every one is to be overwritten.
+fn raw(trial: &TrialConfig, records: u64) -> String {
+    let choice = if trial.overwrite_rounds > 0 { "sequential" } else { &trial.distribution };
+    format!(
+        "recordcount={records}\nfieldcount=1\nfieldlength={}\nreadproportion={}\n\
+         updateproportion={}\nrequestdistribution={choice}\ndistkv.update=put\n\
+         distkv.record=raw\n",
+        trial.value_bytes,
+        trial.read_share,
+        1.0 - trial.read_share,
+    )
+}

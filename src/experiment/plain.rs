@@ -1,0 +1,137 @@
+//! A plain trial: load the records, warm up, measure, whatever the bed is.
+
+use super::bed::{Bed, Used, difference};
+use super::faults::{FaultAction, Struck};
+use super::loads::workload;
+use super::measured::{self, failed};
+use super::trial::{CancelFlag, TrialConfig, TrialError, TrialOutcome};
+use crate::bench::{BenchError, OfferedLoad, Phase, PhaseConfig, PhaseReport, Workload, run_phase};
+use crate::report::result::{PhaseResult, TimelineEvent};
+use std::time::Duration;
+
+/// Runs a trial on its bed.
+///
+/// # Errors
+/// As [`super::trial::TrialLauncher::run`].
+pub(super) fn run(
+    bed: &mut dyn Bed,
+    trial: &TrialConfig,
+    cancel: &CancelFlag,
+) -> Result<TrialOutcome, TrialError> {
+    let workload = workload(trial)?;
+    let mut plain = Plain { bed, trial, cancel, workload, invalid: Vec::new() };
+    let phases = plain.phases()?;
+    plain.check(&phases);
+    let unclean = plain.bed.stop();
+    plain.invalid.extend(unclean);
+    Ok(TrialOutcome { phases, invalid: plain.invalid, ..TrialOutcome::default() })
+}
+
+struct Plain<'a> {
+    bed: &'a mut dyn Bed,
+    trial: &'a TrialConfig,
+    cancel: &'a CancelFlag,
+    workload: Workload,
+    invalid: Vec<String>,
+}
+
+impl Plain<'_> {
+    fn phases(&mut self) -> Result<Vec<PhaseResult>, TrialError> {
+        let trial = self.trial;
+        let mut phases = Vec::new();
+        self.bed.set_loading(true);
+        let load = PhaseConfig { offered: None, ..self.config(Duration::ZERO) };
+        phases.push(self.measured("load", Phase::Load, &load)?);
+        self.bed.set_loading(false);
+        for _ in 0..trial.failed_nodes {
+            self.bed.strike(FaultAction::KillFollower).map_err(failed)?;
+        }
+        if trial.overwrite_rounds > 0 {
+            let operations = Some(trial.records * u64::from(trial.overwrite_rounds));
+            let config = PhaseConfig { operations, ..self.config(Duration::ZERO) };
+            phases.push(self.measured("run", Phase::Run, &config)?);
+        } else if trial.duration_ms > 0 {
+            // Apart from the measured phase, so that what the nodes used while warming up is too.
+            let warmup = Duration::from_millis(trial.warmup_ms);
+            if !warmup.is_zero() {
+                let config = PhaseConfig { seed: !trial.seed, ..self.config(warmup) };
+                self.phase(Phase::Run, &config, false)?;
+            }
+            let config = self.config(Duration::from_millis(trial.duration_ms));
+            phases.push(self.measured("run", Phase::Run, &config)?);
+        }
+        Ok(phases)
+    }
+
+    fn config(&self, duration: Duration) -> PhaseConfig {
+        let trial = self.trial;
+        PhaseConfig {
+            clients: usize::try_from(trial.clients.max(1)).unwrap_or(1),
+            seed: trial.seed,
+            duration: Some(duration).filter(|duration| !duration.is_zero()),
+            offered: (trial.offered_ops_per_s > 0.0)
+                .then_some(OfferedLoad::Constant(trial.offered_ops_per_s)),
+            series_interval: Duration::from_millis(trial.interval_ms),
+            ..PhaseConfig::default()
+        }
+    }
+
+    /// Runs a phase, and what was used for it.
+    fn measured(
+        &mut self,
+        name: &str,
+        phase: Phase,
+        config: &PhaseConfig,
+    ) -> Result<PhaseResult, TrialError> {
+        let before: Used = self.bed.used()?;
+        let (report, events) = self.phase(phase, config, name == "run")?;
+        let apart = self.bed.settle()?;
+        let after = self.bed.used()?;
+        // Under faults nodes may be apart, and the generator is held up by its own strikes.
+        if name == "run" && self.trial.faults.is_empty() {
+            self.invalid.extend(report.invalid.iter().cloned());
+        }
+        self.invalid.extend(apart.filter(|_| self.trial.faults.is_empty()));
+        let mut result = measured::phase_result(name, self.trial, &report)?;
+        (result.nodes, result.events) = (difference(&before, after), events);
+        Ok(result)
+    }
+
+    fn phase(
+        &mut self,
+        phase: Phase,
+        config: &PhaseConfig,
+        is_struck: bool,
+    ) -> Result<(PhaseReport, Vec<TimelineEvent>), TrialError> {
+        if self.cancel.is_cancelled() {
+            return Err(TrialError::Cancelled);
+        }
+        let steps = if is_struck { self.trial.faults.as_slice() } else { &[] };
+        let mut struck = Struck::new(self.bed, steps);
+        let run = run_phase(&mut struck, &self.workload, phase, config, None, &mut |_| {});
+        let events = struck.events;
+        run.map(|report| (report, events)).map_err(|error| self.explain(&error))
+    }
+
+    /// Why a phase broke off: on request, or because of what ended by itself.
+    fn explain(&mut self, error: &BenchError) -> TrialError {
+        if self.cancel.is_cancelled() {
+            return TrialError::Cancelled;
+        }
+        self.bed.broken().map_or_else(|| failed(error), failed)
+    }
+
+    /// What makes the trial not count.
+    fn check(&mut self, phases: &[PhaseResult]) {
+        for phase in phases {
+            let bad = phase.errors + phase.timeouts;
+            if phase.name == "load" && bad > 0 {
+                self.invalid.push(format!("{bad} of the records were not loaded"));
+            }
+            if phase.operations == 0 {
+                self.invalid.push(format!("phase {} completed no operation", phase.name));
+            }
+        }
+        self.invalid.extend(self.bed.broken());
+    }
+}
