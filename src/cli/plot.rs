@@ -35,6 +35,9 @@ pub enum PlotError {
     /// A figure cannot be made.
     #[error(transparent)]
     Figure(#[from] FigureError),
+    /// The claims cannot be decided.
+    #[error(transparent)]
+    Claims(#[from] super::claims::ClaimsCommandError),
     /// The report cannot be written.
     #[error(transparent)]
     Page(#[from] PageError),
@@ -72,6 +75,7 @@ pub(crate) fn draw(
     let figures = figure::draw_all(&experiments, &results, &dir.join("figures"))?;
     let text = summary::markdown(&experiments, &figures, &results);
     write_atomically(&dir.join("summary.md"), text.as_bytes())?;
+    super::claims::decide(dir, &results)?;
     page::write(dir, &experiments, &figures, &results)?;
     Ok(summary::brief(&figures))
 }
