@@ -11,6 +11,7 @@ pub mod figure;
 pub mod figure_spec;
 pub mod metric;
 pub mod page;
+pub mod paper;
 pub mod quantity;
 pub mod result;
 pub mod stats;

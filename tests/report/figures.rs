@@ -3,7 +3,9 @@
 use crate::synthetic::{built_in, gallery};
 use distkv::report::caption::{note, sentence};
 use distkv::report::data::FigureData;
+use distkv::report::draw::has_pdf;
 use distkv::report::figure::{FigureError, draw_all};
+use distkv::report::paper;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -86,4 +88,32 @@ fn a_note_says_how_the_numbers_were_made() {
     assert!(text.contains("one trial"), "{text}");
     assert!(!note(&figure("g-codec")).contains("machine"));
     assert!(note(&figure("g-loss-p999")).contains("hollow"));
+}
+
+#[test]
+fn without_pdf_the_command_says_what_to_build_and_with_it_the_paper_is_whole() {
+    let (experiments, results) = gallery();
+    let run = tempfile::tempdir().unwrap();
+    let drawn = draw_all(&experiments, &results, &run.path().join("figures")).unwrap();
+    if !has_pdf() {
+        let error = paper::write(run.path(), &drawn).unwrap_err().to_string();
+        assert!(error.contains("--features pdf"), "{error}");
+        assert!(!run.path().join("paper").exists());
+        return;
+    }
+    let main = std::fs::read_to_string(paper::write(run.path(), &drawn).unwrap()).unwrap();
+    for data in &drawn {
+        let id = &data.id;
+        assert!(main.contains(&format!("{{{id}}}\n\\caption{{")), "{id}");
+        let paper = std::fs::read(run.path().join(format!("paper/{id}.pdf"))).unwrap();
+        let figure = std::fs::read(run.path().join(format!("figures/{id}.pdf"))).unwrap();
+        assert!(paper.starts_with(b"%PDF-"));
+        assert!(paper == figure, "{id} drawn twice differs");
+        // The font is inside, and the page is 3.33 inches wide.
+        let has = |wanted: &[u8]| paper.windows(wanted.len()).any(|part| part == wanted);
+        assert!(has(b"/FontFile") && has(b"239.76"), "{id}");
+    }
+    if let Ok(keep) = std::env::var("DISTKV_KEEP_FIGURES") {
+        paper::write(Path::new(&keep), &drawn).unwrap();
+    }
 }
