@@ -79,6 +79,7 @@ fn result(trial: Trial) -> TrialResult {
         phases: Vec::new(),
         codec: None,
         invalid_reasons: Vec::new(),
+        shared_with: None,
         trial: trial.clone(),
     };
     if config.kind == TrialKind::Codec {
