@@ -147,7 +147,7 @@ fn phase(name: &str, config: &TrialConfig, noise: f64) -> PhaseResult {
         user_bytes_written: 1000 * config.value_bytes,
         live_user_bytes: live,
         timeouts: if config.loss_percent > 10.0 { 100 } else { 0 },
-        latency: [quantity::PUT, quantity::GET]
+        latency: [quantity::PUT, quantity::GET, quantity::SCAN, quantity::RMW]
             .map(|kind| (kind.to_owned(), latency.clone()))
             .into(),
         nodes: (0..u32::from(config.nodes)).map(node).collect(),
@@ -202,5 +202,6 @@ fn stages(us: f64, wire_us: f64, k: f64) -> BTreeMap<String, f64> {
     let encode = if k > 1.0 { 140.0 } else { 0.0 };
     let parts = [0.2 * us, encode, wire_us, 300.0, 0.5 * us, encode / 2.0, 20.0];
     let stages = quantity::STAGES.iter().zip(parts);
-    stages.map(|(name, value)| ((*name).to_owned(), value)).collect()
+    let availability = (quantity::AVAILABILITY.to_owned(), 0.97);
+    stages.map(|(name, value)| ((*name).to_owned(), value)).chain([availability]).collect()
 }
