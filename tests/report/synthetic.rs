@@ -195,7 +195,10 @@ fn events(config: &TrialConfig) -> Vec<TimelineEvent> {
 
 fn samples(k: f64, noise: f64) -> BTreeMap<String, Vec<f64>> {
     let values = (0..30).map(|index| 400.0 * noise + 60.0 * k + 9.0 * f64::from(index % 13));
-    [(quantity::FIRST_COMMIT_MS.to_owned(), values.collect())].into()
+    let values: Vec<f64> = values.collect();
+    [quantity::FIRST_COMMIT_MS, quantity::NEW_LEADER_MS]
+        .map(|name| (name.to_owned(), values.clone()))
+        .into()
 }
 
 fn stages(us: f64, wire_us: f64, k: f64) -> BTreeMap<String, f64> {
