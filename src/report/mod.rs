@@ -14,6 +14,7 @@ pub mod figure_spec;
 pub mod metric;
 pub mod page;
 pub mod paired;
+pub mod paper;
 pub mod quantity;
 pub mod result;
 pub mod stats;
