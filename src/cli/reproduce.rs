@@ -2,9 +2,11 @@
 
 use super::EXPERIMENTS_DIR;
 use super::plot::{self, PlotError};
-use crate::experiment::runner::{self, RunError};
+use crate::experiment::guard::{self, GuardError};
+use crate::experiment::runner::{self, RunError, RunTally};
 use crate::experiment::spec::{Experiment, SpecError};
 use crate::experiment::{CancelFlag, Trial, TrialLauncher};
+use crate::report::summary;
 use clap::ValueEnum;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -72,6 +74,9 @@ pub enum ReproduceError {
     /// An experiment is wrong.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// Another run is under way.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     /// The run cannot go on.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -98,36 +103,65 @@ pub fn run(
     let experiments = selected(&args)?;
     let trials = runner::plan(&experiments, args.seed)?;
     println!("profile {}, seed {}", args.profile.name(), args.seed);
-    for experiment in &experiments {
-        let own = experiment.trials(args.seed)?;
-        let seconds = runner::estimated_time(&own).as_secs();
-        let (count, repeats) = (own.len(), experiment.repeats);
-        println!(
-            "{:7} {count:4} trials ({repeats} repeats), about {} min {:02} s: {}",
-            experiment.id,
-            seconds / 60,
-            seconds % 60,
-            experiment.title
-        );
-    }
-    let minutes = runner::estimated_time(&trials).as_secs().div_ceil(60);
-    println!("total   {:4} trials, about {} h {:02} min", trials.len(), minutes / 60, minutes % 60);
+    print_plan(&experiments, &trials, args.seed)?;
     if args.dry_run {
         return Ok(());
     }
+    let _alone = guard::alone()?;
     let tally = runner::run(&trials, launcher, &out, cancel)?;
-    println!("{} run, {} reused, {} invalid", tally.run, tally.reused, tally.invalid);
-    if tally.cancelled {
+    let RunTally { run, reused, shared, invalid, skipped, cancelled } = tally;
+    println!(
+        "{run} run, {shared} shared between experiments, {reused} there already, {invalid} \
+         invalid, {skipped} skipped"
+    );
+    if cancelled {
         return Err(ReproduceError::Cancelled);
     }
     // Of the experiments run now, only this run's trials; of others, what is there.
     let planned: BTreeSet<String> = trials.iter().map(Trial::id).collect();
-    let text = plot::draw(&out, |result| {
+    let figures = plot::draw(&out, |result| {
         planned.contains(&result.id)
             || !experiments.iter().any(|own| own.id == result.trial.experiment)
     })?;
-    print!("{text}");
+    print!("{}", summary::brief(&figures));
+    println!("report: {}", out.join("report.html").display());
     println!("summary: {}", out.join("summary.md").display());
+    Ok(())
+}
+
+/// A table of what is to be run, and its time.
+fn print_plan(
+    experiments: &[Experiment],
+    trials: &[Trial],
+    seed: u64,
+) -> Result<(), ReproduceError> {
+    let mut had = BTreeSet::new();
+    let time = |seconds: u64| format!("{:3} min {:02} s", seconds / 60, seconds % 60);
+    let mut total = 0;
+    println!("{:11}{:>7}{:>8}{:>9}   about", "experiment", "trials", "shared", "repeats");
+    for experiment in experiments {
+        let own = experiment.trials(seed)?;
+        let (new, shared): (Vec<Trial>, Vec<Trial>) =
+            own.into_iter().partition(|trial| had.insert(trial.content()));
+        let seconds = runner::estimated_time(&new).as_secs();
+        total += seconds;
+        println!(
+            "{:11}{:>7}{:>8}{:>9}   {}   {}",
+            experiment.id,
+            new.len(),
+            shared.len(),
+            experiment.repeats,
+            time(seconds),
+            experiment.title
+        );
+    }
+    let disk = trials.iter().map(|trial| trial.config.disk_bytes()).max().unwrap_or(0);
+    println!(
+        "total: {} trials, {}; up to {} MiB of disk at a time",
+        had.len(),
+        time(total).trim_start(),
+        disk.div_ceil(1 << 20)
+    );
     Ok(())
 }
 

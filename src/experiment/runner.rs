@@ -3,14 +3,15 @@
 //! Does not know how a trial runs. A valid result of the same id is reused; an invalid one is run
 //! again; a trial that fails is kept, labelled with its reason.
 
+use super::guard::{self, GuardError};
+use super::progress::Progress;
 use super::spec::{Experiment, SpecError};
 use super::trial::{CancelFlag, Trial, TrialError, TrialLauncher, TrialTarget};
 use super::{TrialOutcome, provenance};
 use crate::report::result::{Provenance, ResultError, SCHEMA_VERSION, TrialResult};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal as _;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use thiserror::Error;
 
 /// How many trials were run, reused, and of those run, invalid.
@@ -20,6 +21,8 @@ pub struct RunTally {
     pub run: usize,
     /// Valid results found.
     pub reused: usize,
+    /// Had by another experiment of the same run.
+    pub shared: usize,
     /// Of those run, how many do not count.
     pub invalid: usize,
     /// Not run, as what they need is not there.
@@ -37,6 +40,9 @@ pub enum RunError {
     /// A result cannot be written.
     #[error(transparent)]
     Result(#[from] ResultError),
+    /// Another run is under way, or the disk is too small.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     /// A directory cannot be made.
     #[error("{path}: {source}")]
     Io {
@@ -65,10 +71,13 @@ pub fn estimated_time(trials: &[Trial]) -> Duration {
     trials.iter().map(|trial| trial.config.estimated_time()).sum()
 }
 
-/// Runs `trials` with results under `<out>/trials` and their work files under `<out>/work`.
+/// Runs `trials` with results under `<out>/trials` and their work files under `<out>/work`; the caller
+/// has this machine for itself ([`super::guard::alone`]). A trial that another experiment of this run
+/// has had, parameters and repeat alike, is not run again: its result is there for both.
 ///
 /// # Errors
-/// [`RunError`] when a result cannot be written; a failed trial is no error.
+/// [`RunError`] when the disk is too small, or a result cannot be written; a
+/// failed trial is no error.
 pub fn run(
     trials: &[Trial],
     launcher: &mut dyn TrialLauncher,
@@ -77,8 +86,10 @@ pub fn run(
 ) -> Result<RunTally, RunError> {
     let results_dir = out.join("trials");
     make_dir(&results_dir)?;
+    guard::check_space(out, trials)?;
     let machine = provenance::collect(out);
-    let progress = Progress::new(trials);
+    let mut had: BTreeMap<String, TrialResult> = BTreeMap::new();
+    let mut progress = Progress::new(trials);
     let mut tally = RunTally::default();
     for (index, trial) in trials.iter().enumerate() {
         if cancel.is_cancelled() {
@@ -87,9 +98,19 @@ pub fn run(
         }
         let id = trial.id();
         let existing = TrialResult::read(&results_dir.join(format!("{id}.json")));
-        if existing.is_ok_and(|result| result.id == id && result.is_valid()) {
+        if let Ok(result) = existing
+            && result.id == id
+            && result.is_valid()
+        {
+            had.entry(trial.content()).or_insert(result);
             tally.reused += 1;
             progress.advance(index, trial, "reused");
+            continue;
+        }
+        if let Some(other) = had.get(&trial.content()) {
+            other.shared_with(trial, id).write(&results_dir)?;
+            tally.shared += 1;
+            progress.advance(index, trial, &format!("as in {}", other.trial.experiment));
             continue;
         }
         let result = match run_one(trial, id, launcher, out, &machine, cancel)? {
@@ -107,6 +128,9 @@ pub fn run(
         result.write(&results_dir)?;
         tally.run += 1;
         tally.invalid += usize::from(!result.is_valid());
+        if result.is_valid() {
+            had.insert(trial.content(), (*result).clone());
+        }
         progress.advance(index, trial, &outcome_text(&result));
     }
     progress.finish();
@@ -165,6 +189,7 @@ fn run_one(
         phases: outcome.phases,
         codec: outcome.codec,
         invalid_reasons: outcome.invalid,
+        shared_with: None,
     })))
 }
 
@@ -189,64 +214,6 @@ fn remove_dir(dir: &Path) -> Result<(), RunError> {
             Err(RunError::Io { path: dir.to_owned(), source })
         }
         Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// A bar on a terminal, plain lines elsewhere.
-struct Progress {
-    bar: Option<ProgressBar>,
-    total: usize,
-    expected: Vec<Duration>,
-    started: Instant,
-}
-
-impl Progress {
-    fn new(trials: &[Trial]) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::with_draw_target(
-                Some(trials.len() as u64),
-                ProgressDrawTarget::stderr(),
-            );
-            let template = "{bar:30} {pos}/{len} {elapsed} left {eta} {msg}";
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
-            }
-            bar
-        });
-        let expected = trials.iter().map(|trial| trial.config.estimated_time()).collect();
-        Self { bar, total: trials.len(), expected, started: Instant::now() }
-    }
-
-    fn advance(&self, index: usize, trial: &Trial, outcome: &str) {
-        let config = &trial.config;
-        let text = format!(
-            "{} {} {} {} B {} repeat {}: {outcome}",
-            trial.experiment,
-            config.policy,
-            config.code,
-            config.value_bytes,
-            config.backend,
-            trial.repeat,
-        );
-        if let Some(bar) = &self.bar {
-            bar.inc(1);
-            bar.set_message(text);
-            return;
-        }
-        let left: Duration = self.expected[index + 1..].iter().sum();
-        eprintln!(
-            "[{}/{}] {} s, about {} s left: {text}",
-            index + 1,
-            self.total,
-            self.started.elapsed().as_secs(),
-            left.as_secs(),
-        );
-    }
-
-    fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
     }
 }
 

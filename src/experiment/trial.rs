@@ -29,6 +29,8 @@ pub enum TrialKind {
     Cluster,
     /// The erasure code alone, in this process.
     Codec,
+    /// Leaders of a fresh cluster killed one after the other (E9).
+    Failover,
 }
 
 /// What a trial runs on.
@@ -85,6 +87,8 @@ pub struct TrialConfig {
     pub workload: String,
     /// Operations per second of an open loop with Poisson arrivals; 0 is a closed loop.
     pub offered_ops_per_s: f64,
+    /// Leaders killed in a trial of kind `failover`.
+    pub kills: u32,
     /// Followers killed between load and run.
     pub failed_nodes: u8,
     /// Recent values that a node keeps in memory, in bytes.
@@ -93,6 +97,8 @@ pub struct TrialConfig {
     pub store: String,
     /// Length of an interval of the time line, in milliseconds.
     pub interval_ms: u64,
+    /// Tells trials apart that are equal otherwise.
+    pub label: String,
     /// What happens during the run.
     pub faults: Vec<FaultStep>,
     /// Times that every record is overwritten in order instead of a timed run; 0 is a timed run.
@@ -139,10 +145,12 @@ impl Default for TrialConfig {
             distribution: "uniform".to_owned(),
             workload: String::new(),
             offered_ops_per_s: 0.0,
+            kills: 3,
             failed_nodes: 0,
             cache_bytes: crate::config::Limits::default().cache_bytes as u64,
             store: DISTKV.to_owned(),
             interval_ms: 1000,
+            label: String::new(),
             faults: Vec::new(),
             overwrite_rounds: 0,
             loss_percent: 0.0,
@@ -185,7 +193,7 @@ impl TrialConfig {
             (self.policy, self.cache_bytes) = (self.store.clone(), blank.cache_bytes);
             self.code = format!("1+{}", self.nodes.saturating_sub(1));
         }
-        if self.policy == "replicate" && self.kind == TrialKind::Cluster {
+        if self.policy == "replicate" && self.kind != TrialKind::Codec {
             self.code = format!("1+{}", self.nodes.saturating_sub(1));
         }
     }
@@ -197,7 +205,7 @@ impl TrialConfig {
             Ok(code) => code,
             Err(error) => return Some(error.to_string()),
         };
-        if self.kind == TrialKind::Cluster && code.n() != self.nodes {
+        if self.kind != TrialKind::Codec && code.n() != self.nodes {
             return Some(format!("code {} has {} shards, nodes is {}", code, code.n(), self.nodes));
         }
         if !(0.0..=1.0).contains(&self.read_share) {
@@ -250,9 +258,31 @@ impl TrialConfig {
         [StoreKind::Etcd, StoreKind::Redis].into_iter().find(|kind| kind.name() == self.store)
     }
 
+    /// Space that the trial takes on disk at most, roughly: two segments of each node, and what is
+    /// loaded and overwritten, three times for what is not yet reclaimed.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        if self.kind == TrialKind::Codec || self.target == TrialTarget::Sim {
+            return 0;
+        }
+        let code = self.parsed_code().ok();
+        let overhead = code.map_or(1.0, |code| f64::from(code.n()) / f64::from(code.k()));
+        let data = self.records as f64 * self.value_bytes as f64 * overhead * 3.0;
+        let segments = 2.0 * f64::from(self.segment_bytes) * f64::from(self.nodes);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+        let bytes = (data + segments) as u64;
+        bytes
+    }
+
     /// Expected time of the trial: start-up and stop, load, warm-up and measurement.
     #[must_use]
     pub fn estimated_time(&self) -> Duration {
+        if self.target == TrialTarget::Sim {
+            return SIMULATED_TIME;
+        }
+        if self.kind == TrialKind::Failover {
+            return Duration::from_secs(1) + KILL_TIME * self.kills;
+        }
         let measured = Duration::from_millis(self.duration_ms);
         if self.kind == TrialKind::Codec {
             return measured * 2;
@@ -266,6 +296,11 @@ impl TrialConfig {
     }
 }
 
+/// From a kill until the node is level again and the next pause is over.
+const KILL_TIME: Duration = Duration::from_millis(1800);
+/// Virtual time costs some real one; how much depends on what happens in it.
+const SIMULATED_TIME: Duration = Duration::from_secs(2);
+
 /// A trial's place in its experiment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
@@ -278,6 +313,12 @@ pub struct Trial {
 }
 
 impl Trial {
+    /// What decides the result: parameters and repeat, in whichever experiment.
+    #[must_use]
+    pub fn content(&self) -> String {
+        serde_json::json!({ "repeat": self.repeat, "config": self.config }).to_string()
+    }
+
     /// XXH3-128 of the canonical JSON (keys sorted, no spaces) in 32 hex digits.
     #[must_use]
     pub fn id(&self) -> String {

@@ -36,6 +36,9 @@ pub struct TrialResult {
     pub codec: Option<CodecResult>,
     /// Why it does not count; empty when valid.
     pub invalid_reasons: Vec<String>,
+    /// The experiment whose trial this is; none when it is its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_with: Option<String>,
 }
 
 /// Program, machine and time of a result.
@@ -246,6 +249,14 @@ impl TrialResult {
         self.phases.iter().find(|phase| phase.name == name)
     }
 
+    /// The same result as the one of `trial`, which has the same parameters and repeat.
+    #[must_use]
+    pub fn shared_with(&self, trial: &Trial, id: String) -> Self {
+        let shared_with =
+            Some(self.shared_with.clone().unwrap_or_else(|| self.trial.experiment.clone()));
+        Self { id, trial: trial.clone(), shared_with, ..self.clone() }
+    }
+
     /// Writes `<dir>/<id>.json`, whole or not at all.
     ///
     /// # Errors
@@ -410,6 +421,7 @@ pub(crate) mod tests {
             phases: vec![phase("load"), phase("run")],
             codec: None,
             invalid_reasons: Vec::new(),
+            shared_with: None,
         }
     }
 

@@ -38,3 +38,5 @@ pub use options::LogOptions;
 pub use sim_disk::{DiskStats, SimDisk, TripKind};
 pub use stored::{Durability, IndexSnapshot, Recovered, RecoveredEntry, StoredValue};
 pub use survey::{Resting, survey};
+#[cfg(feature = "edge")]
+pub use system::free_bytes;

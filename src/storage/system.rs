@@ -22,7 +22,10 @@ pub(super) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
 }
 
 /// Bytes that an unprivileged process can still write below `directory`.
-pub(super) fn free_bytes(directory: &Path) -> io::Result<u64> {
+///
+/// # Errors
+/// What the system says of the directory.
+pub fn free_bytes(directory: &Path) -> io::Result<u64> {
     let path = CString::new(directory.as_os_str().as_bytes())?;
     let mut answer = std::mem::MaybeUninit::<libc::statvfs>::zeroed();
     // SAFETY: `path` ends in a zero and outlives the call; `answer` is as large as is written to.
