@@ -383,8 +383,8 @@ Examples:
     distkv bench --target redis://127.0.0.1:6379 --workload workloads/workloada --duration 30
     distkv bench --target etcd://127.0.0.1:2379,127.0.0.1:2381 --workload workloads/workloada
   Two generators in step, each with its own seed, and their results as one:
-    distkv bench --workload workloads/workloada --phase run --seed 1 --start-at 2026-05-01T12:00:00Z \\
-      --duration 30 -o a.json     (and with --seed 2 and -o b.json beside it)
+    distkv bench --workload workloads/workloada --phase run --seed 1 --duration 30 \\
+      --start-at 2026-05-01T12:00:00Z -o a.json     (and with --seed 2, -o b.json beside it)
     distkv bench --merge a.json b.json -o both.json
   What the generator itself costs per operation:
     distkv bench --workload workloads/workloadb --clients 64 --operations 1000000 --dry-run";
@@ -481,7 +481,8 @@ mod tests {
         let workload = concat!(env!("CARGO_MANIFEST_DIR"), "/workloads/workloada");
         for (seed, name) in [(1, "a.json"), (2, "b.json")] {
             let text = format!(
-                "bench --workload {workload} --seed {seed} --clients 3 --operations 500 --dry-run -o {}",
+                "bench --workload {workload} --seed {seed} --clients 3 --operations 500 --dry-run \
+                 -o {}",
                 at(name)
             );
             run(&args(&text)).unwrap();
