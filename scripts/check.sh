@@ -87,10 +87,10 @@ step "only crates.io" only_crates_io
 step "format" cargo fmt --check
 step "pure core" cargo check --locked --lib --no-default-features
 step "clippy" cargo clippy --locked --all-targets -- -D warnings
-step "clippy with etcd" cargo clippy --locked --all-targets --features etcd -- -D warnings
+step "clippy with etcd and PDF" cargo clippy --locked --all-targets --features etcd,pdf -- -D warnings
 [ "$with_tests" = no ] || step "tests" cargo test --locked
 # Against real servers; those that are not installed are passed over, unless DISTKV_REQUIRE_EXTERNAL=1.
-step "other stores" cargo test --locked --features etcd --test targets
+step "other stores, PDF" cargo test --locked --features etcd,pdf --test targets --test report
 step "docs" documentation
 step "benches compile" cargo bench --locked --no-run
 step "release build" release_build

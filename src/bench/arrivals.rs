@@ -148,7 +148,7 @@ fn exponential(rng: &mut Rng) -> f64 {
     -(1.0 - rng.unit()).ln()
 }
 
-/// Lets the backlog of a generator that was held up out at twice the pace it came in, not at once:
+/// Lets the backlog of a generator that was held up out at four times its pace, not at once:
 /// a burst would measure the generator's stall as the store's. Operations keep their due times.
 #[derive(Debug, Default)]
 pub(super) struct CatchUp {
@@ -182,7 +182,8 @@ impl CatchUp {
 
 /// The generator is held up, and not merely woken late, from here on.
 const STALL: Duration = Duration::from_millis(1);
-const CATCH_UP_SPEED: u32 = 2;
+/// A generator that gets a third of a core still catches up.
+const CATCH_UP_SPEED: u32 = 4;
 
 #[cfg(test)]
 #[path = "arrivals_tests.rs"]

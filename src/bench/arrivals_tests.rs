@@ -109,11 +109,11 @@ fn a_held_up_generator_catches_up_without_a_burst() {
     assert_eq!(all.len(), 3000, "nothing is skipped");
     let between = |from, to| all.iter().filter(|at| **at >= ms(from) && **at < ms(to)).count();
     assert_eq!(between(1000, 1500), 0);
-    // 500 of backlog and 500 new ones, at twice the rate for half a second.
-    for from in (1500..2000).step_by(50) {
-        assert!((95..=105).contains(&between(from, from + 50)), "{}", between(from, from + 50));
+    // 500 of backlog and 167 new ones, at four times the rate for 167 ms.
+    for from in (1500..1650).step_by(50) {
+        assert!((195..=205).contains(&between(from, from + 50)), "{}", between(from, from + 50));
     }
-    assert!((995..=1005).contains(&between(2000, 3000)));
+    assert!((1295..=1305).contains(&between(1700, 3000)));
 }
 
 #[test]

@@ -9,12 +9,13 @@ use super::arrivals::{CatchUp, Schedule};
 use super::choices::UpdateMode;
 use super::cpu_time::CpuTime;
 use super::history::{Call, History, HistoryError, digest_text};
-use super::measure::{Metric, Recorder, Sample};
+use super::measure::{Recorder, Sample};
 use super::offered::OfferedLoad;
 use super::phase::{BenchError, PhaseConfig, Progress};
 use super::plan::{Kind, Phase, Plan, Planner};
 use super::record::Records;
 use super::report::PhaseReport;
+use super::stage::{Stage, metric, part_metric};
 use super::target::{Target, TargetCompletion, TargetOp, TargetOutcome};
 use super::validity::{self, Effort};
 use super::workload::Workload;
@@ -38,17 +39,6 @@ pub fn run_phase(
 ) -> Result<PhaseReport, BenchError> {
     config.check(phase)?;
     Engine::new(target, workload, phase, config, history).run(progress)
-}
-
-/// Which request of an operation is outstanding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// The only one.
-    Only,
-    /// The read before a put.
-    ReadPart,
-    /// The put after a read.
-    PutPart,
 }
 
 /// A session's operation at the target.
@@ -443,6 +433,12 @@ impl<'a> Engine<'a> {
         }
     }
 
+    fn window_start_unix(&self) -> f64 {
+        let ago = self.target.now().saturating_duration_since(self.from);
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.unwrap_or_default().saturating_sub(ago).as_secs_f64()
+    }
+
     fn report(mut self, effort: Effort) -> PhaseReport {
         // A window that ran out of operations ends with them, one that ran out of time on time.
         let end = match self.until {
@@ -465,6 +461,7 @@ impl<'a> Engine<'a> {
         };
         PhaseReport {
             phase: self.phase,
+            window_start_unix: self.window_start_unix(),
             wall_seconds: wall.as_secs_f64(),
             warmup_seconds: self.from.saturating_duration_since(self.origin).as_secs_f64(),
             operations,
@@ -477,6 +474,7 @@ impl<'a> Engine<'a> {
             metrics: self.recorder.metric_reports(),
             errors: self.recorder.error_counts(),
             lag,
+            lag_histogram: Some(self.recorder.lag_histogram()),
             thread_cpu_seconds: effort.thread_cpu_seconds,
             thread_wait_seconds: effort.thread_wait_seconds,
             process_cpu_seconds: effort.process_cpu_seconds,
@@ -507,26 +505,6 @@ fn schedules(
         return [measured, None];
     }
     [schedule(origin, &OfferedLoad::Constant(load.warmup_rate())), measured]
-}
-
-fn metric(kind: Kind) -> Metric {
-    match kind {
-        Kind::Read => Metric::Read,
-        Kind::Update => Metric::Update,
-        Kind::Insert => Metric::Insert,
-        Kind::Scan => Metric::Scan,
-        Kind::ReadModifyWrite => Metric::ReadModifyWrite,
-    }
-}
-
-fn part_metric(kind: Kind, stage: Stage) -> Metric {
-    match (kind, stage) {
-        (Kind::ReadModifyWrite, Stage::ReadPart) => Metric::ReadModifyWriteRead,
-        (Kind::ReadModifyWrite, Stage::PutPart) => Metric::ReadModifyWritePut,
-        (Kind::Update, Stage::ReadPart) => Metric::UpdateRead,
-        (Kind::Update, Stage::PutPart) => Metric::UpdatePut,
-        (_, Stage::Only) | (Kind::Read | Kind::Insert | Kind::Scan, _) => metric(kind),
-    }
 }
 
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);

@@ -83,6 +83,64 @@ pub struct SeriesPoint {
     pub p99_us: f64,
     /// Highest.
     pub max_us: f64,
+    /// The same by kind of operation; kinds without any are left out.
+    #[serde(default)]
+    pub kinds: Vec<KindPoint>,
+}
+
+/// One kind of operation in one interval of a phase's time series.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KindPoint {
+    /// The kind.
+    pub metric: Metric,
+    /// Operations completed well.
+    pub operations: u64,
+    /// Operations failed or timed out.
+    pub errors: u64,
+    /// Median latency, from when it was due; 0 without operations.
+    pub p50_us: f64,
+    /// 99th percentile.
+    pub p99_us: f64,
+    /// Highest.
+    pub max_us: f64,
+    /// All of it, to two digits: base64 of HdrHistogram V2, in nanoseconds.
+    pub histogram: Option<String>,
+}
+
+impl KindPoint {
+    pub(super) fn of(metric: Metric, latency: Option<&Histogram<u64>>, errors: u64) -> Self {
+        let at = |quantile| latency.map_or(0.0, |all| micros(all.value_at_quantile(quantile)));
+        Self {
+            metric,
+            operations: latency.map_or(0, Histogram::len),
+            errors,
+            p50_us: at(0.5),
+            p99_us: at(0.99),
+            max_us: latency.map_or(0.0, |all| micros(all.max())),
+            histogram: latency.map(encode_histogram),
+        }
+    }
+}
+
+impl SeriesPoint {
+    pub(super) fn of(
+        start_seconds: f64,
+        kinds: Vec<KindPoint>,
+        latency: Option<&Histogram<u64>>,
+        bytes: u64,
+    ) -> Self {
+        let at = |quantile| latency.map_or(0.0, |all| micros(all.value_at_quantile(quantile)));
+        Self {
+            start_seconds,
+            operations: kinds.iter().map(|kind| kind.operations).sum(),
+            errors: kinds.iter().map(|kind| kind.errors).sum(),
+            bytes,
+            p50_us: at(0.5),
+            p99_us: at(0.99),
+            max_us: latency.map_or(0.0, |all| micros(all.max())),
+            kinds,
+        }
+    }
 }
 
 /// How one operation or part of one ended.
@@ -116,8 +174,16 @@ pub(super) struct Recorder {
     pub bytes: u64,
     series: Vec<SeriesPoint>,
     interval: Duration,
-    current: SeriesPoint,
-    current_latency: Histogram<u64>,
+    current: Current,
+}
+
+/// The point of the series that is under way.
+#[derive(Default)]
+struct Current {
+    start_seconds: f64,
+    bytes: u64,
+    /// By kind: latencies of the good ones, and failures.
+    kinds: [(Option<Histogram<u64>>, u64); 5],
 }
 
 impl Recorder {
@@ -135,8 +201,7 @@ impl Recorder {
             bytes: 0,
             series: Vec::new(),
             interval,
-            current: point(0.0),
-            current_latency: histogram(2),
+            current: Current::default(),
         }
     }
 
@@ -151,16 +216,17 @@ impl Recorder {
             && self.until.is_none_or(|until| sample.completed <= until);
         if is_in_window {
             self.roll(sample.completed);
+            // Wholes come before parts, which are not given here.
+            let (good, failed) = &mut self.current.kinds[sample.metric as usize];
             if sample.error.is_some() {
                 self.failures += 1;
-                self.current.errors += 1;
+                *failed += 1;
             } else {
                 self.operations += 1;
                 self.bytes += sample.bytes;
-                self.current.operations += 1;
                 self.current.bytes += sample.bytes;
                 let latency = sample.completed.saturating_duration_since(sample.due);
-                self.current_latency.saturating_record(nanos(latency));
+                good.get_or_insert_with(|| histogram(2)).saturating_record(nanos(latency));
             }
         }
         self.latency(sample);
@@ -191,6 +257,11 @@ impl Recorder {
         self.roll(self.from + wall.saturating_sub(Duration::from_nanos(1)));
         self.finish_point();
         std::mem::take(&mut self.series)
+    }
+
+    /// How late operations were started, whole.
+    pub fn lag_histogram(&self) -> String {
+        encode_histogram(&self.lag)
     }
 
     pub fn lag_summary(&self) -> LatencySummary {
@@ -251,27 +322,25 @@ impl Recorder {
 
     fn finish_point(&mut self) {
         let points = self.series.len() + 1;
-        let start = points as f64 * self.interval.as_secs_f64();
-        let mut done = std::mem::replace(&mut self.current, point(start));
-        if done.operations > 0 {
-            done.p50_us = micros(self.current_latency.value_at_quantile(0.5));
-            done.p99_us = micros(self.current_latency.value_at_quantile(0.99));
-            done.max_us = micros(self.current_latency.max());
-            self.current_latency.reset();
+        let start_seconds = points as f64 * self.interval.as_secs_f64();
+        let next = Current { start_seconds, ..Current::default() };
+        let done = std::mem::replace(&mut self.current, next);
+        let mut all: Option<Histogram<u64>> = None;
+        let mut kinds = Vec::new();
+        for (metric, (latency, errors)) in Metric::ALL.iter().zip(done.kinds) {
+            if latency.is_some() || errors > 0 {
+                kinds.push(KindPoint::of(*metric, latency.as_ref(), errors));
+            }
+            all = match (all, latency) {
+                (Some(mut all), Some(latency)) => {
+                    let added = all.add(&latency);
+                    assert!(added.is_ok(), "a histogram that grows takes every other: {added:?}");
+                    Some(all)
+                }
+                (all, latency) => all.or(latency),
+            };
         }
-        self.series.push(done);
-    }
-}
-
-fn point(start_seconds: f64) -> SeriesPoint {
-    SeriesPoint {
-        start_seconds,
-        operations: 0,
-        errors: 0,
-        bytes: 0,
-        p50_us: 0.0,
-        p99_us: 0.0,
-        max_us: 0.0,
+        self.series.push(SeriesPoint::of(done.start_seconds, kinds, all.as_ref(), done.bytes));
     }
 }
 

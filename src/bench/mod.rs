@@ -13,14 +13,17 @@ mod generator;
 mod history;
 mod keys;
 mod measure;
+mod merge;
 mod offered;
 mod phase;
 mod plan;
 mod properties;
 mod record;
 mod report;
+mod stage;
 mod target;
 mod validity;
+mod warmup;
 mod workload;
 mod workload_reader;
 
@@ -32,7 +35,8 @@ pub use engine::run_phase;
 pub use generator::{AcknowledgedCounter, KeyChooser, Length, ParetoLengths, TrueZipfian, Zipfian};
 pub use history::{History, HistoryError};
 pub use keys::{fnv_hash, key_name};
-pub use measure::{Metric, SeriesPoint};
+pub use measure::{KindPoint, Metric, SeriesPoint};
+pub use merge::MergeError;
 pub use offered::{OfferedError, OfferedLoad, RateStep};
 pub use phase::{BenchError, PhaseConfig, Progress};
 pub use plan::Phase;
@@ -42,6 +46,7 @@ pub use report::{
     decode_histogram,
 };
 pub use target::{MemoryTarget, Target, TargetCompletion, TargetError, TargetOp, TargetOutcome};
+pub use warmup::{WarmupReport, warm_up_until_steady};
 pub use workload::{
     CLIENTS_MAX, Proportions, VALUE_BYTES_MAX, Workload, WorkloadError, WorkloadWarning,
 };

@@ -6,6 +6,7 @@ use super::choices::{RequestDistribution, UpdateMode};
 use super::measure::{Metric, SeriesPoint, micros};
 use super::offered::OfferedLoad;
 use super::plan::Phase;
+use super::warmup::WarmupReport;
 use super::workload::Workload;
 use crate::types::ReadMode;
 use base64::Engine as _;
@@ -44,6 +45,12 @@ pub struct BenchReport {
     /// What the reads promised.
     #[serde(default)]
     pub read_mode: ReadMode,
+    /// Seeds of the generators that this result is merged of; empty when it is of one.
+    #[serde(default)]
+    pub merged_seeds: Vec<u64>,
+    /// How the warm-up went, when it was until steady.
+    #[serde(default)]
+    pub warmup: Option<WarmupReport>,
     /// Load, run, or both.
     pub phases: Vec<PhaseReport>,
 }
@@ -86,6 +93,9 @@ impl PhaseReport {
 pub struct PhaseReport {
     /// Which.
     pub phase: Phase,
+    /// When the window began, in seconds since 1970.
+    #[serde(default)]
+    pub window_start_unix: f64,
     /// Length of the window, warm-up excluded.
     pub wall_seconds: f64,
     /// Discarded before the window.
@@ -112,6 +122,9 @@ pub struct PhaseReport {
     pub errors: Vec<ErrorCount>,
     /// How late the generator itself started operations.
     pub lag: LatencySummary,
+    /// The same, whole.
+    #[serde(default)]
+    pub lag_histogram: Option<String>,
     /// CPU of the generator's thread, its client driver included; None when not known.
     pub thread_cpu_seconds: Option<f64>,
     /// That thread ready to run and without a core; None when not known.
@@ -230,6 +243,9 @@ impl fmt::Display for BenchReport {
             self.clients,
             if self.is_dry_run { ", DRY RUN in memory" } else { "" }
         )?;
+        if let Some(warmup) = &self.warmup {
+            writeln!(f, "warm-up: {}", warmup.note)?;
+        }
         self.phases.iter().try_for_each(|phase| write!(f, "{phase}"))
     }
 }

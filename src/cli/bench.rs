@@ -1,15 +1,16 @@
 //! `distkv bench`: a YCSB workload against a cluster, or against memory to measure the generator.
 
+use super::bench_steps::StepError;
 use crate::bench::{
     Arrivals, BenchError, BenchReport, History, HistoryError, OfferedError, OfferedLoad, Phase,
-    PhaseConfig, Progress, Target, Workload, WorkloadError, run_phase,
+    PhaseConfig, Progress, Target, Workload, WorkloadError, run_phase, warm_up_until_steady,
 };
 use crate::client::{Client, ClusterTarget, StoreAddress, StoreAddressError, StoreOptions};
 use crate::node::tables::{ClusterFileError, read_cluster_file};
 use crate::types::ReadMode;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use thiserror::Error;
 
 /// Measures a cluster with a YCSB workload.
@@ -20,8 +21,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     pub cluster: Option<PathBuf>,
     /// Workload: a YCSB property file
-    #[arg(long, short = 'P', value_name = "FILE")]
-    pub workload: PathBuf,
+    #[arg(long, short = 'P', value_name = "FILE", required_unless_present = "merge")]
+    pub workload: Option<PathBuf>,
     /// Sets a workload property over the file's, as often as wanted
     #[arg(short = 'p', value_name = "KEY=VALUE")]
     pub properties: Vec<String>,
@@ -38,9 +39,15 @@ pub struct BenchArgs {
     /// operationcount, or no limit when --duration is given]
     #[arg(long, value_name = "COUNT")]
     pub operations: Option<u64>,
-    /// Seconds to run before measuring
-    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
-    pub warmup: Duration,
+    /// Seconds to run before measuring, or 'steady': until throughput and latency are
+    #[arg(long, value_name = "SECONDS|steady", default_value = "0", value_parser = warmup)]
+    pub warmup: Warmup,
+    /// Longest warm-up until steady; then it measures anyway, and says so
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub warmup_limit: Duration,
+    /// Begin the run at this time: RFC 3339 in UTC, or seconds since 1970. For several generators
+    #[arg(long, value_name = "TIME", value_parser = super::bench_steps::start_time)]
+    pub start_at: Option<SystemTime>,
     /// Open loop: operations per second, a ramp over the measured time, or steps of RATE:SECONDS
     /// [default: the workload's distkv.rate or target; a closed loop without]
     #[arg(long, value_name = "RATE|FROM..TO|RATE:SECONDS,...", conflicts_with = "trace")]
@@ -55,7 +62,7 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Write the whole result as JSON
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, short = 'o', value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Write every operation as a JSON line, for consistency checkers
     #[arg(long, value_name = "FILE")]
@@ -67,9 +74,21 @@ pub struct BenchArgs {
     /// etcd://HOST:PORT,HOST:PORT,... or memory (which shows what the generator itself costs)
     #[arg(long, value_name = "STORE", default_value_t = StoreAddress::Distkv)]
     pub target: StoreAddress,
+    /// Run nothing: add up the results of generators that ran in step, for --json
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["workload", "dry_run"])]
+    pub merge: Vec<PathBuf>,
     /// Run against memory instead of a cluster, as --target memory
     #[arg(long, conflicts_with = "target")]
     pub dry_run: bool,
+}
+
+/// How to warm up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warmup {
+    /// For a time.
+    Fixed(Duration),
+    /// Until a test says so.
+    Steady,
 }
 
 /// Which phases to run.
@@ -112,6 +131,9 @@ pub enum BenchCommandError {
     /// The cluster file is wrong.
     #[error(transparent)]
     ClusterFile(#[from] ClusterFileError),
+    /// A start that has passed, or results that cannot be merged.
+    #[error(transparent)]
+    Step(#[from] StepError),
     /// Some operations failed.
     #[error("{failed} operations failed; the errors are listed by kind above")]
     Failures {
@@ -133,7 +155,8 @@ pub enum BenchCommandError {
 /// # Errors
 /// [`BenchCommandError`] that says what to do.
 pub fn run(args: &BenchArgs) -> Result<(), BenchCommandError> {
-    let (mut workload, warnings) = Workload::load(&args.workload, &args.properties)?;
+    let Some(file) = &args.workload else { return merge(args) };
+    let (mut workload, warnings) = Workload::load(file, &args.properties)?;
     for warning in warnings {
         eprintln!("warning: {warning}");
     }
@@ -163,6 +186,8 @@ pub fn run(args: &BenchArgs) -> Result<(), BenchCommandError> {
         target: store(args).to_string(),
         read_mode: args.read_mode,
         workload,
+        merged_seeds: Vec::new(),
+        warmup: None,
         phases: Vec::new(),
     };
     target.set_read_mode(args.read_mode);
@@ -170,6 +195,18 @@ pub fn run(args: &BenchArgs) -> Result<(), BenchCommandError> {
         // A record that is missing spoils the run. In a history every attempt would be a line.
         let is_retried = *phase == Phase::Load && !is_history_wanted;
         target.set_put_attempts(if is_retried { LOAD_ATTEMPTS } else { 1 });
+        if *phase == Phase::Run {
+            super::bench_steps::wait_for(args.start_at)?;
+            if args.warmup == Warmup::Steady {
+                report.warmup = Some(warm_up_until_steady(
+                    target.as_mut(),
+                    &report.workload,
+                    &config,
+                    args.warmup_limit,
+                    &mut |_| {},
+                )?);
+            }
+        }
         report.phases.push(run_phase(
             target.as_mut(),
             &report.workload,
@@ -249,7 +286,10 @@ fn phase_config(args: &BenchArgs, workload: &Workload) -> PhaseConfig {
             .and_then(|clients| usize::try_from(clients).ok())
             .unwrap_or(workload.thread_count),
         seed: args.seed,
-        warmup: args.warmup,
+        warmup: match args.warmup {
+            Warmup::Fixed(span) => span,
+            Warmup::Steady => Duration::ZERO,
+        },
         operations: Some(operations).filter(|operations| *operations > 0),
         duration: args.duration.or(Some(limit).filter(|limit| !limit.is_zero())),
         offered: workload.offered.clone(),
@@ -294,6 +334,19 @@ fn write_hlogs(args: &BenchArgs, report: &BenchReport) -> Result<(), BenchComman
     Ok(())
 }
 
+fn merge(args: &BenchArgs) -> Result<(), BenchCommandError> {
+    let report = super::bench_steps::merged(&args.merge)?;
+    if let Some(path) = &args.json {
+        write_json(path, &report)?;
+    }
+    print!("{report}");
+    Ok(())
+}
+
+fn warmup(text: &str) -> Result<Warmup, String> {
+    if text == "steady" { Ok(Warmup::Steady) } else { seconds(text).map(Warmup::Fixed) }
+}
+
 /// Seconds as `30`, `2.5`, `500ms`, `30s` or `2m`.
 fn seconds(text: &str) -> Result<Duration, String> {
     let text = text.trim();
@@ -329,6 +382,10 @@ Examples:
   The same load against other stores:
     distkv bench --target redis://127.0.0.1:6379 --workload workloads/workloada --duration 30
     distkv bench --target etcd://127.0.0.1:2379,127.0.0.1:2381 --workload workloads/workloada
+  Two generators in step, each with its own seed, and their results as one:
+    distkv bench --workload workloads/workloada --phase run --seed 1 --duration 30 \\
+      --start-at 2026-05-01T12:00:00Z -o a.json     (and with --seed 2, -o b.json beside it)
+    distkv bench --merge a.json b.json -o both.json
   What the generator itself costs per operation:
     distkv bench --workload workloads/workloadb --clients 64 --operations 1000000 --dry-run";
 
@@ -415,6 +472,35 @@ mod tests {
         assert!(error.contains("distkv.rate=fast") && error.contains("1000..20000"), "{error}");
         let ramp = args(&format!("bench --workload {workload} --rate 1..5 --dry-run"));
         assert!(run(&ramp).unwrap_err().to_string().contains("--duration"));
+    }
+
+    #[test]
+    fn generators_in_step_are_merged_without_loss() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let workload = concat!(env!("CARGO_MANIFEST_DIR"), "/workloads/workloada");
+        for (seed, name) in [(1, "a.json"), (2, "b.json")] {
+            let text = format!(
+                "bench --workload {workload} --seed {seed} --clients 3 --operations 500 --dry-run \
+                 -o {}",
+                at(name)
+            );
+            run(&args(&text)).unwrap();
+        }
+        run(&args(&format!("bench --merge {} {} -o {}", at("a.json"), at("b.json"), at("c.json"))))
+            .unwrap();
+        let report = |name: &str| {
+            let text = std::fs::read_to_string(at(name)).unwrap();
+            serde_json::from_str::<BenchReport>(&text).unwrap()
+        };
+        let (merged, parts) = (report("c.json"), [report("a.json"), report("b.json")]);
+        assert_eq!((merged.clients, &merged.merged_seeds[..]), (6, &[1, 2][..]));
+        assert_eq!(merged.phases[1].operations, 1000);
+        let read = |report: &BenchReport| report.phases[1].metrics[0].latency.clone().unwrap();
+        assert_eq!(read(&merged).count, parts.iter().map(|part| read(part).count).sum::<u64>());
+        let error = run(&args(&format!("bench --merge {}", at("none.json")))).unwrap_err();
+        assert!(error.to_string().contains("none.json"), "{error}");
+        assert!(Command::try_parse_from(["bench"]).is_err(), "a workload or --merge");
     }
 
     #[test]

@@ -5,10 +5,13 @@
 
 pub mod admin;
 pub mod bench;
+pub mod bench_steps;
 pub mod calibrate;
 pub mod carry;
 pub mod check;
+pub mod claims;
 pub mod cluster;
+pub mod compare;
 pub mod failover;
 pub mod kv;
 mod members;
@@ -44,6 +47,8 @@ enum Command {
     Bench(Box<bench::BenchArgs>),
     Failover(failover::FailoverArgs),
     Calibrate(calibrate::CalibrateArgs),
+    Claims(claims::ClaimsArgs),
+    Compare(compare::CompareArgs),
     Check(check::CheckArgs),
     Admin(admin::AdminArgs),
     Export(carry::ExportArgs),
@@ -71,6 +76,12 @@ enum CommandError {
     /// `calibrate`.
     #[error(transparent)]
     Calibrate(#[from] calibrate::CalibrateCommandError),
+    /// `claims`.
+    #[error(transparent)]
+    Claims(#[from] claims::ClaimsCommandError),
+    /// `compare`.
+    #[error(transparent)]
+    Compare(#[from] compare::CompareError),
     #[error(transparent)]
     Check(#[from] check::CheckError),
     #[error(transparent)]
@@ -103,6 +114,8 @@ pub fn main() -> ExitCode {
             eprintln!("error: {error}");
             if let CommandError::Check(error) = error {
                 error.exit_code()
+            } else if let CommandError::Compare(error) = error {
+                ExitCode::from(error.exit_code())
             } else {
                 ExitCode::FAILURE
             }
@@ -118,6 +131,8 @@ fn run(command: Command) -> Result<(), CommandError> {
         Command::Status(args) => status::run(&args)?,
         Command::Bench(args) => bench::run(&args)?,
         Command::Failover(args) => failover::run(&args, &cancel_on_signal()?)?,
+        Command::Claims(args) => claims::run(&args)?,
+        Command::Compare(args) => compare::run(&args)?,
         Command::Calibrate(args) => {
             calibrate::run(&args, &mut ProcessLauncher::of_this_program()?, &cancel_on_signal()?)?;
         }

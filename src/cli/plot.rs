@@ -2,8 +2,11 @@
 
 use super::EXPERIMENTS_DIR;
 use crate::experiment::spec::{Experiment, SpecError};
+use crate::report::data::FigureData;
+use crate::report::draw::has_pdf;
 use crate::report::figure::{self, FigureError};
 use crate::report::page::{self, PageError};
+use crate::report::paper::{self, PaperError};
 use crate::report::result::{ResultError, TrialResult, write_atomically};
 use crate::report::summary;
 use std::path::{Path, PathBuf};
@@ -11,13 +14,17 @@ use thiserror::Error;
 
 /// Draws the figures of a results directory again, without running anything.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Examples:\n  distkv plot\n  distkv plot --results results/paper\n\n\
+#[command(after_help = "Examples:\n  distkv plot\n  distkv plot --results results/paper\n  \
+    distkv plot --results results/paper --paper\n\n\
     Reads DIR/trials/*.json; writes DIR/figures/*.{svg,png,csv,tex}, DIR/summary.md\n\
     and DIR/report.html, one file that works offline.")]
 pub struct PlotArgs {
     /// Directory that `distkv reproduce --out` wrote
     #[arg(long, value_name = "DIR", default_value = "results/quick")]
     pub results: PathBuf,
+    /// Also write DIR/paper: figures as PDF, and main.tex that includes them all
+    #[arg(long)]
+    pub paper: bool,
 }
 
 /// Nothing was drawn.
@@ -35,6 +42,12 @@ pub enum PlotError {
     /// A figure cannot be made.
     #[error(transparent)]
     Figure(#[from] FigureError),
+    /// The claims cannot be decided.
+    #[error(transparent)]
+    Claims(#[from] super::claims::ClaimsCommandError),
+    /// The paper cannot be written.
+    #[error(transparent)]
+    Paper(#[from] PaperError),
     /// The report cannot be written.
     #[error(transparent)]
     Page(#[from] PageError),
@@ -46,19 +59,27 @@ pub enum PlotError {
 /// [`PlotError`] says what to do.
 #[expect(clippy::needless_pass_by_value, reason = "the shape of every subcommand")]
 pub fn run(args: PlotArgs) -> Result<(), PlotError> {
-    let drawn = draw(&args.results, |_| true)?;
-    print!("{drawn}");
+    if args.paper && !has_pdf() {
+        // Before the time is spent.
+        return Err(PaperError::NoPdf.into());
+    }
+    let figures = draw(&args.results, |_| true)?;
+    print!("{}", summary::brief(&figures));
+    if args.paper {
+        let main = paper::write(&args.results, &figures)?;
+        println!("paper: {} (compile it there with pdflatex main.tex)", main.display());
+    }
     println!("figures: {}", args.results.join("figures").display());
     println!("report: {}", args.results.join("report.html").display());
     Ok(())
 }
 
-/// Draws the figures and the summary under `dir`; gives the brief text.
+/// Draws the figures and the summary under `dir`; gives the figures.
 /// Only what `is_wanted` counts.
 pub(crate) fn draw(
     dir: &Path,
     is_wanted: impl Fn(&TrialResult) -> bool,
-) -> Result<String, PlotError> {
+) -> Result<Vec<FigureData>, PlotError> {
     let trials = dir.join("trials");
     if !trials.is_dir() {
         return Err(PlotError::Empty(dir.to_owned()));
@@ -72,6 +93,7 @@ pub(crate) fn draw(
     let figures = figure::draw_all(&experiments, &results, &dir.join("figures"))?;
     let text = summary::markdown(&experiments, &figures, &results);
     write_atomically(&dir.join("summary.md"), text.as_bytes())?;
+    super::claims::decide(dir, &results)?;
     page::write(dir, &experiments, &figures, &results)?;
-    Ok(summary::brief(&figures))
+    Ok(figures)
 }

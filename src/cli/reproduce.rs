@@ -6,6 +6,7 @@ use crate::experiment::guard::{self, GuardError};
 use crate::experiment::runner::{self, RunError, RunTally};
 use crate::experiment::spec::{Experiment, SpecError};
 use crate::experiment::{CancelFlag, Trial, TrialLauncher};
+use crate::report::summary;
 use clap::ValueEnum;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -118,11 +119,12 @@ pub fn run(
     }
     // Of the experiments run now, only this run's trials; of others, what is there.
     let planned: BTreeSet<String> = trials.iter().map(Trial::id).collect();
-    let text = plot::draw(&out, |result| {
+    let figures = plot::draw(&out, |result| {
         planned.contains(&result.id)
             || !experiments.iter().any(|own| own.id == result.trial.experiment)
     })?;
-    print!("{text}");
+    print!("{}", summary::brief(&figures));
+    println!("report: {}", out.join("report.html").display());
     println!("summary: {}", out.join("summary.md").display());
     Ok(())
 }

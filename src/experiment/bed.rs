@@ -21,6 +21,11 @@ pub(super) trait Bed {
     /// The target's time.
     fn now(&self) -> Instant;
 
+    /// Is it virtual?
+    fn has_virtual_time(&self) -> bool {
+        false
+    }
+
     /// Records are loaded from now on, or no more: one that is missing spoils all that follows.
     fn set_loading(&mut self, is_loading: bool);
 

@@ -145,6 +145,10 @@ impl Target for Struck<'_> {
     fn now(&self) -> Instant {
         self.bed.now()
     }
+
+    fn has_virtual_time(&self) -> bool {
+        self.bed.has_virtual_time()
+    }
 }
 
 #[cfg(test)]

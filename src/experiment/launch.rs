@@ -6,6 +6,7 @@
 use super::bed::Bed;
 use super::codec;
 use super::external::StoreBed;
+use super::failover::{FailoverError, FailoverPlan, Kill, run_failover};
 use super::measured::failed;
 use super::plain;
 use super::processes::ProcessBed;
@@ -15,8 +16,11 @@ use super::trial::{
 };
 use crate::coding::{Backend, Coder};
 use crate::config::{ClusterConfig, Member};
-use crate::node::launcher::LaunchError;
+use crate::node::launcher::{LaunchError, loopback_members};
+use crate::node::process;
 use crate::node::tables::{self, EmulatedNetwork};
+use crate::report::quantity;
+use crate::report::result::PhaseResult;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
@@ -64,6 +68,7 @@ impl TrialLauncher for ProcessLauncher {
         }
         match trial.kind {
             TrialKind::Codec => measure_codec(trial, cancel),
+            TrialKind::Failover => measure_failover(&self.executable, trial, dir, cancel),
             TrialKind::Cluster => {
                 let mut bed = self.bed(trial, dir, cancel)?;
                 plain::run(&mut *bed, trial, cancel)
@@ -90,6 +95,42 @@ impl ProcessLauncher {
             }
         })
     }
+}
+
+fn measure_failover(
+    executable: &Path,
+    trial: &TrialConfig,
+    dir: &Path,
+    cancel: &CancelFlag,
+) -> Result<TrialOutcome, TrialError> {
+    let members = loopback_members(trial.nodes, None)?;
+    let config = cluster_config(trial, members, process::random_u64() >> 16)?;
+    let plan = FailoverPlan {
+        kills: usize::try_from(trial.kills).map_err(failed)?,
+        value_bytes: usize::try_from(trial.value_bytes).map_err(failed)?,
+        seed: trial.seed,
+    };
+    // The cluster makes its own folder.
+    let report = run_failover(executable, config, &dir.join("cluster"), plan, cancel, |_, _| {});
+    let report = report.map_err(|error| match error {
+        FailoverError::Cancelled => TrialError::Cancelled,
+        FailoverError::Launch(_)
+        | FailoverError::Driver(_)
+        | FailoverError::Submit(_)
+        | FailoverError::Stuck { .. } => failed(error),
+    })?;
+    let all = |of: fn(&Kill) -> f64| report.kills.iter().map(of).collect::<Vec<f64>>();
+    let samples = [
+        (quantity::NEW_LEADER_MS.to_owned(), all(|kill| kill.leader_ms)),
+        (quantity::FIRST_COMMIT_MS.to_owned(), all(|kill| kill.commit_ms)),
+    ];
+    let run = PhaseResult {
+        name: "run".to_owned(),
+        operations: report.kills.len() as u64,
+        samples: samples.into(),
+        ..PhaseResult::default()
+    };
+    Ok(TrialOutcome { phases: vec![run], ..TrialOutcome::default() })
 }
 
 fn measure_codec(trial: &TrialConfig, cancel: &CancelFlag) -> Result<TrialOutcome, TrialError> {
@@ -140,7 +181,6 @@ pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 mod tests {
     use super::*;
     use crate::experiment::loads::workload;
-    use crate::node::launcher::loopback_members;
 
     #[test]
     fn every_trial_of_every_experiment_makes_a_cluster_and_a_workload() {

@@ -78,6 +78,10 @@ impl Bed for SimulatedBed {
         self.target.now()
     }
 
+    fn has_virtual_time(&self) -> bool {
+        true
+    }
+
     fn set_loading(&mut self, _is_loading: bool) {}
 
     fn used(&mut self) -> Result<Used, TrialError> {

@@ -29,6 +29,8 @@ pub enum TrialKind {
     Cluster,
     /// The erasure code alone, in this process.
     Codec,
+    /// Leaders of a fresh cluster killed one after the other (E9).
+    Failover,
 }
 
 /// What a trial runs on.
@@ -85,6 +87,8 @@ pub struct TrialConfig {
     pub workload: String,
     /// Operations per second of an open loop with Poisson arrivals; 0 is a closed loop.
     pub offered_ops_per_s: f64,
+    /// Leaders killed in a trial of kind `failover`.
+    pub kills: u32,
     /// Followers killed between load and run.
     pub failed_nodes: u8,
     /// Recent values that a node keeps in memory, in bytes.
@@ -141,6 +145,7 @@ impl Default for TrialConfig {
             distribution: "uniform".to_owned(),
             workload: String::new(),
             offered_ops_per_s: 0.0,
+            kills: 3,
             failed_nodes: 0,
             cache_bytes: crate::config::Limits::default().cache_bytes as u64,
             store: DISTKV.to_owned(),
@@ -188,7 +193,7 @@ impl TrialConfig {
             (self.policy, self.cache_bytes) = (self.store.clone(), blank.cache_bytes);
             self.code = format!("1+{}", self.nodes.saturating_sub(1));
         }
-        if self.policy == "replicate" && self.kind == TrialKind::Cluster {
+        if self.policy == "replicate" && self.kind != TrialKind::Codec {
             self.code = format!("1+{}", self.nodes.saturating_sub(1));
         }
     }
@@ -200,7 +205,7 @@ impl TrialConfig {
             Ok(code) => code,
             Err(error) => return Some(error.to_string()),
         };
-        if self.kind == TrialKind::Cluster && code.n() != self.nodes {
+        if self.kind != TrialKind::Codec && code.n() != self.nodes {
             return Some(format!("code {} has {} shards, nodes is {}", code, code.n(), self.nodes));
         }
         if !(0.0..=1.0).contains(&self.read_share) {
@@ -275,6 +280,9 @@ impl TrialConfig {
         if self.target == TrialTarget::Sim {
             return SIMULATED_TIME;
         }
+        if self.kind == TrialKind::Failover {
+            return Duration::from_secs(1) + KILL_TIME * self.kills;
+        }
         let measured = Duration::from_millis(self.duration_ms);
         if self.kind == TrialKind::Codec {
             return measured * 2;
@@ -288,6 +296,8 @@ impl TrialConfig {
     }
 }
 
+/// From a kill until the node is level again and the next pause is over.
+const KILL_TIME: Duration = Duration::from_millis(1800);
 /// Virtual time costs some real one; how much depends on what happens in it.
 const SIMULATED_TIME: Duration = Duration::from_secs(2);
 

@@ -5,12 +5,16 @@
 
 pub mod bound;
 pub mod caption;
+pub mod claims;
+pub mod compare;
 pub mod data;
 pub mod draw;
 pub mod figure;
 pub mod figure_spec;
 pub mod metric;
 pub mod page;
+pub mod paired;
+pub mod paper;
 pub mod quantity;
 pub mod result;
 pub mod stats;

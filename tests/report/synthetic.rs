@@ -147,7 +147,7 @@ fn phase(name: &str, config: &TrialConfig, noise: f64) -> PhaseResult {
         user_bytes_written: 1000 * config.value_bytes,
         live_user_bytes: live,
         timeouts: if config.loss_percent > 10.0 { 100 } else { 0 },
-        latency: [quantity::PUT, quantity::GET]
+        latency: [quantity::PUT, quantity::GET, quantity::SCAN, quantity::RMW]
             .map(|kind| (kind.to_owned(), latency.clone()))
             .into(),
         nodes: (0..u32::from(config.nodes)).map(node).collect(),
@@ -195,12 +195,16 @@ fn events(config: &TrialConfig) -> Vec<TimelineEvent> {
 
 fn samples(k: f64, noise: f64) -> BTreeMap<String, Vec<f64>> {
     let values = (0..30).map(|index| 400.0 * noise + 60.0 * k + 9.0 * f64::from(index % 13));
-    [(quantity::FIRST_COMMIT_MS.to_owned(), values.collect())].into()
+    let values: Vec<f64> = values.collect();
+    [quantity::FIRST_COMMIT_MS, quantity::NEW_LEADER_MS]
+        .map(|name| (name.to_owned(), values.clone()))
+        .into()
 }
 
 fn stages(us: f64, wire_us: f64, k: f64) -> BTreeMap<String, f64> {
     let encode = if k > 1.0 { 140.0 } else { 0.0 };
     let parts = [0.2 * us, encode, wire_us, 300.0, 0.5 * us, encode / 2.0, 20.0];
     let stages = quantity::STAGES.iter().zip(parts);
-    stages.map(|(name, value)| ((*name).to_owned(), value)).collect()
+    let availability = (quantity::AVAILABILITY.to_owned(), 0.97);
+    stages.map(|(name, value)| ((*name).to_owned(), value)).chain([availability]).collect()
 }

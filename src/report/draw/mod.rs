@@ -15,7 +15,7 @@ mod sheet;
 mod style;
 mod surface;
 
-pub use output::Drawing;
+pub use output::{Drawing, has_pdf};
 
 use super::data::{FigureData, Plot};
 use super::figure::FigureError;

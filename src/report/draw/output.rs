@@ -17,6 +17,12 @@ pub struct Drawing {
     pub pdf: Option<Vec<u8>>,
 }
 
+/// Was this program built to write PDF?
+#[must_use]
+pub const fn has_pdf() -> bool {
+    cfg!(feature = "pdf")
+}
+
 pub(super) fn finish(svg: &str) -> Result<Drawing, String> {
     let options = usvg::Options {
         font_family: FAMILY.to_owned(),
@@ -39,8 +45,33 @@ pub(super) fn finish(svg: &str) -> Result<Drawing, String> {
     Ok(Drawing {
         svg: tree.to_string(&writing),
         png: pixels.encode_png().map_err(|error| error.to_string())?,
-        pdf: None,
+        pdf: pdf(&tree)?,
     })
+}
+
+/// One page of the figure's size; without a date or a random id, so that it is the same every time.
+#[cfg(feature = "pdf")]
+fn pdf(tree: &usvg::Tree) -> Result<Option<Vec<u8>>, String> {
+    use krilla::geom::Size;
+    use krilla_svg::{SurfaceExt as _, SvgSettings};
+    // 96 units of SVG are an inch, and so are 72 points.
+    let points = |units: f32| units * 0.75;
+    let size = Size::from_wh(points(tree.size().width()), points(tree.size().height()));
+    let size = size.ok_or("the figure has no size")?;
+    let page = krilla::page::PageSettings::from_wh(size.width(), size.height());
+    let mut document = krilla::Document::new();
+    let mut page = document.start_page_with(page.ok_or("the figure has no size")?);
+    let mut surface = page.surface();
+    surface.draw_svg(tree, size, SvgSettings::default()).ok_or("the PDF cannot be drawn")?;
+    surface.finish();
+    page.finish();
+    document.finish().map(Some).map_err(|error| format!("PDF: {error:?}"))
+}
+
+#[cfg(not(feature = "pdf"))]
+#[expect(clippy::unnecessary_wraps, reason = "the shape that it has with the feature")]
+fn pdf(_: &usvg::Tree) -> Result<Option<Vec<u8>>, String> {
+    Ok(None)
 }
 
 fn fonts() -> Arc<usvg::fontdb::Database> {

@@ -1,0 +1,59 @@
+//! `distkv claims`: what a run says of each claim.
+
+use crate::report::claims::{Claims, ClaimsFileError, Decided, markdown};
+use crate::report::result::{ResultError, TrialResult, write_atomically};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Decides every claim from the results of a run.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:\n  distkv claims\n  distkv claims --results results/paper\n\n\
+    Writes DIR/claims.json and DIR/claims.md. The claims and their thresholds are in\n\
+    experiments/claims/claims.toml; without that file, those built in are decided.")]
+pub struct ClaimsArgs {
+    /// Directory that `distkv reproduce --out` wrote
+    #[arg(long, value_name = "DIR", default_value = "results/quick")]
+    pub results: PathBuf,
+}
+
+/// Claims that were not decided.
+#[derive(Debug, Error)]
+pub enum ClaimsCommandError {
+    /// Results.
+    #[error(transparent)]
+    Result(#[from] ResultError),
+    /// The claims.
+    #[error(transparent)]
+    File(#[from] ClaimsFileError),
+    /// The JSON cannot be made.
+    #[error("claims as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`ClaimsCommandError`] says what to do.
+pub fn run(args: &ClaimsArgs) -> Result<(), ClaimsCommandError> {
+    let results = TrialResult::read_all(&args.results.join("trials"))?;
+    print!("{}", markdown(&decide(&args.results, &results)?));
+    Ok(())
+}
+
+/// Decides the claims and writes them into the run's directory.
+pub(crate) fn decide(
+    dir: &Path,
+    results: &[TrialResult],
+) -> Result<Vec<Decided>, ClaimsCommandError> {
+    let claims = match std::fs::read_to_string(CLAIMS_FILE) {
+        Ok(text) => Claims::parse(CLAIMS_FILE, &text)?,
+        Err(_) => Claims::built_in()?,
+    };
+    let decided = claims.decide(results);
+    let json = serde_json::to_string_pretty(&decided)? + "\n";
+    write_atomically(&dir.join("claims.json"), json.as_bytes())?;
+    write_atomically(&dir.join("claims.md"), markdown(&decided).as_bytes())?;
+    Ok(decided)
+}
+
+const CLAIMS_FILE: &str = "experiments/claims/claims.toml";

@@ -1,0 +1,331 @@
+//! Claims and whether they hold: `claims.toml`, decided from results alone.
+//!
+//! A claim is a ratio of one metric at two points (or one number), and a threshold that was committed
+//! before the run. All claims of a run are one family: their p are corrected together. What trials do
+//! not decide is undecided, and says why.
+
+use super::metric::Metric;
+use super::paired::{SIGNIFICANT, Tested, holm};
+use super::result::TrialResult;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use thiserror::Error;
+
+type Select = BTreeMap<String, toml::Value>;
+
+/// `claims.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claims {
+    /// One after the other.
+    pub claims: Vec<Claim>,
+}
+
+/// One claim.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// `T1` of the thesis, `P1` of a paper.
+    pub id: String,
+    /// In words.
+    pub claim: String,
+    /// Where it comes from.
+    pub source: String,
+    /// The experiment whose trials decide it.
+    pub experiment: String,
+    /// What is compared.
+    pub metric: Metric,
+    /// Parameters of both points.
+    #[serde(default)]
+    pub at: Select,
+    /// Parameters of the point above.
+    pub above: Select,
+    /// Parameters of the point below; none when the number itself is held against the threshold.
+    #[serde(default)]
+    pub below: Option<Select>,
+    /// Which side of the threshold the ratio must be on.
+    pub direction: Direction,
+    /// The threshold.
+    pub threshold: f64,
+}
+
+/// Which side of the threshold holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// The threshold or more.
+    AtLeast,
+    /// The threshold or less.
+    AtMost,
+}
+
+/// What came of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The ratio is on the claimed side, and not by chance.
+    Holds,
+    /// It is on the other side, and not by chance.
+    DoesNotHold,
+    /// Neither.
+    Undecided,
+}
+
+/// A claim with its verdict, as `claims.json` has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decided {
+    /// Of the claim.
+    pub id: String,
+    /// In words.
+    pub claim: String,
+    /// Where it comes from.
+    pub source: String,
+    /// Whose trials decided.
+    pub experiment: String,
+    /// What came of it.
+    pub verdict: Verdict,
+    /// Measured ratio, when there are two pairs or more, or one.
+    pub ratio: Option<f64>,
+    /// Its 95 % interval.
+    pub interval: Option<[f64; 2]>,
+    /// `at least 1.5`.
+    pub threshold: String,
+    /// Corrected over all claims.
+    pub p_holm: Option<f64>,
+    /// Pairs of trials.
+    pub pairs: usize,
+    /// Why it is undecided.
+    pub why: Option<String>,
+    /// From trials in virtual time?
+    pub simulated: bool,
+}
+
+/// Claims that cannot be read.
+#[derive(Debug, Error)]
+#[error("{file}: {reason}")]
+pub struct ClaimsFileError {
+    /// The file.
+    pub file: String,
+    /// What, and where.
+    pub reason: String,
+}
+
+impl Claims {
+    /// Those that come with the program.
+    ///
+    /// # Errors
+    /// [`ClaimsFileError`] when they are not readable.
+    pub fn built_in() -> Result<Self, ClaimsFileError> {
+        let text = include_str!("../../experiments/claims/claims.toml");
+        Self::parse("experiments/claims/claims.toml", text)
+    }
+
+    /// Reads the text of a claims file.
+    ///
+    /// # Errors
+    /// [`ClaimsFileError`], naming the file and the key.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ClaimsFileError> {
+        toml::from_str(text)
+            .map_err(|error| ClaimsFileError { file: file.to_owned(), reason: error.to_string() })
+    }
+
+    /// Decides all of them together.
+    #[must_use]
+    pub fn decide(&self, results: &[TrialResult]) -> Vec<Decided> {
+        let found: Vec<Found> = self.claims.iter().map(|claim| claim.find(results)).collect();
+        let ps: Vec<f64> = found.iter().filter_map(|found| Some(found.tested?.p)).collect();
+        let mut corrected = holm(&ps).into_iter();
+        let decide = |(claim, found): (&Claim, Found)| {
+            let p = found.tested.and_then(|_| corrected.next());
+            claim.verdict(found, p)
+        };
+        self.claims.iter().zip(found).map(decide).collect()
+    }
+}
+
+/// What results say of a claim.
+struct Found {
+    tested: Option<Tested>,
+    /// Of one pair, which decides nothing.
+    single: Option<f64>,
+    why: Option<String>,
+    simulated: bool,
+}
+
+impl Claim {
+    fn find(&self, results: &[TrialResult]) -> Found {
+        let of = |select: &Select| -> BTreeMap<u32, (f64, bool)> {
+            let wanted = |result: &&TrialResult| {
+                result.trial.experiment == self.experiment
+                    && result.is_valid()
+                    && has(result, &self.at)
+                    && has(result, select)
+            };
+            let each = |result: &TrialResult| {
+                let value = self.metric.of(result)?;
+                Some((result.trial.repeat, (value, result.provenance.simulated)))
+            };
+            results.iter().filter(wanted).filter_map(each).collect()
+        };
+        let above = of(&self.above);
+        let below = self.below.as_ref().map(of);
+        let pairs: Vec<(f64, f64)> = above
+            .iter()
+            .filter_map(|(repeat, (value, _))| match &below {
+                Some(below) => Some((*value, below.get(repeat)?.0)),
+                None => Some((*value, 1.0)),
+            })
+            .collect();
+        let why = match pairs.len() {
+            0 => Some("no results".to_owned()),
+            1 => Some("one pair of trials decides nothing".to_owned()),
+            _ => None,
+        };
+        let single = pairs.first().filter(|_| pairs.len() == 1).map(|(a, b)| a / b);
+        let simulated = above.values().any(|(_, simulated)| *simulated);
+        Found { tested: Tested::of(&pairs, self.threshold), single, why, simulated }
+    }
+
+    fn verdict(&self, found: Found, p: Option<f64>) -> Decided {
+        let is_sure = p.is_some_and(|p| p < SIGNIFICANT);
+        let is_right = |ratio: f64| match self.direction {
+            Direction::AtLeast => ratio >= self.threshold,
+            Direction::AtMost => ratio <= self.threshold,
+        };
+        let verdict = match found.tested {
+            Some(tested) if is_sure && is_right(tested.ratio) => Verdict::Holds,
+            Some(_) if is_sure => Verdict::DoesNotHold,
+            Some(_) | None => Verdict::Undecided,
+        };
+        let unsure = || "the interval, corrected for all claims, covers the threshold".to_owned();
+        let why = found.why.or_else(|| (verdict == Verdict::Undecided).then(unsure));
+        let side = match self.direction {
+            Direction::AtLeast => "at least",
+            Direction::AtMost => "at most",
+        };
+        Decided {
+            id: self.id.clone(),
+            claim: self.claim.clone(),
+            source: self.source.clone(),
+            experiment: self.experiment.clone(),
+            verdict,
+            ratio: found.tested.map(|tested| tested.ratio).or(found.single),
+            interval: found.tested.map(|tested| [tested.low, tested.high]),
+            threshold: format!("{side} {}", self.threshold),
+            p_holm: p,
+            pairs: found.tested.map_or(usize::from(found.single.is_some()), |t| t.pairs),
+            why,
+            simulated: found.simulated,
+        }
+    }
+}
+
+/// Does the trial have these parameters?
+fn has(result: &TrialResult, select: &Select) -> bool {
+    let config = serde_json::to_value(&result.trial.config).unwrap_or_default();
+    select.iter().all(|(key, wanted)| {
+        let wanted = serde_json::to_value(wanted).unwrap_or_default();
+        let found = config.get(key).unwrap_or(&Value::Null);
+        match (found.as_f64(), wanted.as_f64()) {
+            (Some(found), Some(wanted)) => found.total_cmp(&wanted).is_eq(),
+            (None, _) | (_, None) => *found == wanted,
+        }
+    })
+}
+
+/// The table as Markdown.
+#[must_use]
+pub fn markdown(decided: &[Decided]) -> String {
+    let mut text = "| claim | experiment | threshold | ratio (95 % interval) | verdict |\n\
+                    | --- | --- | --- | --- | --- |\n"
+        .to_owned();
+    for row in decided {
+        let ratio = match (row.ratio, row.interval) {
+            (Some(ratio), Some([low, high])) => format!("{ratio:.2} ({low:.2}-{high:.2})"),
+            (Some(ratio), None) => format!("{ratio:.2} (one pair)"),
+            (None, _) => "-".to_owned(),
+        };
+        let verdict = match row.verdict {
+            Verdict::Holds => "holds".to_owned(),
+            Verdict::DoesNotHold => "**does not hold**".to_owned(),
+            Verdict::Undecided => {
+                format!("undecided: {}", row.why.as_deref().unwrap_or("not enough trials"))
+            }
+        };
+        let mark = if row.simulated { " (simulated)" } else { "" };
+        let Decided { id, claim, experiment, threshold, .. } = row;
+        let _ = writeln!(
+            text,
+            "| {id}: {claim}{mark} | {experiment} | {threshold} | {ratio} | {verdict} |"
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::{Experiment, TrialConfig};
+    use crate::report::result::tests::sample;
+
+    fn claims(threshold: f64) -> Claims {
+        let text = format!(
+            "[[claims]]\nid = \"T1\"\nclaim = \"c\"\nsource = \"s\"\nexperiment = \"E1\"\n\
+             metric = \"throughput\"\nat = {{ value_bytes = 4096 }}\nabove = {{ policy = \"craft\" \
+             }}\nbelow = {{ policy = \"replicate\" }}\ndirection = \"at_least\"\nthreshold = \
+             {threshold}\n"
+        );
+        Claims::parse("x.toml", &text).unwrap()
+    }
+
+    fn results(repeats: u32) -> Vec<TrialResult> {
+        let of = |repeat: u32, policy: &str, us: u64| {
+            let config = TrialConfig { policy: policy.to_owned(), ..TrialConfig::default() };
+            sample("E1", repeat, config, us + 3 * u64::from(repeat))
+        };
+        (0..repeats).flat_map(|r| [of(r, "craft", 500), of(r, "replicate", 1000)]).collect()
+    }
+
+    #[test]
+    fn a_ratio_of_two_holds_above_one_and_a_half_and_not_above_three() {
+        for (threshold, verdict) in [(1.5, Verdict::Holds), (3.0, Verdict::DoesNotHold)] {
+            let decided = claims(threshold).decide(&results(5)).remove(0);
+            assert_eq!(decided.verdict, verdict, "{decided:?}");
+            assert!((decided.ratio.unwrap() - 2.0).abs() < 0.05);
+        }
+        // Noisy trials about the threshold itself.
+        let mut noisy = results(5);
+        for (result, factor) in noisy.iter_mut().zip([1.3, 1.0, 0.8, 1.1, 1.0, 0.9, 1.2, 1.0]) {
+            result.phases[1].throughput_ops_per_s *= factor;
+        }
+        let undecided = claims(2.0).decide(&noisy).remove(0);
+        assert_eq!(undecided.verdict, Verdict::Undecided);
+        for (repeats, why) in [(0, "no results"), (1, "one pair")] {
+            let decided = claims(1.5).decide(&results(repeats)).remove(0);
+            assert_eq!(decided.verdict, Verdict::Undecided);
+            assert!(decided.why.unwrap().contains(why));
+        }
+    }
+
+    #[test]
+    fn every_built_in_claim_names_points_that_the_paper_profile_has() {
+        let claims = Claims::built_in().unwrap().claims;
+        assert!(claims.len() >= 12);
+        let experiments = Experiment::built_in().unwrap();
+        for claim in &claims {
+            let named = experiments.iter().find(|known| known.id == claim.experiment);
+            let experiment = named.unwrap_or_else(|| panic!("{}: no such experiment", claim.id));
+            let experiment = experiment.clone().under_profile("paper").unwrap();
+            let trials = experiment.trials(1).unwrap();
+            for select in [Some(&claim.above), claim.below.as_ref()].into_iter().flatten() {
+                let points = trials.iter().filter(|trial| {
+                    let result = sample(&claim.experiment, 0, trial.config.clone(), 900);
+                    trial.repeat == 0 && has(&result, &claim.at) && has(&result, select)
+                });
+                assert_eq!(points.count(), 1, "{}: {select:?} must be one point", claim.id);
+            }
+        }
+    }
+}
