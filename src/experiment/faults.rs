@@ -1,7 +1,7 @@
 //! What happens to a trial's cluster while it runs: a time line of an experiment file.
 //!
 //! `faults = [{ at_ms = 2000, do = "kill leader" }, { at_ms = 5000, do = "restart" }]`, counted from
-//! the start of the measured window. [`Struck`] carries it out from within the generator's own loop,
+//! the start of the measured window. It is carried out from within the generator's own loop,
 //! so that real and virtual time need one mechanism.
 
 use super::bed::Bed;

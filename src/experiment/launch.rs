@@ -1,7 +1,7 @@
 //! Runs trials: each on a bed of its own, by its kind.
 //!
 //! Nodes of real clusters run this program's own executable. The emulated network is between the
-//! nodes; clients are beside them. What a plain trial does is in [`super::plain`].
+//! nodes; clients are beside them. What a plain trial does is in `plain.rs`.
 
 use super::bed::Bed;
 use super::codec;

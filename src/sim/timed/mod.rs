@@ -1,7 +1,7 @@
 //! A cluster measured in virtual time: the same replicas, logs, transport and client machine, with
 //! what each turn, sync and datagram costs.
 //!
-//! It finds no faults and checks no history (that is [`super::world`]); it says how fast. A node
+//! It finds no faults and checks no history (that is the swarm of seeds); it says how fast. A node
 //! takes in what waits when its thread gets a core, as a real one does, so that batches form by
 //! themselves; it is busy while it computes and while it syncs. Not modelled: caches, interrupts,
 //! other processes, the noise of a real disk. Same configuration, same seed: the same result.
