@@ -48,6 +48,18 @@ pub enum CompareError {
         /// The other.
         second: PathBuf,
     },
+    /// Neither more nor less of the metric is better.
+    #[error("of this metric neither more nor less is better; choose another --metric")]
+    Direction,
+    /// Points that are gone.
+    #[error("{count} points have valid trials in the first run and none in the second")]
+    Missing {
+        /// How many.
+        count: usize,
+    },
+    /// Nothing can be decided.
+    #[error("one pair of trials at every point decides nothing: run both with --set repeats=3")]
+    Single,
     /// Something is worse.
     #[error("{count} of {of} points are worse by more than the threshold")]
     Worse {
@@ -64,7 +76,12 @@ impl CompareError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Worse { .. } => 1,
-            Self::Result(_) | Self::Json(_) | Self::Nothing { .. } => 2,
+            Self::Result(_)
+            | Self::Json(_)
+            | Self::Nothing { .. }
+            | Self::Direction
+            | Self::Missing { .. }
+            | Self::Single => 2,
         }
     }
 }
@@ -76,8 +93,9 @@ impl CompareError {
 pub fn run(args: &CompareArgs) -> Result<(), CompareError> {
     let read = |dir: &Path| TrialResult::read_all(&dir.join("trials"));
     let (first, second) = (read(&args.first)?, read(&args.second)?);
-    let is_more_better = args.metric.is_more_better();
-    let compared = compare(&first, &second, &args.metric, is_more_better, args.threshold);
+    let is_more_better = args.metric.more_is_better().ok_or(CompareError::Direction)?;
+    let (compared, missing) =
+        compare(&first, &second, &args.metric, is_more_better, args.threshold);
     if compared.is_empty() {
         let (first, second) = (args.first.clone(), args.second.clone());
         return Err(CompareError::Nothing { first, second });
@@ -99,8 +117,20 @@ pub fn run(args: &CompareArgs) -> Result<(), CompareError> {
         };
         println!("{ratio:>7.3} {interval:>17} {p:>8}  {verdict:10} {point}");
     }
+    for point in &missing {
+        println!("{:>7} {:>17} {:>8}  {:10} {point}", "-", "-", "-", "MISSING");
+    }
     let count = compared.iter().filter(|row| row.verdict == CompareVerdict::Worse).count();
-    if count > 0 { Err(CompareError::Worse { count, of: compared.len() }) } else { Ok(()) }
+    if count > 0 {
+        return Err(CompareError::Worse { count, of: compared.len() });
+    }
+    if !missing.is_empty() {
+        return Err(CompareError::Missing { count: missing.len() });
+    }
+    if compared.iter().all(|row| row.interval.is_none()) {
+        return Err(CompareError::Single);
+    }
+    Ok(())
 }
 
 fn percent(text: &str) -> Result<f64, String> {

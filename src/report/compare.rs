@@ -40,7 +40,8 @@ pub enum CompareVerdict {
 
 type Points = BTreeMap<String, BTreeMap<u32, f64>>;
 
-/// Every point that both have. `threshold` is a share: 0.05 for five percent.
+/// Every point that both have, and those that only the first has. `threshold` is a share: 0.05 for five
+/// percent.
 #[must_use]
 pub fn compare(
     first: &[TrialResult],
@@ -48,14 +49,20 @@ pub fn compare(
     metric: &Metric,
     is_more_better: bool,
     threshold: f64,
-) -> Vec<Compared> {
+) -> (Vec<Compared>, Vec<String>) {
     let (first, second) = (points(first, metric), points(second, metric));
-    let mut found = Vec::new();
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
     for (point, before) in first {
-        let Some(after) = second.get(&point) else { continue };
+        let Some(after) = second.get(&point) else {
+            missing.push(point);
+            continue;
+        };
         let pairs = after.iter().filter_map(|(repeat, after)| Some((*after, *before.get(repeat)?)));
         let pairs: Vec<(f64, f64)> = pairs.filter(|pair| pair.1 > 0.0).collect();
-        let Some(single) = pairs.first().map(|pair| pair.0 / pair.1) else { continue };
+        let Some(single) = pairs.first().map(|pair| pair.0 / pair.1) else {
+            missing.push(point);
+            continue;
+        };
         found.push((point, single, Tested::of(&pairs, 1.0)));
     }
     let ps: Vec<f64> = found.iter().filter_map(|(_, _, tested)| Some(tested.as_ref()?.p)).collect();
@@ -69,15 +76,15 @@ pub fn compare(
         let is_sure = p.is_some_and(|p| p < SIGNIFICANT);
         let verdict = match interval {
             Some([low, high]) if is_within(low) && is_within(high) => CompareVerdict::Equal,
-            Some(_) if is_sure && !is_within(ratio) && (ratio > 1.0) == is_more_better => {
-                CompareVerdict::Better
+            Some([low, high]) if is_sure && (low > bounds.1 || high < bounds.0) => {
+                let is_better = (ratio > 1.0) == is_more_better;
+                if is_better { CompareVerdict::Better } else { CompareVerdict::Worse }
             }
-            Some(_) if is_sure && !is_within(ratio) => CompareVerdict::Worse,
             Some(_) | None => CompareVerdict::Undecided,
         };
         Compared { point, ratio, interval, p_holm: p, verdict }
     };
-    found.into_iter().map(judge).collect()
+    (found.into_iter().map(judge).collect(), missing)
 }
 
 fn points(results: &[TrialResult], metric: &Metric) -> Points {
@@ -117,12 +124,14 @@ mod tests {
     #[test]
     fn a_slower_run_is_worse_and_the_same_is_equal() {
         let verdict =
-            |us| compare(&run(1000), &run(us), &Metric::Throughput, true, 0.05).remove(0).verdict;
+            |us| compare(&run(1000), &run(us), &Metric::Throughput, true, 0.05).0.remove(0).verdict;
         assert_eq!(verdict(1000), CompareVerdict::Equal);
         assert_eq!(verdict(1500), CompareVerdict::Worse);
         assert_eq!(verdict(700), CompareVerdict::Better);
         let single = &run(1500)[..1];
         let compared = compare(&run(1000), single, &Metric::Throughput, true, 0.05);
-        assert_eq!(compared[0].verdict, CompareVerdict::Undecided);
+        assert_eq!(compared.0[0].verdict, CompareVerdict::Undecided);
+        let (rows, missing) = compare(&run(1000), &[], &Metric::Throughput, true, 0.05);
+        assert!(rows.is_empty() && missing.len() == 1, "what went missing is named");
     }
 }

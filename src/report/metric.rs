@@ -115,29 +115,6 @@ impl Metric {
     /// What a time line can show.
     pub const TIMED_NAMES: &'static str = "throughput, error_share, all_p50, all_p99";
 
-    /// Is more of it better? Of recorded quantities, of rates and shares of good things.
-    #[must_use]
-    pub fn is_more_better(&self) -> bool {
-        match self {
-            Self::Throughput | Self::EncodeSpeed | Self::DecodeSpeed => true,
-            Self::Latency { .. }
-            | Self::ErrorShare
-            | Self::PayloadAfterLoad
-            | Self::PayloadAfterRun
-            | Self::RecordsAfterLoad
-            | Self::RecordsAfterRun
-            | Self::AllocatedAfterLoad
-            | Self::AllocatedAfterRun
-            | Self::WirePerUserByte
-            | Self::WireLeader
-            | Self::WireFollowers
-            | Self::WireRetransmitted
-            | Self::RetransmittedShare
-            | Self::CpuPerOperation => false,
-            Self::Quantity(name) => name.ends_with("_ops_per_s") || name.ends_with("_rate"),
-        }
-    }
-
     /// Axis label with its unit.
     #[must_use]
     pub fn label(&self) -> String {
