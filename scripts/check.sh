@@ -79,9 +79,13 @@ case "$target" in
     *) release="$target/release/distkv" ;;
 esac
 
-# The fuzz crate is not compiled here: libfuzzer-sys builds C++ and wants a nightly compiler. What its
-# targets do is in tests/fuzz, which `cargo test` and clippy compile, and tests/fuzz.rs
-# checks that the crate's manifest, files and corpora are complete.
+# What the fuzz targets do is in tests/fuzz, which `cargo test` runs. That the crate compiles is checked without
+# libFuzzer's own C++, which only linking needs (and a nightly compiler instruments).
+fuzz_targets() {
+    CUSTOM_LIBFUZZER_PATH="$PWD/fuzz/Cargo.toml" CARGO_TARGET_DIR="$target" \
+        cargo check --locked --manifest-path fuzz/Cargo.toml
+}
+
 step "no paths of one machine" no_machine_paths
 step "only crates.io" only_crates_io
 step "format" cargo fmt --check
@@ -92,6 +96,7 @@ step "clippy with etcd and PDF" cargo clippy --locked --all-targets --features e
 # Against real servers; those that are not installed are passed over, unless DISTKV_REQUIRE_EXTERNAL=1.
 step "other stores, PDF" cargo test --locked --features etcd,pdf --test targets --test report
 step "docs" documentation
+step "fuzz targets" fuzz_targets
 step "benches compile" cargo bench --locked --no-run
 step "release build" release_build
 step "experiment files" experiments_parse
