@@ -70,6 +70,8 @@ pub(super) struct Peer {
     pub(super) has_spoken: bool,
     /// It has spoken, and within the election timeout.
     pub(super) is_alive: bool,
+    /// So far behind that it refuses what is proposed (`accept_ahead_slots`).
+    pub(super) is_behind: bool,
     pub(super) applied: Slot,
     /// Its shards of everything up to here are durable.
     pub(super) durable: Slot,
@@ -188,11 +190,11 @@ impl Leader {
 
     /// What the policy may look at.
     pub(super) fn view(&self) -> View<'_> {
-        let alive = self.voters().filter(|(_, peer)| peer.is_alive);
+        let able = self.voters().filter(|(_, peer)| peer.is_able());
         View {
             epoch: self.rules(),
             quorums: self.rules().quorums(),
-            alive: alive.map(|(node, _)| node).collect(),
+            alive: able.map(|(node, _)| node).collect(),
             links: &self.links,
         }
     }
@@ -211,6 +213,18 @@ impl Leader {
 }
 
 impl Peer {
+    /// Can it accept what is proposed? Only such nodes are sent it and counted on (rule 8).
+    pub(super) fn is_able(&self) -> bool {
+        self.is_alive && !self.is_behind
+    }
+
+    /// Whether it is too far behind `next_slot`, once it has answered a heartbeat. One that was is
+    /// counted on again when half of the distance is left, so that it does not fall out at once.
+    fn update_behind(&mut self, next_slot: Slot, accept_ahead_slots: u64) {
+        let ahead = accept_ahead_slots >> u32::from(self.is_behind);
+        self.is_behind = self.confirmed > 0 && next_slot.0 > self.applied.0 + ahead;
+    }
+
     /// A node that is taken as alive until it is silent for too long, or, when it `has_spoken` not
     /// yet, from when it does: after a leader's death the dead one must not be counted on.
     pub(super) fn new(now: Instant, applied: Slot, has_spoken: bool) -> Self {
@@ -218,6 +232,7 @@ impl Peer {
             heard: now,
             has_spoken,
             is_alive: has_spoken,
+            is_behind: false,
             applied,
             durable: Slot::ZERO,
             is_low: false,
@@ -393,14 +408,19 @@ impl Paxos {
         leader.is_heartbeat_due = true;
         let mut back = NodeSet::EMPTY;
         let own = self.own;
+        let ahead_slots = self.config.limits.accept_ahead_slots;
         let is_heard =
             |node: u8, peer: &Peer| node == own || now.since(peer.heard) < timing.election();
+        let next_slot = leader.next_slot;
         for (node, peer) in &mut leader.peers {
-            let is_alive = is_heard(*node, peer) && peer.has_spoken;
-            if is_alive && !peer.is_alive {
+            let was_able = peer.is_able();
+            peer.is_alive = is_heard(*node, peer) && peer.has_spoken;
+            if *node != own {
+                peer.update_behind(next_slot, ahead_slots);
+            }
+            if peer.is_able() && !was_able {
                 back.insert(*node);
             }
-            peer.is_alive = is_alive;
         }
         // Who has not spoken yet has one election timeout to do so.
         let heard_count = leader.voters().filter(|(node, peer)| is_heard(*node, peer)).count();
@@ -445,7 +465,7 @@ impl Paxos {
                 let home = home_of(ballot, configuration.place(to).unwrap_or(to));
                 let missing =
                     wanted(code, home, proposal.c).without(proposal.acks[usize::from(to)]);
-                if missing.is_empty() || !peer.is_alive || !to_whom.contains(to) {
+                if missing.is_empty() || !peer.is_able() || !to_whom.contains(to) {
                     continue;
                 }
                 let shards = cut(&proposal.shards, missing);

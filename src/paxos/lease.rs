@@ -89,13 +89,13 @@ impl Paxos {
     }
 
     /// Starts to hand the leadership to the member `to`. False when this node does not lead,
-    /// or the other is not alive, or is the leader itself.
+    /// or the other is not alive or far behind, or is the leader itself.
     pub fn transfer(&mut self, now: Instant, to: u8) -> bool {
         let until = now + self.config.timing.election();
         let own = self.own;
         let Role::Leader(leader) = &mut self.role else { return false };
-        let is_alive = leader.voters().any(|(node, peer)| node == to && peer.is_alive);
-        if to == own || !is_alive {
+        let is_able = leader.voters().any(|(node, peer)| node == to && peer.is_able());
+        if to == own || !is_able {
             return false;
         }
         // Nothing new is proposed until the other has applied everything, or time is up.

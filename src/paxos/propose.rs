@@ -214,7 +214,7 @@ impl Paxos {
         let of = |node: u8| {
             wanted(meta.code, home_of(ballot, configuration.place(node).unwrap_or(node)), c)
         };
-        for (to, peer) in peers.iter_mut().filter(|(to, peer)| **to != own && peer.is_alive) {
+        for (to, peer) in peers.iter_mut().filter(|(to, peer)| **to != own && peer.is_able()) {
             let shards = cut(&shards, of(*to));
             peer.outgoing.push(ShardedValue { meta: meta.clone(), shards });
         }

@@ -19,7 +19,7 @@ use crate::types::{Code, NodeSet, ShardSet};
 pub(super) struct View<'a> {
     pub(super) epoch: &'a EpochConfig,
     pub(super) quorums: Quorums,
-    /// Ranks that are alive, the leader included.
+    /// Ranks that are alive and not too far behind to accept, the leader included.
     pub(super) alive: NodeSet,
     pub(super) links: &'a Links,
 }

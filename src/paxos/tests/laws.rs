@@ -1,7 +1,7 @@
 //! Scripted clusters, one law a test.
 
 use super::super::{Message, PromiseEntry, RoleName};
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Flight};
 use crate::config::{EpochConfig, Policy};
 use crate::types::{Code, Epoch, ShardSet, Slot};
 
@@ -108,7 +108,7 @@ fn craft_falls_back_to_full_copies_when_too_few_are_alive() {
     let dead: Vec<u8> = (0..5).filter(|rank| *rank != leader).take(2).collect();
     let is_dead = |rank: u8| dead.contains(&rank);
     cluster.propose(leader, "stuck", 300);
-    let lost = |flight: &super::cluster::Flight| is_dead(flight.to) || is_dead(flight.from);
+    let lost = |flight: &Flight| is_dead(flight.to) || is_dead(flight.from);
     cluster.pass(100, lost);
     assert!(cluster.chosen.is_empty(), "three single shards choose nothing");
     cluster.pass(1500, lost);
@@ -120,6 +120,37 @@ fn craft_falls_back_to_full_copies_when_too_few_are_alive() {
     let next = cluster.elect();
     cluster.pass(1000, |_| false);
     assert_eq!(cluster.texts(next), ["stuck"]);
+}
+
+#[test]
+fn a_node_too_far_behind_to_accept_is_not_waited_for() {
+    let mut config = Cluster::config(Policy::Craft, 3, 5);
+    config.limits.accept_ahead_slots = 4;
+    let mut cluster = Cluster::with_config(config, 7);
+    let leader = cluster.elect();
+    let away = (leader + 1) % 5;
+    cluster.crash(away);
+    cluster.pass(1500, |_| false);
+    for text in ["a", "bb", "ccc", "dddd", "eeeee", "ffffff"] {
+        cluster.propose(leader, text, 300);
+        cluster.settle(|_| false);
+    }
+    // It is heard again, and gets nothing of what it lacks: it refuses what comes after.
+    cluster.start(away);
+    let is_late =
+        |flight: &Flight| flight.to == away && matches!(flight.message, Message::Shards { .. });
+    cluster.pass(100, is_late);
+    cluster.propose(leader, "ggggggg", 300);
+    cluster.settle(is_late);
+    assert_eq!(cluster.texts(leader).len(), 7, "nobody waits for who refuses");
+    assert_eq!(cluster.leader(), Some(leader));
+    // It has caught up: what is in flight meets it again, and it holds its own shard alone.
+    cluster.pass(2000, |_| false);
+    let id = cluster.propose(leader, "hhhhhhhh", 300);
+    cluster.pass(100, |_| false);
+    assert_eq!(cluster.texts(away).len(), 8);
+    let (_, _, shards) = &cluster.nodes[usize::from(away)].durable.values[&id.slot];
+    assert_eq!(shards.len(), 1, "single shards again");
 }
 
 #[test]
@@ -175,7 +206,7 @@ fn a_follower_that_missed_slots_gets_its_own_shards() {
         let leader = cluster.elect();
         let away = (leader + 1) % cluster.count();
         if cluster.count() == 5 {
-            let lost = |flight: &super::cluster::Flight| flight.to == away || flight.from == away;
+            let lost = |flight: &Flight| flight.to == away || flight.from == away;
             cluster.pass(1000, lost);
             let leader = cluster.leader().unwrap();
             for text in ["a", "bb", "ccc", "dddd"] {
@@ -288,7 +319,7 @@ fn an_accept_that_comes_after_its_commit_is_applied() {
     let late = (leader + 1) % 3;
     cluster.propose(leader, "a", 10);
     // The Accept to one follower is held up until the commit that covers it has arrived there.
-    let is_held = |flight: &super::cluster::Flight| {
+    let is_held = |flight: &Flight| {
         flight.to == late && matches!(flight.message, Message::Accept { .. })
     };
     let held: std::collections::VecDeque<_> = {
