@@ -319,9 +319,8 @@ fn an_accept_that_comes_after_its_commit_is_applied() {
     let late = (leader + 1) % 3;
     cluster.propose(leader, "a", 10);
     // The Accept to one follower is held up until the commit that covers it has arrived there.
-    let is_held = |flight: &Flight| {
-        flight.to == late && matches!(flight.message, Message::Accept { .. })
-    };
+    let is_held =
+        |flight: &Flight| flight.to == late && matches!(flight.message, Message::Accept { .. });
     let held: std::collections::VecDeque<_> = {
         let (held, others) = cluster.flights.drain(..).partition(|flight| is_held(flight));
         cluster.flights = others;
