@@ -62,6 +62,9 @@ pub(super) fn difference(before: &Used, after: Used) -> Vec<NodeResources> {
             ] {
                 *value = value.saturating_sub(was);
             }
+            for (name, count) in &mut after.counts {
+                *count = count.saturating_sub(before.counts.get(name).copied().unwrap_or(0));
+            }
         }
         after
     };

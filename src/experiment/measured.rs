@@ -86,8 +86,61 @@ pub(super) fn node_used(report: &NodeReport) -> NodeResources {
         payload_bytes: report.log.payload_bytes,
         record_bytes: report.log.record_bytes,
         allocated_bytes: report.log.allocated_bytes,
+        counts: counts(report),
     }
 }
+
+/// What a node counts beside its resources; times in nanoseconds.
+fn counts(report: &NodeReport) -> BTreeMap<String, u64> {
+    let (stages, coding) = (&report.stages, &report.coding);
+    let of_stages = [
+        stages.queue_nanos,
+        stages.encode_nanos,
+        stages.wire_nanos,
+        stages.sync_nanos,
+        stages.quorum_nanos,
+        stages.apply_nanos,
+    ];
+    let others = [
+        (WRITES, stages.writes),
+        (quantity::DECODES, coding.decodes),
+        (quantity::STAGE_DECODE_US, coding.decode_nanos),
+        (CACHE_HITS, report.cache_hits),
+        (CACHE_MISSES, report.cache_misses),
+    ];
+    let all = quantity::STAGES.into_iter().zip(of_stages).chain(others);
+    all.map(|(name, count)| (name.trim_end_matches("_us").to_owned(), count)).collect()
+}
+
+/// What follows from the nodes' counts: means of the stages, and of the leader's cache.
+pub(super) fn numbers_of(nodes: &[NodeResources]) -> BTreeMap<String, f64> {
+    let count = |node: &NodeResources, name: &str| {
+        node.counts.get(name.trim_end_matches("_us")).copied().unwrap_or(0)
+    };
+    let mut numbers = BTreeMap::new();
+    if let Some(leader) = nodes.iter().find(|node| node.leader) {
+        let writes = count(leader, WRITES);
+        for stage in quantity::STAGES.into_iter().filter(|_| writes > 0) {
+            numbers.insert(stage.to_owned(), count(leader, stage) as f64 / 1e3 / writes as f64);
+        }
+        let (hits, misses) = (count(leader, CACHE_HITS), count(leader, CACHE_MISSES));
+        if hits + misses > 0 {
+            numbers.insert(quantity::CACHE_HIT_RATE.to_owned(), share(hits, hits + misses));
+        }
+    }
+    let sum = |name: &str| nodes.iter().map(|node| count(node, name)).sum::<u64>();
+    let decodes = sum(quantity::DECODES);
+    if decodes > 0 {
+        let each = sum(quantity::STAGE_DECODE_US) as f64 / 1e3 / decodes as f64;
+        numbers.insert(quantity::STAGE_DECODE_US.to_owned(), each);
+        numbers.insert(quantity::DECODES.to_owned(), decodes as f64);
+    }
+    numbers
+}
+
+const WRITES: &str = "stage_writes";
+const CACHE_HITS: &str = "cache_hits";
+const CACHE_MISSES: &str = "cache_misses";
 
 /// What the generator, which is this process, has used.
 pub(super) fn generator_used(usage: ProcessUsage) -> NodeResources {

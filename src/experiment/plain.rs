@@ -94,6 +94,7 @@ impl Plain<'_> {
         self.invalid.extend(apart.filter(|_| self.trial.faults.is_empty()));
         let mut result = measured::phase_result(name, self.trial, &report)?;
         (result.nodes, result.events) = (difference(&before, after), events);
+        result.numbers.extend(measured::numbers_of(&result.nodes));
         Ok(result)
     }
 

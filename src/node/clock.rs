@@ -49,3 +49,11 @@ fn system_nanos() -> u64 {
     let span = Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0));
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
+
+/// Nanoseconds from any origin, for measuring.
+#[must_use]
+pub fn nanos() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec));
+    seconds.unwrap_or(0) * 1_000_000_000 + nanos.unwrap_or(0)
+}

@@ -5,6 +5,7 @@
 
 use super::log::LogReport;
 use crate::kv::NodeStatus;
+use crate::replica::{CodingTimes, StageTimes};
 use crate::transport::TransportStats;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -43,6 +44,18 @@ pub struct NodeReport {
     pub datagrams_dropped: u64,
     /// The log.
     pub log: LogReport,
+    /// Where the time of the writes went that it answered as the leader.
+    #[serde(default)]
+    pub stages: StageTimes,
+    /// Work of its coders.
+    #[serde(default)]
+    pub coding: CodingTimes,
+    /// Reads that found the value in its cache.
+    #[serde(default)]
+    pub cache_hits: u64,
+    /// Reads that did not.
+    #[serde(default)]
+    pub cache_misses: u64,
     /// The slot up to which the state digest stands.
     pub digest_slot: u64,
     /// Digest of the applied state, in hexadecimal.

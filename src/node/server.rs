@@ -5,7 +5,7 @@
 //! unsynced state are inside the replica until then, so nothing here can send them early. A failed
 //! write or sync ends the process (rule 9).
 
-use super::clock::Clock;
+use super::clock::{self, Clock};
 use super::control::NetemControl;
 use super::log::{LogFailure, NodeLog};
 use super::process;
@@ -179,8 +179,9 @@ impl Server {
         };
         let boot = recovered.boot;
         let now = clock.now();
-        let replica = Replica::new(config, recovered, now, process::random_u64())
+        let mut replica = Replica::new(config, recovered, now, process::random_u64())
             .map_err(|source| NodeError::Replica { node, source })?;
+        replica.measure_stages(clock::nanos);
         println!(
             "{node} listens on {address}, data in {}, start {boot}",
             options.data_dir.display()
@@ -322,6 +323,7 @@ impl Server {
         let now = self.clock.now();
         let usage = process::usage(None);
         let (digest_slot, digest) = self.replica.state_digest();
+        let (cache_hits, cache_misses) = self.replica.cache_counts();
         let mut report = NodeReport {
             reports_written: self.reports_written,
             pid: std::process::id(),
@@ -336,6 +338,10 @@ impl Server {
             garbage_datagrams: 0,
             datagrams_dropped: self.socket.stats().datagrams_dropped,
             log: self.log.report(),
+            stages: self.replica.stage_times(),
+            coding: self.replica.coding_times(),
+            cache_hits,
+            cache_misses,
             digest_slot: digest_slot.0,
             state_digest: format!("{digest:016x}"),
             status: self.replica.status(now),

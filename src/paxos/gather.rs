@@ -389,7 +389,7 @@ impl Paxos {
         let payload = if meta.payload_bytes == 0 {
             Ok(Bytes::new())
         } else {
-            self.coder(meta.code).decode(meta.payload_bytes as usize, &shards)
+            self.coders.decode(meta.code, meta.payload_bytes as usize, &shards)
         };
         let payload = payload.ok().filter(|payload| Digest::of(payload) == meta.digest);
         let Some(payload) = payload else {
@@ -422,7 +422,7 @@ impl Paxos {
         let c = if is_short { 1 } else { meta.code.k() };
         let Some(home) = self.home(meta.epoch) else { return };
         let held = wanted(meta.code, home, c);
-        let shards = self.coder(meta.code).encode_some(payload, held);
+        let shards = self.coders.encode_some(meta.code, payload, held);
         // Chosen: no ballot can decide otherwise, so it may stand at the promised one.
         let ballot = self.acceptor.promised;
         let entry = Entry { ballot, meta: meta.clone(), held, is_chosen: true };
@@ -440,7 +440,7 @@ impl Paxos {
         let c = if repair.is_unknown { meta.code.k() } else { 1 };
         let Some(home) = self.home(meta.epoch) else { return };
         let held = wanted(meta.code, home, c).union(repair.damaged);
-        let shards = self.coder(meta.code).encode_some(payload, held);
+        let shards = self.coders.encode_some(meta.code, payload, held);
         self.effects.persist(Record::Accept { ballot, meta, shards });
         self.repaired.push_back(slot);
     }

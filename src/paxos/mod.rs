@@ -9,6 +9,7 @@
 
 mod acceptor;
 mod choice;
+mod coders;
 mod effects;
 mod election;
 mod gather;
@@ -30,13 +31,15 @@ pub use gather::Gathered;
 pub use membership::{Begun, Standing};
 pub use message::{Ack, Envelope, Message, Promise, PromiseEntry, ShardedValue, Want};
 
-use crate::coding::{Backend, Coder};
+use crate::coding::Backend;
 use crate::config::{ClusterConfig, Configuration, EpochConfig, Epochs, Limits, Quorums};
 use crate::rng::Rng;
 use crate::storage::{Recovered, StoredValue};
 use crate::time::Instant;
-use crate::types::{Ballot, Code, NodeId, Record, Slot, ValueMeta};
+use crate::types::{Ballot, NodeId, Record, Slot, ValueMeta};
 use acceptor::Acceptor;
+use coders::Coders;
+pub use coders::{CodingTimes, Stopwatch};
 use effects::Effects;
 use gather::{Gather, Serving};
 use leader::Leader;
@@ -134,8 +137,7 @@ pub struct Paxos {
     heard: Option<Configuration>,
     /// Data directories first met.
     incarnations: BTreeMap<NodeId, u64>,
-    backend: Backend,
-    coders: BTreeMap<Code, Coder>,
+    coders: Coders,
     rng: Rng,
     is_traced: bool,
     is_low: bool,
@@ -202,8 +204,7 @@ impl Paxos {
             own: node.0,
             heard: None,
             incarnations,
-            backend,
-            coders: BTreeMap::new(),
+            coders: Coders::new(backend),
             rng: Rng::new(seed),
             is_traced,
             is_low: false,
@@ -517,14 +518,19 @@ impl Paxos {
         assert!(self.gathers.len() - others <= most, "too many gathers of missed slots");
     }
 
-    fn limits(&self) -> &Limits {
-        &self.config.limits
+    /// Measures the work of the coders by `stopwatch` from now on.
+    pub fn set_stopwatch(&mut self, stopwatch: Stopwatch) {
+        self.coders.stopwatch = Some(stopwatch);
     }
 
-    /// The coder of `code`; one cluster sees few codes.
-    fn coder(&mut self, code: Code) -> &mut Coder {
-        let backend = self.backend;
-        self.coders.entry(code).or_insert_with(|| Coder::new(backend, code))
+    /// Work of the coders.
+    #[must_use]
+    pub const fn coding_times(&self) -> CodingTimes {
+        self.coders.times
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.config.limits
     }
 
     fn send(&mut self, to: u8, message: Message) {

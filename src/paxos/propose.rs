@@ -160,13 +160,13 @@ impl Paxos {
             digest: Digest::of(payload),
             header,
         };
-        let shards = self.coder(meta.code).encode(payload);
+        let shards = self.coders.encode(meta.code, payload);
         self.start(now, meta, shards, c);
     }
 
     /// Rule 3: the value id and the code stay.
     fn re_propose(&mut self, now: Instant, mut meta: ValueMeta, known: &[Shard]) {
-        let payload = self.coder(meta.code).decode(meta.payload_bytes as usize, known);
+        let payload = self.coders.decode(meta.code, meta.payload_bytes as usize, known);
         let payload = payload.ok().filter(|payload| Digest::of(payload) == meta.digest);
         let Some(payload) = payload else {
             // Every shard matched its own digest and the whole does not: a forged or mixed value.
@@ -183,7 +183,7 @@ impl Paxos {
         if meta.code.k() > 1 && breaks(Mutant::RecodesValue) {
             meta.code = leader.rules().copies();
         }
-        let shards = self.coder(meta.code).encode(&payload);
+        let shards = self.coders.encode(meta.code, &payload);
         let Role::Leader(leader) = &self.role else { return };
         let c = grown(&leader.view(), meta.code, 1);
         self.start(now, meta, shards, c);

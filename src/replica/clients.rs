@@ -6,7 +6,7 @@ use crate::kv::{
     Admin, Applied, Command, Execution, Op, Operation, Outcome, Refusal, Request, Response,
 };
 use crate::paxos::{Begun, RoleName};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::types::{Bytes, NodeId, Slot, ValueId, ValueMeta};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -31,8 +31,15 @@ pub(super) struct Writes {
     /// (session, sequence) of what is proposed or waits; the slot once there is one.
     known: BTreeMap<(u64, u64), Option<Slot>>,
     /// Taken, not yet proposed: the window is full.
-    waiting: VecDeque<(Caller, Request)>,
+    waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    arrived: Instant,
+    caller: Caller,
+    request: Request,
 }
 
 #[derive(Debug)]
@@ -118,7 +125,7 @@ impl Replica {
         }
         let value_bytes = value_bytes(&request.op);
         if self.writes.waiting.is_empty() && self.paxos.can_propose(value_bytes) {
-            return self.propose(now, caller, request);
+            return self.propose(now, Waiting { arrived: now, caller, request });
         }
         let limits = &self.config.cluster.limits;
         let writes = &mut self.writes;
@@ -131,10 +138,11 @@ impl Replica {
             writes.known.insert(name, None);
         }
         writes.waiting_bytes += value_bytes;
-        writes.waiting.push_back((caller, request));
+        writes.waiting.push_back(Waiting { arrived: now, caller, request });
     }
 
-    fn propose(&mut self, now: Instant, caller: Caller, request: Request) {
+    fn propose(&mut self, now: Instant, waiting: Waiting) {
+        let Waiting { arrived, caller, request } = waiting;
         let (operation, payload) = match request.op {
             Op::OpenSession => (Operation::OpenSession, Bytes::new()),
             Op::Put { key, value } => (Operation::Put { key }, value),
@@ -152,7 +160,10 @@ impl Replica {
             answered_below: request.answered_below,
             operation,
         };
+        let encoded = self.paxos.coding_times().encode_nanos;
         let Some(id) = self.paxos.propose(now, command.encode(), &payload) else { return };
+        let encode = Duration::from_nanos(self.paxos.coding_times().encode_nanos - encoded);
+        self.stages.proposed(id.slot, (arrived, now), encode);
         if caller.session != 0 {
             self.writes.known.insert((caller.session, caller.sequence), Some(id.slot));
         }
@@ -230,14 +241,14 @@ impl Replica {
 
     /// Proposes what waited, as far as there is room.
     pub(super) fn propose_waiting(&mut self, now: Instant) {
-        while let Some((_, request)) = self.writes.waiting.front() {
-            let value_bytes = value_bytes(&request.op);
+        while let Some(waiting) = self.writes.waiting.front() {
+            let value_bytes = value_bytes(&waiting.request.op);
             if !self.paxos.can_propose(value_bytes) {
                 break;
             }
-            if let Some((caller, request)) = self.writes.waiting.pop_front() {
+            if let Some(waiting) = self.writes.waiting.pop_front() {
                 self.writes.waiting_bytes -= value_bytes;
-                self.propose(now, caller, request);
+                self.propose(now, waiting);
             }
         }
     }
@@ -261,6 +272,7 @@ impl Replica {
 
     fn answer_write(&mut self, now: Instant, meta: &ValueMeta, execution: Option<Execution>) {
         let Some(proposed) = self.writes.proposed.remove(&meta.slot()) else { return };
+        self.stages.answered(now, meta.slot());
         self.writes.known.remove(&(proposed.caller.session, proposed.caller.sequence));
         // The slot went to another value, by another leader: the client asks again.
         if proposed.id != meta.id {
@@ -280,9 +292,10 @@ impl Replica {
     /// again. What was not is refused.
     pub(super) fn drop_writes(&mut self, now: Instant) {
         let writes = std::mem::take(&mut self.writes);
+        self.stages.clear();
         let leader = self.paxos.leader().map(|node| node.0);
-        for (caller, _) in writes.waiting {
-            self.refuse(now, caller, Refusal::NotLeader { leader });
+        for waiting in writes.waiting {
+            self.refuse(now, waiting.caller, Refusal::NotLeader { leader });
         }
     }
 
@@ -309,7 +322,7 @@ impl Replica {
 
 impl Writes {
     pub(super) fn check_invariants(&self) {
-        let bytes: usize = self.waiting.iter().map(|(_, r)| value_bytes(&r.op)).sum();
+        let bytes: usize = self.waiting.iter().map(|w| value_bytes(&w.request.op)).sum();
         assert_eq!(bytes, self.waiting_bytes, "bytes of waiting requests");
         for (slot, proposed) in &self.proposed {
             assert_eq!(*slot, proposed.id.slot, "misfiled write");

@@ -14,11 +14,13 @@ mod notices;
 mod reads;
 mod scrub;
 mod snapshots;
+mod stages;
 mod status;
 
-pub use crate::paxos::Ticket;
+pub use crate::paxos::{CodingTimes, Stopwatch, Ticket};
 pub use clients::ControlCaller;
 pub use image::{IndexImage, encode_index};
+pub use stages::StageTimes;
 
 use crate::coding::Backend;
 use crate::config::ClusterConfig;
@@ -36,6 +38,7 @@ use clients::Writes;
 use reads::Reads;
 use scrub::Scrub;
 use snapshots::{Restored, Snapshots};
+use stages::Stages;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -160,6 +163,7 @@ pub struct Replica {
     cache: Cache,
     writes: Writes,
     reads: Reads,
+    stages: Stages,
     /// Where nodes that the log does not name were heard; at most 32.
     strangers: BTreeMap<u8, SocketAddr>,
     /// Who says that this node's id belongs to another data directory (rule 12).
@@ -237,6 +241,7 @@ impl Replica {
             cache: Cache::new(cache_bytes),
             writes: Writes::default(),
             reads: Reads::default(),
+            stages: Stages::default(),
             strangers: BTreeMap::new(),
             refused_by: BTreeSet::new(),
             snapshots,
@@ -269,6 +274,7 @@ impl Replica {
 
     /// Everything up to `ticket` is durable.
     pub fn handle_persisted(&mut self, now: Instant, ticket: Ticket) {
+        self.stages.persisted(now, ticket);
         self.paxos.handle_persisted(now, ticket);
         self.persist_parts();
         self.advance(now);
@@ -351,6 +357,8 @@ impl Replica {
         if let Some(transmit) = self.transport.poll_transmit(now) {
             return Some(Output::Transmit(transmit));
         }
+        let ticket = self.batch.as_ref().map(|(ticket, _)| *ticket);
+        self.stages.drained(now, &self.transport, ticket);
         self.batch.take().map(|(ticket, records)| Output::Persist { ticket, records })
     }
 
@@ -462,9 +470,15 @@ impl Replica {
         let Some(address) = known else { return };
         let from = self.config.node;
         let envelope = Envelope { from, incarnation: self.incarnation, message };
-        // A full queue loses the message as a network would: everything is sent again in time.
-        if let Err(error) = self.transport.send(now, address, &envelope.encode()) {
-            self.trace(|| format!("not sent to n{to}: {error}"));
+        match self.transport.send(now, address, &envelope.encode()) {
+            Ok(id) => {
+                if let Message::Accept { entries, .. } = &envelope.message {
+                    let slots = entries.iter().map(|entry| entry.meta.slot());
+                    self.stages.queued(slots, address, id);
+                }
+            }
+            // A full queue loses the message as a network would: everything is sent again in time.
+            Err(error) => self.trace(|| format!("not sent to n{to}: {error}")),
         }
     }
 
@@ -495,6 +509,24 @@ impl Replica {
     #[must_use]
     pub const fn cache_counts(&self) -> (u64, u64) {
         self.cache.counts()
+    }
+
+    /// Measures where the time of writes goes, by `stopwatch` and the driver's `now`.
+    pub fn measure_stages(&mut self, stopwatch: Stopwatch) {
+        self.stages.stopwatch = Some(stopwatch);
+        self.paxos.set_stopwatch(stopwatch);
+    }
+
+    /// Where the time of the writes went that this node answered; zero unless it is measured.
+    #[must_use]
+    pub const fn stage_times(&self) -> StageTimes {
+        self.stages.times()
+    }
+
+    /// Work of the coders; the times are zero unless stages are measured.
+    #[must_use]
+    pub const fn coding_times(&self) -> CodingTimes {
+        self.paxos.coding_times()
     }
 
     /// Elections that this node has won since its start.

@@ -50,27 +50,28 @@ pub const AVAILABILITY: &str = "availability";
 /// Number: reads that returned an older value than one acknowledged before them, 0 to 1.
 pub const STALE_SHARE: &str = "stale_share";
 
-/// Number, mean per put at the leader: from the request's arrival until it is proposed.
+/// Number, mean per write at the leader: its wait for room among the slots in flight.
 pub const STAGE_QUEUE_US: &str = "stage_queue_us";
-/// Number, mean per put at the leader: making the shards.
+/// Number, mean per write at the leader: making the shards and their digests.
 pub const STAGE_ENCODE_US: &str = "stage_encode_us";
-/// Number, mean per put at the leader: until the last of the shards has left the node.
+/// Number, mean per write at the leader: until the last shard was handed to the network.
 pub const STAGE_WIRE_US: &str = "stage_wire_us";
-/// Number, mean per put at the leader: from then, and from its own sync, until the quorum answered.
-pub const STAGE_QUORUM_US: &str = "stage_quorum_us";
-/// Number, mean per put at the leader: writing and syncing its own shards.
+/// Number, mean per write at the leader: until its own shards were written and durable.
 pub const STAGE_SYNC_US: &str = "stage_sync_us";
-/// Number, mean per operation: putting a value together from shards.
-pub const STAGE_DECODE_US: &str = "stage_decode_us";
-/// Number, mean per put at the leader: from chosen to answered.
+/// Number, mean per write at the leader: from all that until a quorum had answered.
+pub const STAGE_QUORUM_US: &str = "stage_quorum_us";
+/// Number, mean per write at the leader: from chosen until the answer was handed to the network.
 pub const STAGE_APPLY_US: &str = "stage_apply_us";
-/// All stages of a put, in order.
-pub const STAGES: [&str; 7] = [
+/// All stages of a write, in order: they add up to its time within the leader.
+pub const STAGES: [&str; 6] = [
     STAGE_QUEUE_US,
     STAGE_ENCODE_US,
     STAGE_WIRE_US,
     STAGE_SYNC_US,
     STAGE_QUORUM_US,
-    STAGE_DECODE_US,
     STAGE_APPLY_US,
 ];
+/// Number, mean per value put together from shards, on all nodes.
+pub const STAGE_DECODE_US: &str = "stage_decode_us";
+/// Number: values put together from shards, on all nodes.
+pub const DECODES: &str = "decodes";

@@ -199,6 +199,9 @@ pub struct NodeResources {
     pub record_bytes: u64,
     /// At rest: allocated on disk.
     pub allocated_bytes: u64,
+    /// What else it counted, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: BTreeMap<String, u64>,
 }
 
 /// Speed of the code alone; GB is 10^9 bytes of payload.

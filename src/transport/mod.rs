@@ -234,6 +234,13 @@ impl Transport {
         cancelled
     }
 
+    /// Does a part of a message still wait to be sent for the first time?
+    #[must_use]
+    pub fn is_unsent(&self, to: SocketAddr, id: MessageId) -> bool {
+        let peer = self.by_address.get(&to).and_then(|at| self.peers[*at].as_deref());
+        peer.is_some_and(|peer| peer.outbox.is_unsent(id.0))
+    }
+
     /// The next batch of datagrams to send, or `None` when there is nothing to send now.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
         if let Some((to, contents)) = self.control.pop_front() {

@@ -174,6 +174,14 @@ impl Outbox {
         !self.retransmit.is_empty() || !self.small.is_empty() || self.next_large().is_some()
     }
 
+    /// Was a part of this message never put into a datagram, though it is not forgotten?
+    pub fn is_unsent(&self, id: u64) -> bool {
+        let waits = |queue: &VecDeque<u64>| queue.front().is_some_and(|first| *first <= id);
+        slot(self.base_id, &self.messages, id).is_some_and(|message| {
+            if message.is_large { waits(&self.large) } else { waits(&self.small) }
+        })
+    }
+
     /// Appends frames to `out` up to `limit` bytes in all, and what they carry to `items`. Returns
     /// the retransmitted payload bytes.
     pub fn fill(&mut self, out: &mut Vec<u8>, limit: usize, items: &mut VecDeque<Item>) -> usize {

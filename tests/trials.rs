@@ -1,0 +1,58 @@
+//! Trials with real nodes, started as a user starts them: what their results must say.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, missing_docs)]
+
+use distkv::report::quantity;
+use distkv::report::result::{PhaseResult, TrialResult};
+use std::path::Path;
+use std::process::Command;
+
+/// The results of all trials of one experiment file, in any order.
+fn reproduce(experiment: &str) -> Vec<TrialResult> {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let files = dir.path().join("experiments");
+    std::fs::create_dir(&files).unwrap();
+    std::fs::write(files.join("x.toml"), experiment).unwrap();
+    let out = dir.path().join("out");
+    let ran = Command::new(env!("CARGO_BIN_EXE_distkv"))
+        .arg("reproduce")
+        .args([Path::new("--experiments"), &files, Path::new("--out"), &out])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(ran.status.success(), "{said}{}", String::from_utf8_lossy(&ran.stdout));
+    let trials = std::fs::read_dir(out.join("trials")).unwrap();
+    let results = trials.map(|file| {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        serde_json::from_str(&text).unwrap()
+    });
+    results.collect()
+}
+
+/// The measured phase of a valid trial.
+fn run_of(result: &TrialResult) -> &PhaseResult {
+    assert!(result.invalid_reasons.is_empty(), "{:?}", result.invalid_reasons);
+    result.phases.iter().find(|phase| phase.name == "run").unwrap()
+}
+
+#[test]
+fn the_stages_of_a_put_are_parts_of_its_latency() {
+    let results = reproduce(
+        "id = \"X\"\ntitle = \"stages\"\nclaim = \"none\"\nbaseline = \"replicate\"\nrepeats = 1\n\
+         [fixed]\nnodes = 3\ncode = \"2+1\"\nclients = 1\nrecords = 4\nvalue_bytes = 65536\n\
+         warmup_ms = 0\nduration_ms = 500\n[axes]\npolicy = [\"replicate\", \"craft\"]\n\
+         [profile.quick]\n[profile.paper]\n[[figures]]\nid = \"x\"\ntitle = \"x\"\n\
+         kind = \"stacked\"\nx = \"policy\"\nparts = [\"stage_queue_us\", \"stage_sync_us\"]\n",
+    );
+    assert_eq!(results.len(), 2);
+    for result in &results {
+        let run = run_of(result);
+        let stage = |name: &str| run.numbers[name];
+        let within: f64 = quantity::STAGES.iter().map(|name| stage(name)).sum();
+        let seen = run.latency[quantity::PUT].mean_us;
+        // Of the same operations: the leader's part cannot be longer than the whole.
+        assert!(within > 0.0 && within <= seen, "{within} of {seen}: {:?}", run.numbers);
+        let positive = [quantity::STAGE_ENCODE_US, quantity::STAGE_SYNC_US];
+        assert!(positive.iter().all(|name| stage(name) > 0.0), "{:?}", run.numbers);
+    }
+}
