@@ -1,5 +1,6 @@
 //! The coders of a node, one a code, and how long they have worked.
 
+use super::Paxos;
 use crate::coding::{Backend, Coder, CodingError};
 use crate::types::{Bytes, Code, Shard, ShardSet};
 use serde::{Deserialize, Serialize};
@@ -76,5 +77,18 @@ impl Coders {
 
     fn read(&self) -> u64 {
         self.stopwatch.map_or(0, |read| read())
+    }
+}
+
+impl Paxos {
+    /// Measures the work of the coders by `stopwatch` from now on.
+    pub fn set_stopwatch(&mut self, stopwatch: Stopwatch) {
+        self.coders.stopwatch = Some(stopwatch);
+    }
+
+    /// Work of the coders.
+    #[must_use]
+    pub const fn coding_times(&self) -> CodingTimes {
+        self.coders.times
     }
 }

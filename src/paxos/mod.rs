@@ -518,17 +518,6 @@ impl Paxos {
         assert!(self.gathers.len() - others <= most, "too many gathers of missed slots");
     }
 
-    /// Measures the work of the coders by `stopwatch` from now on.
-    pub fn set_stopwatch(&mut self, stopwatch: Stopwatch) {
-        self.coders.stopwatch = Some(stopwatch);
-    }
-
-    /// Work of the coders.
-    #[must_use]
-    pub const fn coding_times(&self) -> CodingTimes {
-        self.coders.times
-    }
-
     fn limits(&self) -> &Limits {
         &self.config.limits
     }

@@ -29,9 +29,7 @@ use crate::mutant::{Mutant, breaks, is_any};
 use crate::paxos::{self, Envelope, Message, Paxos, RoleName};
 use crate::storage::{Recovered, StoredValue};
 use crate::time::Instant;
-use crate::transport::{
-    Transport, TransportConfig, TransportConfigError, TransportEvent, TransportStats,
-};
+use crate::transport::{Transport, TransportConfig, TransportConfigError, TransportEvent};
 use crate::types::{Ballot, Bytes, Content, DecodeError, NodeId, Record, Slot, ValueMeta};
 use cache::Cache;
 use clients::Writes;
@@ -497,49 +495,6 @@ impl Replica {
         self.advance_reads(now);
         self.propose_waiting(now);
         self.advance_snapshots(now);
-    }
-
-    /// Counters of the transport.
-    #[must_use]
-    pub fn transport_stats(&self) -> TransportStats {
-        self.transport.stats()
-    }
-
-    /// Hits and misses of the cache of decoded values.
-    #[must_use]
-    pub const fn cache_counts(&self) -> (u64, u64) {
-        self.cache.counts()
-    }
-
-    /// Measures where the time of writes goes, by `stopwatch` and the driver's `now`.
-    pub fn measure_stages(&mut self, stopwatch: Stopwatch) {
-        self.stages.stopwatch = Some(stopwatch);
-        self.paxos.set_stopwatch(stopwatch);
-    }
-
-    /// Where the time of the writes went that this node answered; zero unless it is measured.
-    #[must_use]
-    pub const fn stage_times(&self) -> StageTimes {
-        self.stages.times()
-    }
-
-    /// Work of the coders; the times are zero unless stages are measured.
-    #[must_use]
-    pub const fn coding_times(&self) -> CodingTimes {
-        self.paxos.coding_times()
-    }
-
-    /// Elections that this node has won since its start.
-    #[must_use]
-    pub fn elections_won(&self) -> u64 {
-        self.paxos.elections_won()
-    }
-
-    /// A digest of all that was applied (slots, commands, their results), equal on all nodes that
-    /// have applied the same slots; with the last of them.
-    #[must_use]
-    pub const fn state_digest(&self) -> (Slot, u64) {
-        (self.state.applied(), self.state.digest())
     }
 
     fn trace(&mut self, line: impl FnOnce() -> String) {

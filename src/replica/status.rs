@@ -1,13 +1,57 @@
 //! A replica's account of itself.
 
-use super::Replica;
+use super::{CodingTimes, Replica, StageTimes, Stopwatch};
 use crate::config::{Configuration, Seat};
 use crate::kv::{ChangeStatus, MemberStatus, NodeStatus, PeerStatus, Role, Standing};
 use crate::paxos::{self, RoleName};
 use crate::time::Instant;
-use crate::types::Ballot;
+use crate::transport::TransportStats;
+use crate::types::{Ballot, Slot};
 
 impl Replica {
+    /// Counters of the transport.
+    #[must_use]
+    pub fn transport_stats(&self) -> TransportStats {
+        self.transport.stats()
+    }
+
+    /// Hits and misses of the cache of decoded values.
+    #[must_use]
+    pub const fn cache_counts(&self) -> (u64, u64) {
+        self.cache.counts()
+    }
+
+    /// Measures where the time of writes goes, by `stopwatch` and the driver's `now`.
+    pub fn measure_stages(&mut self, stopwatch: Stopwatch) {
+        self.stages.stopwatch = Some(stopwatch);
+        self.paxos.set_stopwatch(stopwatch);
+    }
+
+    /// Where the time of the writes went that this node answered; zero unless it is measured.
+    #[must_use]
+    pub const fn stage_times(&self) -> StageTimes {
+        self.stages.times()
+    }
+
+    /// Work of the coders; the times are zero unless stages are measured.
+    #[must_use]
+    pub const fn coding_times(&self) -> CodingTimes {
+        self.paxos.coding_times()
+    }
+
+    /// Elections that this node has won since its start.
+    #[must_use]
+    pub fn elections_won(&self) -> u64 {
+        self.paxos.elections_won()
+    }
+
+    /// A digest of all that was applied (slots, commands, their results), equal on all nodes that
+    /// have applied the same slots; with the last of them.
+    #[must_use]
+    pub const fn state_digest(&self) -> (Slot, u64) {
+        (self.state.applied(), self.state.digest())
+    }
+
     /// The node's account of itself.
     #[must_use]
     pub fn status(&self, _now: Instant) -> NodeStatus {
