@@ -212,11 +212,12 @@ impl Peer {
         self.is_alive && !self.is_behind
     }
 
-    /// Whether it is too far behind `next_slot`, once it has answered a heartbeat. One that was is
-    /// counted on again when half of the distance is left, so that it does not fall out at once.
-    fn update_behind(&mut self, next_slot: Slot, accept_ahead_slots: u64) {
+    /// Whether it is too far behind to accept the first slot that is not chosen, once it has answered
+    /// a heartbeat. One that was is counted on again when half of the distance is left, so that it
+    /// does not fall out at once. What is chosen can be fetched: nobody stays behind for want of this.
+    fn update_behind(&mut self, commit: Slot, accept_ahead_slots: u64) {
         let ahead = accept_ahead_slots >> u32::from(self.is_behind);
-        self.is_behind = self.confirmed > 0 && next_slot.0 > self.applied.0 + ahead;
+        self.is_behind = self.confirmed > 0 && commit.next().0 > self.applied.0 + ahead;
     }
 
     /// A node that is taken as alive until it is silent for too long, or, when it `has_spoken` not
@@ -406,12 +407,12 @@ impl Paxos {
         let ahead_slots = self.config.limits.accept_ahead_slots;
         let is_heard =
             |node: u8, peer: &Peer| node == own || now.since(peer.heard) < timing.election();
-        let next_slot = leader.next_slot;
+        let commit = leader.commit;
         for (node, peer) in &mut leader.peers {
             let was_able = peer.is_able();
             peer.is_alive = is_heard(*node, peer) && peer.has_spoken;
             if *node != own {
-                peer.update_behind(next_slot, ahead_slots);
+                peer.update_behind(commit, ahead_slots);
             }
             if peer.is_able() && !was_able {
                 back.insert(*node);
