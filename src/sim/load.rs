@@ -22,6 +22,13 @@ pub(super) struct Client {
     pub(super) final_reads: Vec<u64>,
 }
 
+impl Client {
+    /// Has it done and read everything?
+    pub(super) fn is_done(&self) -> bool {
+        self.final_reads.is_empty() && self.sessions.iter().all(|session| session.current.is_none())
+    }
+}
+
 /// One session of a client, which asks for one thing at a time.
 pub(super) struct Session {
     /// As histories name it.
