@@ -120,6 +120,9 @@ impl Limits {
 pub struct Timing {
     /// A leader's heartbeat.
     pub heartbeat_ms: u64,
+    /// A commit that nothing else carries to the followers is told by itself after this: reads at
+    /// followers wait for it.
+    pub commit_ms: u64,
     /// Shortest election timeout; the longest is twice as long.
     pub election_ms: u64,
     /// An unanswered fetch goes to all nodes after this, an Accept is sent again after eight times
@@ -136,6 +139,7 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             heartbeat_ms: 50,
+            commit_ms: 1,
             election_ms: 400,
             resend_ms: 250,
             lease_ms: 300,
@@ -145,6 +149,12 @@ impl Default for Timing {
 }
 
 impl Timing {
+    /// When a commit is told by itself.
+    #[must_use]
+    pub const fn commit(&self) -> Duration {
+        Duration::from_millis(self.commit_ms)
+    }
+
     /// A leader's heartbeat.
     #[must_use]
     pub const fn heartbeat(&self) -> Duration {

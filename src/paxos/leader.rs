@@ -8,9 +8,10 @@
 use super::choice::is_chosen;
 use super::lease::Sent;
 use super::links::Links;
-use super::message::{Ack, Message, ShardedValue};
-use super::policy::{View, grown, wanted};
+use super::message::{Ack, ShardedValue};
+use super::policy::{View, grown};
 use super::promise::Recovered;
+use super::sending::Again;
 use super::{Paxos, Role};
 use crate::config::{Configuration, EpochConfig, Seat};
 use crate::mutant::{Mutant, breaks, is_any};
@@ -37,6 +38,8 @@ pub(super) struct Leader {
     pub(super) sequence: u64,
     pub(super) is_heartbeat_due: bool,
     pub(super) heartbeat_at: Instant,
+    /// When those are told of the commit who have not heard of it with an Accept.
+    pub(super) tell_at: Option<Instant>,
     /// In force for what is proposed.
     pub(super) configuration: Configuration,
     /// A configuration in flight: nothing is proposed before it is applied.
@@ -77,6 +80,8 @@ pub(super) struct Peer {
     pub(super) durable: Slot,
     pub(super) is_low: bool,
     pub(super) confirmed: u64,
+    /// The commit that it was sent.
+    pub(super) told: Slot,
     /// Accept entries that wait to be sent, and their bytes.
     pub(super) outgoing: Vec<ShardedValue>,
 }
@@ -99,17 +104,6 @@ pub(super) struct Proposal {
     /// How often that has happened.
     pub(super) tries: u32,
     pub(super) is_chosen: bool,
-}
-
-/// What is sent again, and to whom.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Again {
-    /// What is overdue, to all.
-    Overdue,
-    /// Everything, to all: the assignment has changed.
-    Everything,
-    /// Everything, to these: they were dead, or run anew.
-    To(NodeSet),
 }
 
 impl Proposal {
@@ -237,6 +231,7 @@ impl Peer {
             durable: Slot::ZERO,
             is_low: false,
             confirmed: 0,
+            told: Slot::ZERO,
             outgoing: Vec::new(),
         }
     }
@@ -435,95 +430,12 @@ impl Paxos {
         self.mark_durable();
     }
 
-    /// A peer runs anew, or a message to it was not taken by a full queue.
-    pub(super) fn send_again_to(&mut self, now: Instant, node: u8) {
-        self.send_again(now, Again::To(NodeSet::one(node)));
-    }
-
-    /// Sends what is in flight again. The transport is reliable while both sides live, so that time
-    /// alone is a weak reason: a slow link would only get slower. Each time waits twice as long.
-    fn send_again(&mut self, now: Instant, again: Again) {
-        let patience = self.config.timing.resend() * PATIENCE_RESENDS;
-        let own = self.own;
-        let Role::Leader(leader) = &mut self.role else { return };
-        let mut to_self = Vec::new();
-        let Leader { ballot, configuration, peers, in_flight, .. } = &mut **leader;
-        let ballot = *ballot;
-        for proposal in in_flight.values_mut().filter(|proposal| !proposal.is_chosen) {
-            let to_whom = match again {
-                Again::Overdue if now < proposal.send_again_at => continue,
-                Again::Overdue => {
-                    proposal.tries = (proposal.tries + 1).min(PATIENCE_DOUBLINGS_MAX);
-                    proposal.send_again_at = now + patience * (1 << proposal.tries);
-                    NodeSet(u32::MAX)
-                }
-                Again::Everything => NodeSet(u32::MAX),
-                Again::To(nodes) => nodes,
-            };
-            let code = proposal.meta.code;
-            for (to, peer) in peers.iter_mut().map(|(to, peer)| (*to, peer)) {
-                let home = home_of(ballot, configuration.place(to).unwrap_or(to));
-                let missing =
-                    wanted(code, home, proposal.c).without(proposal.acks[usize::from(to)]);
-                if missing.is_empty() || !peer.is_able() || !to_whom.contains(to) {
-                    continue;
-                }
-                let shards = cut(&proposal.shards, missing);
-                let value = ShardedValue { meta: proposal.meta.clone(), shards };
-                if to == own {
-                    to_self.push(value);
-                } else {
-                    peer.outgoing.push(value);
-                }
-            }
-        }
-        let ballot = leader.ballot;
-        for value in to_self {
-            self.accept_own(ballot, value);
-        }
-    }
-
-    /// Turns what has gathered since the last drain into messages, few per peer.
-    pub(super) fn flush_leader(&mut self, now: Instant) {
-        let lease = self.config.timing.lease();
-        let page_bytes = self.limits().page_bytes;
-        let own = self.own;
-        let Role::Leader(leader) = &mut self.role else { return };
-        let (ballot, commit) = (leader.ballot, leader.commit);
-        let mut messages = Vec::new();
-        for (to, peer) in leader.peers.iter_mut().map(|(to, peer)| (*to, peer)) {
-            if peer.outgoing.is_empty() {
-                continue;
-            }
-            let mut entries = Vec::new();
-            let mut bytes = 0;
-            for value in std::mem::take(&mut peer.outgoing) {
-                let value_bytes = value.wire_bytes();
-                if bytes + value_bytes > page_bytes && !entries.is_empty() {
-                    let entries = std::mem::take(&mut entries);
-                    messages.push((to, Message::Accept { ballot, commit, entries }));
-                    bytes = 0;
-                }
-                bytes += value_bytes;
-                entries.push(value);
-            }
-            messages.push((to, Message::Accept { ballot, commit, entries }));
-        }
-        if leader.is_heartbeat_due {
-            leader.is_heartbeat_due = false;
-            leader.sequence += 1;
-            let sequence = leader.sequence;
-            leader.sent.push(sequence, now, lease);
-            let others = leader.peers.keys().copied().filter(|to| *to != own);
-            messages.extend(others.map(|to| (to, Message::Heartbeat { ballot, sequence, commit })));
-        }
-        self.effects.ready.extend(messages);
-    }
-
     /// When [`Self::tick_leader`] is due.
     pub(super) fn leader_timeout(&self) -> Option<Instant> {
         match &self.role {
-            Role::Leader(leader) => Some(leader.heartbeat_at),
+            Role::Leader(leader) => {
+                Some(leader.tell_at.map_or(leader.heartbeat_at, |at| at.min(leader.heartbeat_at)))
+            }
             Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => None,
         }
     }
@@ -534,10 +446,6 @@ pub(super) fn home_of(ballot: Ballot, rank: u8) -> u8 {
     let shift = u8::try_from(ballot.round % 32).unwrap_or(0);
     if shift > 0 && breaks(Mutant::MovesHomes) { rank + shift } else { rank }
 }
-
-/// An unacknowledged proposal is sent again after this many resend times, then after twice that, …
-pub(super) const PATIENCE_RESENDS: u32 = 8;
-const PATIENCE_DOUBLINGS_MAX: u32 = 5;
 
 pub(super) fn cut(shards: &[Shard], wanted: ShardSet) -> Vec<Shard> {
     shards.iter().filter(|shard| wanted.contains(shard.index)).cloned().collect()

@@ -22,6 +22,7 @@ mod policy;
 mod promise;
 mod propose;
 mod restore;
+mod sending;
 #[cfg(test)]
 mod tests;
 

@@ -5,12 +5,13 @@
 
 use super::acceptor::configuration;
 use super::effects::Effect;
-use super::leader::{Closing, Leader, PATIENCE_RESENDS, Peer, Proposal, cut, home_of};
+use super::leader::{Closing, Leader, Peer, Proposal, cut, home_of};
 use super::lease::Sent;
 use super::links::Links;
 use super::message::{Promise, PromiseEntry, ShardedValue};
 use super::policy::{Pick, grown, pick, wanted};
 use super::promise::Recovered;
+use super::sending::PATIENCE_RESENDS;
 use super::{Paxos, Role};
 use crate::config::{Configuration, EpochConfig};
 use crate::mutant::{Mutant, breaks};
@@ -49,6 +50,7 @@ impl Paxos {
             sequence: 0,
             is_heartbeat_due: true,
             heartbeat_at: now,
+            tell_at: None,
             configuration,
             barrier: None,
             recovered: proposals.into(),

@@ -182,6 +182,7 @@ fn draw_cluster(rng: &mut Rng) -> ClusterConfig {
     limits.scrub_bytes_per_second = [0, 10_000, 1 << 20][pick(rng, 3)];
     cluster.timing = Timing {
         heartbeat_ms: 50,
+        commit_ms: [1, 50][pick(rng, 2)],
         election_ms: 400,
         resend_ms: 250,
         lease_ms: [0, 120, 300, 400][pick(rng, 4)],

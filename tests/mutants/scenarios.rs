@@ -306,6 +306,7 @@ fn cluster(nodes: u8, policy: Policy, code: Code) -> ClusterConfig {
     let mut cluster = ClusterConfig::new(1, policy, code, members).unwrap();
     cluster.timing = Timing {
         heartbeat_ms: 15,
+        commit_ms: 15,
         election_ms: 80,
         resend_ms: 40,
         lease_ms: 60,

@@ -33,6 +33,24 @@ fn a_value_is_chosen_and_everybody_applies_it() {
 }
 
 #[test]
+fn a_commit_is_told_before_the_next_heartbeat() {
+    each_policy(|mut cluster| {
+        let leader = cluster.elect();
+        cluster.pass(100, |_| false);
+        cluster.propose(leader, "a", 1000);
+        // Right after a heartbeat, and nothing else is proposed that could carry the commit.
+        cluster.settle(|_| false);
+        for _ in 0..2 {
+            cluster.tick(std::time::Duration::from_millis(1));
+            cluster.settle(|flight| matches!(flight.message, Message::Heartbeat { .. }));
+        }
+        for rank in 0..cluster.count() {
+            assert_eq!(cluster.texts(rank), ["a"], "rank {rank}");
+        }
+    });
+}
+
+#[test]
 fn a_follower_keeps_its_own_shard_only() {
     let mut cluster = Cluster::new(Policy::Craft, 3, 5);
     let leader = cluster.elect();
@@ -326,7 +344,8 @@ fn an_accept_that_comes_after_its_commit_is_applied() {
         cluster.flights = others;
         held
     };
-    cluster.pass(100, |_| false);
+    // Not so long that it is missed and fetched.
+    cluster.pass(50, |_| false);
     assert!(cluster.texts(late).is_empty());
     for flight in held {
         cluster.deliver(flight);

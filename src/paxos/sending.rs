@@ -1,0 +1,126 @@
+//! What a leader sends: entries to whoever can take them, once and again, heartbeats, the commit.
+
+use super::leader::{Leader, cut, home_of};
+use super::message::{Message, ShardedValue};
+use super::policy::wanted;
+use super::{Paxos, Role};
+use crate::time::Instant;
+use crate::types::NodeSet;
+
+/// What is sent again, and to whom.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// What is overdue, to all.
+    Overdue,
+    /// Everything, to all: the assignment has changed.
+    Everything,
+    /// Everything, to these: they were dead, or run anew.
+    To(NodeSet),
+}
+
+impl Paxos {
+    /// A peer runs anew, or a message to it was not taken by a full queue.
+    pub(super) fn send_again_to(&mut self, now: Instant, node: u8) {
+        self.send_again(now, Again::To(NodeSet::one(node)));
+    }
+
+    /// Sends what is in flight again. The transport is reliable while both sides live, so that time
+    /// alone is a weak reason: a slow link would only get slower. Each time waits twice as long.
+    pub(super) fn send_again(&mut self, now: Instant, again: Again) {
+        let patience = self.config.timing.resend() * PATIENCE_RESENDS;
+        let own = self.own;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let mut to_self = Vec::new();
+        let Leader { ballot, configuration, peers, in_flight, .. } = &mut **leader;
+        let ballot = *ballot;
+        for proposal in in_flight.values_mut().filter(|proposal| !proposal.is_chosen) {
+            let to_whom = match again {
+                Again::Overdue if now < proposal.send_again_at => continue,
+                Again::Overdue => {
+                    proposal.tries = (proposal.tries + 1).min(PATIENCE_DOUBLINGS_MAX);
+                    proposal.send_again_at = now + patience * (1 << proposal.tries);
+                    NodeSet(u32::MAX)
+                }
+                Again::Everything => NodeSet(u32::MAX),
+                Again::To(nodes) => nodes,
+            };
+            let code = proposal.meta.code;
+            for (to, peer) in peers.iter_mut().map(|(to, peer)| (*to, peer)) {
+                let home = home_of(ballot, configuration.place(to).unwrap_or(to));
+                let missing =
+                    wanted(code, home, proposal.c).without(proposal.acks[usize::from(to)]);
+                if missing.is_empty() || !peer.is_able() || !to_whom.contains(to) {
+                    continue;
+                }
+                let shards = cut(&proposal.shards, missing);
+                let value = ShardedValue { meta: proposal.meta.clone(), shards };
+                if to == own {
+                    to_self.push(value);
+                } else {
+                    peer.outgoing.push(value);
+                }
+            }
+        }
+        let ballot = leader.ballot;
+        for value in to_self {
+            self.accept_own(ballot, value);
+        }
+    }
+
+    /// Turns what has gathered since the last drain into messages, few per peer.
+    pub(super) fn flush_leader(&mut self, now: Instant) {
+        let lease = self.config.timing.lease();
+        let tell_at = now + self.config.timing.commit();
+        let page_bytes = self.limits().page_bytes;
+        let own = self.own;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let (ballot, commit) = (leader.ballot, leader.commit);
+        let is_heartbeat = std::mem::take(&mut leader.is_heartbeat_due);
+        let is_telling = leader.tell_at.is_some_and(|at| at <= now);
+        let mut is_waiting = false;
+        let mut messages = Vec::new();
+        for (to, peer) in leader.peers.iter_mut().filter(|(to, _)| **to != own) {
+            let is_untold = peer.is_able() && peer.told < commit && !is_heartbeat;
+            if !peer.outgoing.is_empty() || is_untold && is_telling {
+                let pages = paged(std::mem::take(&mut peer.outgoing), page_bytes).into_iter();
+                let accept = |entries| Message::Accept { ballot, commit, entries };
+                messages.extend(pages.map(|entries| (*to, accept(entries))));
+                peer.told = commit;
+            } else if is_heartbeat {
+                peer.told = commit;
+            }
+            is_waiting |= peer.is_able() && peer.told < commit;
+        }
+        leader.tell_at = is_waiting.then(|| leader.tell_at.unwrap_or(tell_at));
+        if is_heartbeat {
+            leader.sequence += 1;
+            let sequence = leader.sequence;
+            leader.sent.push(sequence, now, lease);
+            let others = leader.peers.keys().copied().filter(|to| *to != own);
+            messages.extend(others.map(|to| (to, Message::Heartbeat { ballot, sequence, commit })));
+        }
+        self.effects.ready.extend(messages);
+    }
+}
+
+/// The entries of as many messages of about `page_bytes` as they fill, at least one.
+fn paged(values: Vec<ShardedValue>, page_bytes: usize) -> Vec<Vec<ShardedValue>> {
+    let mut pages = vec![Vec::new()];
+    let mut bytes = 0;
+    for value in values {
+        let value_bytes = value.wire_bytes();
+        let is_over = bytes > 0 && bytes + value_bytes > page_bytes;
+        bytes = if is_over { value_bytes } else { bytes + value_bytes };
+        if is_over {
+            pages.push(Vec::new());
+        }
+        if let Some(page) = pages.last_mut() {
+            page.push(value);
+        }
+    }
+    pages
+}
+
+/// An unacknowledged proposal is sent again after this many resend times, then after twice that, …
+pub(super) const PATIENCE_RESENDS: u32 = 8;
+const PATIENCE_DOUBLINGS_MAX: u32 = 5;
