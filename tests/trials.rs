@@ -6,15 +6,20 @@ use distkv::report::quantity;
 use distkv::report::result::{PhaseResult, TrialResult};
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 /// The results of all trials of one experiment file, in any order.
 fn reproduce(experiment: &str) -> Vec<TrialResult> {
+    // One at a time; with a lock of their own, since nothing here asks for quiet.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let files = dir.path().join("experiments");
     std::fs::create_dir(&files).unwrap();
     std::fs::write(files.join("x.toml"), experiment).unwrap();
     let out = dir.path().join("out");
     let ran = Command::new(env!("CARGO_BIN_EXE_distkv"))
+        .env("TMPDIR", dir.path())
         .arg("reproduce")
         .args([Path::new("--experiments"), &files, Path::new("--out"), &out])
         .output()
@@ -55,4 +60,25 @@ fn the_stages_of_a_put_are_parts_of_its_latency() {
         let positive = [quantity::STAGE_ENCODE_US, quantity::STAGE_SYNC_US];
         assert!(positive.iter().all(|name| stage(name) > 0.0), "{:?}", run.numbers);
     }
+}
+
+#[test]
+fn a_capacity_is_bracketed_and_below_what_the_link_lets_through() {
+    let results = reproduce(
+        "id = \"X\"\ntitle = \"capacity\"\nclaim = \"none\"\nbaseline = \"replicate\"\n\
+         repeats = 1\n[fixed]\nkind = \"capacity\"\nnodes = 3\npolicy = \"replicate\"\n\
+         clients = 64\nrecords = 4\n\
+         value_bytes = 16384\nrate_mbit = 20\noffered_ops_per_s = 40\np99_objective_ms = 250\n\
+         warmup_ms = 100\nduration_ms = 500\n[profile.quick]\n[profile.paper]\n[[figures]]\n\
+         id = \"x\"\ntitle = \"x\"\nkind = \"bars\"\nx = \"policy\"\ny = \"capacity_ops_per_s\"\n",
+    );
+    assert_eq!(results.len(), 1);
+    let run = run_of(&results[0]);
+    let held = run.numbers[quantity::CAPACITY_OPS_PER_S];
+    let over = run.numbers[quantity::CAPACITY_ABOVE_OPS_PER_S];
+    assert!(held < over && over <= held * 1.05, "{held} and {over}");
+    assert!(run.latency[quantity::PUT].p99_us <= 250_000, "{:?}", run.latency);
+    // A leader sends each value twice; half as much again is what a short probe may burst.
+    let link = 20e6 / 8.0 / (2.0 * 16384.0);
+    assert!(held <= link * 1.5, "{held} op/s held, the link lets {link} through");
 }

@@ -69,7 +69,7 @@ impl TrialLauncher for ProcessLauncher {
         match trial.kind {
             TrialKind::Codec => measure_codec(trial, cancel),
             TrialKind::Failover => measure_failover(&self.executable, trial, dir, cancel),
-            TrialKind::Cluster => {
+            TrialKind::Cluster | TrialKind::Capacity => {
                 let mut bed = self.bed(trial, dir, cancel)?;
                 plain::run(&mut *bed, trial, cancel)
             }
@@ -187,7 +187,8 @@ mod tests {
         for experiment in crate::experiment::Experiment::built_in().unwrap() {
             for trial in experiment.trials(1).unwrap() {
                 let is_ours = trial.config.external_store().is_none();
-                if trial.config.kind == TrialKind::Cluster && is_ours {
+                if matches!(trial.config.kind, TrialKind::Cluster | TrialKind::Capacity) && is_ours
+                {
                     let members = loopback_members(trial.config.nodes, None).unwrap();
                     cluster_config(&trial.config, members, 7).unwrap();
                     let workload = workload(&trial.config).unwrap();

@@ -5,6 +5,7 @@
 
 mod bed;
 pub mod calibrate;
+mod capacity;
 pub mod codec;
 mod external;
 pub mod failover;

@@ -1,11 +1,14 @@
-//! A plain trial: load the records, warm up, measure, whatever the bed is.
+//! A plain trial: load the records, warm up, measure, whatever the bed is; or offer one load after
+//! the other, in search of a capacity.
 
 use super::bed::{Bed, Used, difference};
+use super::capacity::{CapacitySearch, fell_behind};
 use super::faults::{FaultAction, Struck};
 use super::loads::workload;
 use super::measured::{self, failed};
-use super::trial::{CancelFlag, TrialConfig, TrialError, TrialOutcome};
+use super::trial::{CancelFlag, TrialConfig, TrialError, TrialKind, TrialOutcome};
 use crate::bench::{BenchError, OfferedLoad, Phase, PhaseConfig, PhaseReport, Workload, run_phase};
+use crate::report::quantity;
 use crate::report::result::{PhaseResult, TimelineEvent};
 use std::time::Duration;
 
@@ -58,9 +61,54 @@ impl Plain<'_> {
                 self.phase(Phase::Run, &config, false)?;
             }
             let config = self.config(Duration::from_millis(trial.duration_ms));
-            phases.push(self.measured("run", Phase::Run, &config)?);
+            phases.push(match trial.kind {
+                TrialKind::Capacity => self.capacity(&config)?,
+                TrialKind::Cluster | TrialKind::Codec | TrialKind::Failover => {
+                    self.measured("run", Phase::Run, &config)?
+                }
+            });
         }
         Ok(phases)
+    }
+
+    /// Searches the capacity; gives the probe of the highest load that held, with its bracket.
+    fn capacity(&mut self, config: &PhaseConfig) -> Result<PhaseResult, TrialError> {
+        let mut search = CapacitySearch::new(self.trial.offered_ops_per_s);
+        let mut best = None;
+        let mut seed = self.trial.seed;
+        while let Some(load) = search.next_load() {
+            seed = seed.wrapping_add(1);
+            let offered = Some(OfferedLoad::Constant(load));
+            let (probe, did_hold) = self.probe(&PhaseConfig { seed, offered, ..config.clone() })?;
+            search.take(load, did_hold);
+            if did_hold {
+                best = Some(probe);
+            }
+        }
+        let (held, over) = search.bracket().map_err(TrialError::Failed)?;
+        let mut run = best.ok_or_else(|| failed("no load held the objective"))?;
+        run.numbers.insert(quantity::CAPACITY_OPS_PER_S.to_owned(), held);
+        run.numbers.insert(quantity::CAPACITY_ABOVE_OPS_PER_S.to_owned(), over);
+        Ok(run)
+    }
+
+    /// Offers a load, and says whether it held the objective: nothing failed, p99 from due time of
+    /// every kind of operation is within it, and both store and generator kept up.
+    fn probe(&mut self, config: &PhaseConfig) -> Result<(PhaseResult, bool), TrialError> {
+        let before: Used = self.bed.used()?;
+        let (report, _) = self.phase(Phase::Run, config, false)?;
+        let apart = self.bed.settle()?;
+        self.invalid.extend(apart);
+        let mut result = measured::phase_result("run", self.trial, &report)?;
+        result.nodes = difference(&before, self.bed.used()?);
+        let load = report.target_rate.unwrap_or(0.0);
+        let p99_us = result.latency.values().map(|latency| latency.p99_us).max().unwrap_or(0);
+        let did_hold = report.invalid.is_empty()
+            && report.failures == 0
+            && report.operations > 0
+            && !fell_behind(load, report.wall_seconds, report.operations)
+            && p99_us as f64 <= self.trial.p99_objective_ms * 1e3;
+        Ok((result, did_hold))
     }
 
     fn config(&self, duration: Duration) -> PhaseConfig {

@@ -4,6 +4,7 @@
 //! interrupted run resumes and a changed one runs anew.
 
 use super::calibrate::Calibration;
+use super::capacity::PROBES_EXPECTED;
 use super::faults::{FaultAction, FaultStep};
 use super::loads::{self, YCSB_VALUE_BYTES};
 use super::stores::StoreKind;
@@ -31,6 +32,8 @@ pub enum TrialKind {
     Codec,
     /// Leaders of a fresh cluster killed one after the other (E9).
     Failover,
+    /// The highest offered load of a fresh cluster that holds a latency objective (E11).
+    Capacity,
 }
 
 /// What a trial runs on.
@@ -85,8 +88,12 @@ pub struct TrialConfig {
     pub distribution: String,
     /// A YCSB core workload by its letter, `a` to `f`; empty for raw values of `value_bytes`.
     pub workload: String,
-    /// Operations per second of an open loop with Poisson arrivals; 0 is a closed loop.
+    /// Operations per second of an open loop with Poisson arrivals; 0 is a closed loop. In a trial
+    /// of kind `capacity`, the load from which the search begins.
     pub offered_ops_per_s: f64,
+    /// Latency from due time, in milliseconds, that 99 of 100 operations must hold in a trial of kind
+    /// `capacity`.
+    pub p99_objective_ms: f64,
     /// Leaders killed in a trial of kind `failover`.
     pub kills: u32,
     /// Followers killed between load and run.
@@ -145,6 +152,7 @@ impl Default for TrialConfig {
             distribution: "uniform".to_owned(),
             workload: String::new(),
             offered_ops_per_s: 0.0,
+            p99_objective_ms: 100.0,
             kills: 3,
             failed_nodes: 0,
             cache_bytes: crate::config::Limits::default().cache_bytes as u64,
@@ -229,6 +237,9 @@ impl TrialConfig {
         if let Some(fault) = self.store_fault() {
             return Some(fault);
         }
+        if let Some(fault) = self.capacity_fault() {
+            return Some(fault);
+        }
         if self.interval_ms == 0 || self.offered_ops_per_s < 0.0 {
             return Some("interval_ms must not be 0, offered_ops_per_s not negative".to_owned());
         }
@@ -236,6 +247,21 @@ impl TrialConfig {
             return Some("rate_mbit and delay_ms must not be negative, value_bytes not 0".into());
         }
         None
+    }
+
+    /// What a search for a capacity cannot do.
+    fn capacity_fault(&self) -> Option<String> {
+        if self.kind != TrialKind::Capacity {
+            return None;
+        }
+        let is_positive = |number: f64| number.is_finite() && number > 0.0;
+        if !is_positive(self.offered_ops_per_s) || !is_positive(self.p99_objective_ms) {
+            let keys = "offered_ops_per_s (from which the search begins) and p99_objective_ms";
+            return Some(format!("kind capacity: {keys} must be above 0"));
+        }
+        (self.duration_ms == 0 || self.overwrite_rounds > 0 || !self.faults.is_empty()).then(|| {
+            "kind capacity: duration_ms must not be 0, and no faults or overwrite_rounds".to_owned()
+        })
     }
 
     /// What of another store, or of virtual time, cannot be.
@@ -283,7 +309,14 @@ impl TrialConfig {
         if self.kind == TrialKind::Failover {
             return Duration::from_secs(1) + KILL_TIME * self.kills;
         }
-        let measured = Duration::from_millis(self.duration_ms);
+        let measured = match self.kind {
+            TrialKind::Capacity => {
+                (Duration::from_millis(self.duration_ms) + PROBE_TIME) * PROBES_EXPECTED
+            }
+            TrialKind::Cluster | TrialKind::Codec | TrialKind::Failover => {
+                Duration::from_millis(self.duration_ms)
+            }
+        };
         if self.kind == TrialKind::Codec {
             return measured * 2;
         }
@@ -298,6 +331,8 @@ impl TrialConfig {
 
 /// From a kill until the node is level again and the next pause is over.
 const KILL_TIME: Duration = Duration::from_millis(1800);
+/// What is still under way when a probe for a capacity ends, and until the nodes are level.
+const PROBE_TIME: Duration = Duration::from_millis(300);
 /// Virtual time costs some real one; how much depends on what happens in it.
 const SIMULATED_TIME: Duration = Duration::from_secs(2);
 

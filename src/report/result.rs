@@ -393,6 +393,7 @@ pub(crate) mod tests {
             payload_bytes: live / u64::from(code.k()),
             record_bytes: live / u64::from(code.k()) + 150 * config.records,
             allocated_bytes: live / u64::from(code.k()) + 4096 * 16,
+            counts: [("cache_hits".to_owned(), 7)].into(),
             ..NodeResources::default()
         };
         let phase = |name: &str| PhaseResult {

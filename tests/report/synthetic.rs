@@ -203,8 +203,11 @@ fn samples(k: f64, noise: f64) -> BTreeMap<String, Vec<f64>> {
 
 fn stages(us: f64, wire_us: f64, k: f64) -> BTreeMap<String, f64> {
     let encode = if k > 1.0 { 140.0 } else { 0.0 };
-    let parts = [0.2 * us, encode, wire_us, 300.0, 0.5 * us, encode / 2.0, 20.0];
+    let parts = [0.2 * us, encode, wire_us, 300.0, 0.5 * us, 20.0];
     let stages = quantity::STAGES.iter().zip(parts);
     let availability = (quantity::AVAILABILITY.to_owned(), 0.97);
-    stages.map(|(name, value)| ((*name).to_owned(), value)).chain([availability]).collect()
+    let capacity = (quantity::CAPACITY_OPS_PER_S.to_owned(), 4e6 / us);
+    let stages = stages.map(|(name, value)| ((*name).to_owned(), value));
+    let decode = (quantity::STAGE_DECODE_US.to_owned(), 1.0 + encode / 2.0);
+    stages.chain([availability, capacity, decode]).collect()
 }

@@ -1,0 +1,128 @@
+//! The search for a capacity: the highest offered load that still holds a latency objective (E11).
+//!
+//! Says which load to try next and nothing else; who offers it is `plain.rs`. Doubling (or
+//! halving) from a first load until one held and another did not, then bisection on a log scale.
+//! That a load holds is taken to fall with the load: noise between two probes makes the bracket
+//! wrong by about its width, which the repeats of a trial show.
+
+/// Loads tried so far.
+#[derive(Clone, Debug)]
+pub(super) struct CapacitySearch {
+    first: f64,
+    /// Highest that held.
+    held: Option<f64>,
+    /// Lowest that did not.
+    over: Option<f64>,
+    probes_left: u32,
+}
+
+impl CapacitySearch {
+    /// Begins at `first` operations per second, which must be above 0.
+    pub(super) const fn new(first: f64) -> Self {
+        Self { first, held: None, over: None, probes_left: PROBES_MAX }
+    }
+
+    /// Operations per second to offer next; None when the search is over.
+    pub(super) fn next_load(&self) -> Option<f64> {
+        let next = match (self.held, self.over) {
+            (None, None) => self.first,
+            (Some(held), None) => held * 2.0,
+            (None, Some(over)) => over / 2.0,
+            (Some(held), Some(over)) if over / held > BRACKET => (held * over).sqrt(),
+            (Some(_), Some(_)) => return None,
+        };
+        (self.probes_left > 0).then_some(next)
+    }
+
+    /// Did the load that was asked for hold the objective?
+    pub(super) fn take(&mut self, load: f64, did_hold: bool) {
+        assert!(load.is_finite() && load > 0.0, "a load of {load} op/s was never asked for");
+        self.probes_left = self.probes_left.saturating_sub(1);
+        if did_hold {
+            self.held = Some(load);
+        } else {
+            self.over = Some(load);
+        }
+        if let (Some(held), Some(over)) = (self.held, self.over) {
+            assert!(held < over, "{held} op/s held and {over} op/s did not");
+        }
+    }
+
+    /// The highest load that held and the lowest that did not, when both were found and are close.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) fn bracket(&self) -> Result<(f64, f64), String> {
+        match (self.held, self.over) {
+            (Some(held), Some(over)) if over / held <= BRACKET => Ok((held, over)),
+            (None, Some(over)) => Err(format!(
+                "even {over:.1} op/s do not hold the objective: raise p99_objective_ms or lower \
+                 offered_ops_per_s, from which the search begins"
+            )),
+            (Some(held), None) => Err(format!(
+                "{held:.1} op/s still hold the objective after {PROBES_MAX} probes: raise \
+                 offered_ops_per_s, from which the search begins"
+            )),
+            (Some(_), Some(_)) | (None, None) => Err(format!(
+                "the capacity was not found in {PROBES_MAX} probes: bring offered_ops_per_s, from \
+                 which the search begins, nearer to it"
+            )),
+        }
+    }
+}
+
+/// Has a probe completed fewer operations than a load that keeps up would, arrivals being Poisson?
+pub(super) fn fell_behind(load: f64, seconds: f64, completed: u64) -> bool {
+    let due = load * seconds;
+    (completed as f64) < 0.95 * due - 3.0 * due.sqrt()
+}
+
+/// Probes of a search that begins within a factor of eight of the capacity.
+pub(super) const PROBES_EXPECTED: u32 = 8;
+/// Probes of any search.
+const PROBES_MAX: u32 = 16;
+/// High over low of a bracket that is close enough.
+const BRACKET: f64 = 1.05;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn search(first: f64, capacity: f64) -> (CapacitySearch, u32) {
+        let mut search = CapacitySearch::new(first);
+        let mut probes = 0;
+        while let Some(load) = search.next_load() {
+            search.take(load, load <= capacity);
+            probes += 1;
+        }
+        (search, probes)
+    }
+
+    #[test]
+    fn the_bracket_holds_the_capacity_and_is_close() {
+        for (first, capacity) in [(100.0, 730.0), (100.0, 13.0), (100.0, 100.0), (64.0, 64.9)] {
+            let (search, probes) = search(first, capacity);
+            let (held, over) = search.bracket().unwrap();
+            assert!(held <= capacity && capacity < over, "{held} {capacity} {over}");
+            assert!(over / held <= 1.05, "{held} {over}");
+            assert!(probes <= PROBES_EXPECTED, "{probes} probes from {first} to {capacity}");
+        }
+    }
+
+    #[test]
+    fn a_search_without_an_end_says_from_where_to_begin() {
+        for (capacity, said) in [(0.0, "even"), (f64::MAX, "still hold")] {
+            let (search, probes) = search(100.0, capacity);
+            assert_eq!(probes, PROBES_MAX);
+            let why = search.bracket().unwrap_err();
+            assert!(why.contains(said) && why.contains("offered_ops_per_s"), "{why}");
+        }
+    }
+
+    #[test]
+    fn chance_alone_is_not_falling_behind() {
+        assert!(!fell_behind(100.0, 1.0, 75));
+        assert!(fell_behind(100.0, 1.0, 60));
+        assert!(fell_behind(1000.0, 10.0, 9000));
+    }
+}
