@@ -113,6 +113,8 @@ mutants! {
     ForgetsUncovered = "14",
     /// A compare-and-set that failed supersedes what it met.
     ForgetsMet = "14",
+    /// What the log may forget stays in it for ever.
+    NeverFrees = "14",
     /// A repeated request is applied again.
     AppliesRepeats = "exactly once",
     /// The results of requests are forgotten at a restart.

@@ -44,6 +44,7 @@ impl Report {
             repaired,
             searched,
             gave_up,
+            judged,
             steps,
             virtual_time,
             longest_silence,
@@ -77,6 +78,7 @@ impl Report {
             "shards_recorded_anew": repaired,
             "keys_searched": searched,
             "searches_given_up": gave_up,
+            "disks_judged": judged,
             "steps_checked": steps,
             "longest_silence_seconds": longest_silence.as_secs_f64(),
             "datagrams": datagrams,
@@ -115,8 +117,8 @@ pub(super) fn print(report: &Report) {
     );
     println!(
         "checked     order of all operations; {} keys searched for a linear order, {} given up; \
-         invariants after {} steps",
-        totals.searched, totals.gave_up, totals.steps
+         {} disks held against the bound on storage; invariants after {} steps",
+        totals.searched, totals.gave_up, totals.judged, totals.steps
     );
     println!("trace hash  {:016x}", totals.trace_hash);
     println!("speed       {:.0} operations per CPU second", report.operations_per_cpu_second());

@@ -240,8 +240,11 @@ impl Snapshots {
     }
 
     pub(super) fn poll_reclaim(&mut self, paxos: &mut Paxos) -> Option<Output> {
-        let (floor, slots) = self.reclaims.pop_front()?;
+        let (floor, mut slots) = self.reclaims.pop_front()?;
         paxos.raise_floor(floor);
+        if !slots.is_empty() && breaks(Mutant::NeverFrees) {
+            slots.clear();
+        }
         self.reclaimed_count += slots.len() as u64;
         Some(Output::Reclaim { floor, slots, is_sound: paxos.is_sound() })
     }

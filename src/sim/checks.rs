@@ -1,7 +1,7 @@
 //! What a run must have kept, looked at from outside the machines.
 
 use super::load::key_name;
-use super::node::SimNode;
+use super::node::{SEGMENT_BYTES, SimNode};
 use super::world::World;
 use crate::history::{Operation, Search, search};
 use crate::replica::Replica;
@@ -32,6 +32,7 @@ impl World {
         self.history.check().map_err(|violation| violation.to_string())?;
         self.agreed.check(&self.history.operations, &self.scans, key_name)?;
         self.search_keys()?;
+        self.check_storage()?;
         for replica in self.nodes.iter().filter_map(SimNode::replica) {
             self.totals.elections += replica.elections_won();
             let status = replica.status(self.now);
@@ -43,6 +44,41 @@ impl World {
         }
         self.totals.starts = self.nodes.iter().map(|node| node.boots).sum();
         self.count_effects();
+        Ok(())
+    }
+
+    /// The files of a log that snapshots let go of take a multiple of what lives, beside what a
+    /// snapshot may wait for and a few segments. Not judged: limits under which hardly anything is
+    /// ever let go, and runs with damage, whose segments stay until it is repaired.
+    fn check_storage(&mut self) -> Result<(), String> {
+        let limits = &self.scenario.cluster.limits;
+        let (snapshot_slots, kept_slots) = (limits.snapshot_slots, limits.kept_slots);
+        if snapshot_slots.max(kept_slots) > JUDGED_SLOTS_MAX || !self.rot.is_untouched() {
+            return Ok(());
+        }
+        let record_bytes = self.scenario.value_bytes_max + RECORD_BYTES;
+        for rank in self.final_members().unwrap_or_default() {
+            let node = &self.nodes[rank];
+            let Some((usage, replica)) = node.log_usage().zip(node.replica()) else { continue };
+            let status = replica.status(self.now);
+            if status.storage.repairing.is_some() || status.storage.restoring.is_some() {
+                continue;
+            }
+            let lives = status.live_bytes + status.keys * RECORD_BYTES + usage.snapshot_bytes;
+            // Garbage of the snapshot under way, and of the next one.
+            let waiting_slots = 2 * snapshot_slots.max(status.keys / 2) + kept_slots;
+            let allowed =
+                STORAGE_MULTIPLE * lives + waiting_slots * record_bytes + STORAGE_SLACK_BYTES;
+            let taken = usage.allocated_bytes;
+            if taken > allowed {
+                let id = node.id;
+                return Err(format!(
+                    "{id} takes {taken} bytes of disk for {lives} that live: above the bound on \
+                     storage, {allowed}"
+                ));
+            }
+            self.totals.judged += 1;
+        }
         Ok(())
     }
 
@@ -97,3 +133,13 @@ impl World {
         members.iter().all(|rank| state(rank) == Some(first))
     }
 }
+
+/// Of what lives: the log's own multiple is 2, and it moves records a little at each sync.
+const STORAGE_MULTIPLE: u64 = 3;
+/// Beside it: the segment that is written, those that wait for the next to open, and the slack
+/// within which nothing is moved.
+const STORAGE_SLACK_BYTES: u64 = 8 * SEGMENT_BYTES as u64;
+/// What a record takes beside its payload, its key included.
+const RECORD_BYTES: u64 = 512;
+/// Limits above this let hardly anything go within a run.
+const JUDGED_SLOTS_MAX: u64 = 64;

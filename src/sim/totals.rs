@@ -34,6 +34,8 @@ pub struct Totals {
     pub searched: u64,
     /// Of these, given up.
     pub gave_up: u64,
+    /// Nodes whose disk was held against the bound on storage.
+    pub judged: u64,
     /// Steps after each of which all invariants of a machine were checked.
     pub steps: u64,
     /// Virtual time.
@@ -70,6 +72,7 @@ impl Totals {
         self.repaired += other.repaired;
         self.searched += other.searched;
         self.gave_up += other.gave_up;
+        self.judged += other.judged;
         self.steps += other.steps;
         self.virtual_time += other.virtual_time;
         self.longest_silence = self.longest_silence.max(other.longest_silence);

@@ -108,6 +108,7 @@ const CHECKERS: &[(&str, &str)] = &[
 const SIMULATED: &[(&str, &str)] = &[
     ("applied other commands", "one value per slot"),
     ("no progress", "progress after the faults"),
+    ("the bound on storage", "the bound on storage"),
     ("no linear order", "the search"),
     ("an acknowledged write is lost", "the agreed log"),
     ("the log has", "the agreed log"),

@@ -72,6 +72,7 @@ found_in_simulation! {
     promises_of_strangers_count: CountsStrangers, scenarios::members, 0, 250;
     what_a_failed_compare_and_set_met_is_forgotten: ForgetsMet, scenarios::forgetful, 0, 60;
     slots_without_a_snapshot_are_forgotten: ForgetsUncovered, scenarios::forgetful, 0, 60;
+    the_log_lets_nothing_go: NeverFrees, scenarios::wasteful, 0, 20;
     repeats_are_applied: AppliesRepeats, scenarios::power, 40, 150;
     results_are_forgotten_at_a_restart: ForgetsResults, scenarios::power, 0, 60;
     an_evicted_session_is_guessed: GuessesEvicted, Scenario::draw, 0, 60;

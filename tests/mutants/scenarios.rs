@@ -70,6 +70,20 @@ pub fn forgetful(seed: u64) -> Scenario {
     scenario
 }
 
+/// Few keys, written again and again with large values, and nothing goes wrong: nearly all that was
+/// written is garbage.
+pub fn wasteful(seed: u64) -> Scenario {
+    let mut rng = Rng::new(seed);
+    let policy = pick(&mut rng, &[Policy::Replicate, Policy::Craft]);
+    let mut scenario = quick(&mut rng, 3, policy);
+    (scenario.value_bytes_max, scenario.think_time) = (8000, Duration::from_millis(2));
+    scenario.link.loss = 0.0;
+    scenario.operations_per_client = 2000 / scenario.client_count;
+    let limits = &mut scenario.cluster.limits;
+    (limits.snapshot_slots, limits.kept_slots) = (8, 0);
+    scenario
+}
+
 /// The policy changes again and again between one that asks few for promises and one whose small
 /// values a leader chooses alone, while nodes are cut off.
 pub fn epochs(seed: u64) -> Scenario {
