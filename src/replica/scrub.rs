@@ -81,8 +81,11 @@ impl Scrub {
 impl Replica {
     pub(super) fn scrub_timeout(&self) -> Option<Instant> {
         let limits = &self.config.cluster.limits;
-        let is_on = limits.scrub_bytes_per_second > 0 || self.snapshots.skipped.is_some();
-        (is_on && self.state.key_count() > 0).then_some(self.scrub.due)
+        // A repair without keys ends too: until then this node says that it holds nothing, and no
+        // change of members counts on it.
+        let is_repair = self.snapshots.skipped.is_some();
+        let is_scrub = limits.scrub_bytes_per_second > 0 && self.state.key_count() > 0;
+        (is_repair || is_scrub).then_some(self.scrub.due)
     }
 
     /// Looks at the next values, as many as the rate allows.
@@ -239,3 +242,42 @@ const GIVE_UP_RESENDS: u32 = 16;
 const OPEN_MAX: usize = 64;
 /// What looking at a value costs beside its bytes.
 const VALUE_BYTES: u64 = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ClusterConfig, Member, Policy};
+    use crate::replica::ReplicaConfig;
+    use crate::storage::Recovered;
+    use crate::transport::TransportConfig;
+    use crate::types::{Code, NodeId};
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_repair_without_keys_ends() {
+        // A snapshot in which every key is deleted was taken in: while the repair lasts the node says
+        // that it holds nothing durably, and no change of members would ever be closed.
+        let member = |id| {
+            let address = SocketAddr::from(([10, 0, 0, id], 7000));
+            Member { id: NodeId(id), address }
+        };
+        let members = (0..3).map(member).collect();
+        let code = Code::new(1, 2).expect("a code");
+        let cluster = ClusterConfig::new(1, Policy::Replicate, code, members).expect("a cluster");
+        let config = ReplicaConfig {
+            cluster: Arc::new(cluster),
+            node: NodeId(0),
+            transport: TransportConfig::default(),
+            is_traced: false,
+            is_observed: false,
+        };
+        let recovered = Recovered { boot: 1, incarnation: 7, ..Recovered::default() };
+        let mut replica = Replica::new(config, recovered, Instant::ZERO, 1).expect("a replica");
+        replica.snapshots.skipped = Some((Slot(0), Slot(9)));
+        let due = replica.scrub_timeout().expect("the repair is due");
+        assert!(replica.poll_timeout().is_some_and(|at| at <= due), "nobody would call it");
+        replica.tick_scrub(due);
+        assert!(!replica.snapshots.is_repair_outstanding());
+    }
+}
