@@ -41,12 +41,7 @@ pub struct LogReport {
 pub(super) struct NodeLog {
     log: Log<FileDisk>,
     dir: String,
-    /// Bytes written when it was last compacted.
-    compacted_at: u64,
 }
-
-const COMPACT_BYTES_MIN: u64 = 64 << 10;
-const COMPACT_BYTES_MAX: u64 = 4 << 20;
 
 impl NodeLog {
     /// Opens the log of `node` in `dir`, made when it does not exist.
@@ -62,7 +57,7 @@ impl NodeLog {
         let disk = FileDisk::open(dir).map_err(|error| error.to_string())?;
         let (log, recovered) = Log::open(disk, options, super::process::random_u64())
             .map_err(|error| error.to_string())?;
-        Ok((Self { log, dir: dir.display().to_string(), compacted_at: 0 }, recovered))
+        Ok((Self { log, dir: dir.display().to_string() }, recovered))
     }
 
     /// Appends records; durable after the next sync.
@@ -99,13 +94,9 @@ impl NodeLog {
         self.log.reclaim(floor, slots, is_sound).map_err(|error| self.failure(&error))
     }
 
-    /// Moves live records together, about as many bytes as were appended since it was last called.
+    /// Moves live records together, in step with what is written.
     pub(super) fn compact(&mut self) -> Result<(), LogFailure> {
-        let written = self.log.usage().bytes_written;
-        let budget = (written - self.compacted_at).clamp(COMPACT_BYTES_MIN, COMPACT_BYTES_MAX);
-        let moved = self.log.compact(budget);
-        self.compacted_at = written;
-        moved.map(drop).map_err(|error| self.failure(&error))
+        self.log.compact_in_step().map(drop).map_err(|error| self.failure(&error))
     }
 
     /// What it holds and has done.

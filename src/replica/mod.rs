@@ -225,9 +225,9 @@ impl Replica {
             sessions: cluster.limits.sessions,
             session_window: cluster.limits.session_window,
         };
-        let cache_bytes = cluster.limits.cache_bytes;
+        let (cache_bytes, kept_slots) = (cluster.limits.cache_bytes, cluster.limits.kept_slots);
         let (node, is_traced) = (config.node, config.is_traced);
-        let Restored { state, base, snapshots } = Restored::new(&recovered, bounds)?;
+        let Restored { state, base, snapshots } = Restored::new(&recovered, bounds, kept_slots)?;
         let recovered = (recovered, base);
         let mut replica = Self {
             config,

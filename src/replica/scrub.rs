@@ -115,6 +115,10 @@ impl Replica {
             spent += u64::from(entry.payload_bytes) / k + VALUE_BYTES;
             self.scrub.cursor = Some(key.clone());
             self.scrub.seen += 1;
+            // A pass that began anew may meet what is still under way.
+            if self.scrub.open.contains_key(&entry.version) {
+                continue;
+            }
             self.scrub.to_read.push_back(entry.version);
             self.scrub.open.insert(entry.version, Stage { key, what: Doing::Reading, give_up_at });
         }
@@ -151,6 +155,7 @@ impl Replica {
         let is_whole = stored.as_ref().is_some_and(|stored| self.paxos.is_whole(stored));
         if is_whole || !self.is_wanted(slot) {
             self.scrub.open.remove(&slot);
+            self.paxos.cancel_repair(slot);
             return;
         }
         self.start_repair(now, slot, stored);

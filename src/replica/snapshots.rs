@@ -49,7 +49,12 @@ pub(super) struct Restored {
 }
 
 impl Restored {
-    pub(super) fn new(recovered: &Recovered, bounds: Bounds) -> Result<Self, ReplicaError> {
+    /// `kept_slots` before the snapshot are kept, as while it ran.
+    pub(super) fn new(
+        recovered: &Recovered,
+        bounds: Bounds,
+        kept_slots: u64,
+    ) -> Result<Self, ReplicaError> {
         let mut snapshots = Snapshots::default();
         let (mut state, mut base) = (State::new(bounds), None);
         if let Some(index) = &recovered.index {
@@ -68,7 +73,9 @@ impl Restored {
                 snapshots.garbage.push(entry.meta.slot());
             }
         }
-        snapshots.forget(recovered.floor.min(covered));
+        // The log's floor lags: it becomes durable with the next segment. The snapshot is durable.
+        let floor = recovered.floor.max(Slot(covered.0.saturating_sub(kept_slots)));
+        snapshots.forget(floor.min(covered));
         Ok(Self { state, base, snapshots })
     }
 }

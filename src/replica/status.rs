@@ -39,6 +39,12 @@ impl Replica {
         self.paxos.coding_times()
     }
 
+    /// Does a peer fetch this node's index snapshot? No other is taken meanwhile.
+    #[must_use]
+    pub fn is_serving_index(&self, now: Instant) -> bool {
+        self.paxos.is_serving_index(now)
+    }
+
     /// Elections that this node has won since its start.
     #[must_use]
     pub fn elections_won(&self) -> u64 {

@@ -290,7 +290,7 @@ impl SimNode {
             }
             running.log.sync()?;
             running.syncing = None;
-            running.log.compact(16 << 10)?;
+            running.log.compact_in_step()?;
             running.replica.handle_persisted(now, ticket);
         }
         while let Some((from, bytes)) = running.inbox.pop_front() {

@@ -19,6 +19,8 @@ use crate::types::{Bytes, Record, Slot};
 #[derive(Debug)]
 pub struct Log<D> {
     backing: Backing<D>,
+    /// Bytes written when it was last compacted in step.
+    compacted_at: u64,
 }
 
 #[derive(Debug)]
@@ -71,7 +73,7 @@ impl<D: Disk> Log<D> {
             let log = MemoryLog::new(options.memory_bytes_max);
             let recovered =
                 Recovered { boot: 1, incarnation: new_incarnation, ..Recovered::default() };
-            return Ok((Self { backing: Backing::Memory { log, disk } }, recovered));
+            return Ok((Self { backing: Backing::Memory { log, disk }, compacted_at: 0 }, recovered));
         }
         let mut identity = Identity::take(&mut disk, &options, new_incarnation)?;
         let binding = Binding::new(options.cluster, options.node, identity.incarnation);
@@ -80,7 +82,7 @@ impl<D: Disk> Log<D> {
         identity.settle(&mut log.disk, &log.options)?;
         recovered.boot = identity.boot;
         recovered.incarnation = identity.incarnation;
-        Ok((Self { backing: Backing::Disk(Box::new(log)) }, recovered))
+        Ok((Self { backing: Backing::Disk(Box::new(log)), compacted_at: 0 }, recovered))
     }
 
     /// Adds records, in order. They are durable after the next [`Self::sync`], readable at once.
@@ -177,6 +179,19 @@ impl<D: Disk> Log<D> {
         }
     }
 
+    /// [`Self::compact`] by about as much as was written since it was last called: the log keeps its
+    /// multiple, and each write is paid for at most once more.
+    ///
+    /// # Errors
+    /// [`LogError`]; the log is poisoned.
+    pub fn compact_in_step(&mut self) -> Result<u64, LogError> {
+        let written = self.usage().bytes_written;
+        let budget = (written - self.compacted_at).clamp(COMPACT_BYTES_MIN, COMPACT_BYTES_MAX);
+        let looked_at = self.compact(budget);
+        self.compacted_at = written;
+        looked_at
+    }
+
     /// What the log takes.
     #[must_use]
     pub fn usage(&self) -> LogUsage {
@@ -219,3 +234,8 @@ impl<D: Disk> Log<D> {
         }
     }
 }
+
+/// Least that is looked at in a step: a scan costs something to begin.
+const COMPACT_BYTES_MIN: u64 = 64 << 10;
+/// Most, so that no step holds the node up for long.
+const COMPACT_BYTES_MAX: u64 = 4 << 20;
