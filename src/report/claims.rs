@@ -5,7 +5,7 @@
 //! not decide is undecided, and says why.
 
 use super::metric::Metric;
-use super::paired::{SIGNIFICANT, Tested, holm};
+use super::paired::{SIGNIFICANT, Tested, holm, holm_levels};
 use super::result::TrialResult;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -88,8 +88,10 @@ pub struct Decided {
     pub verdict: Verdict,
     /// Measured ratio, when there are two pairs or more, or one.
     pub ratio: Option<f64>,
-    /// Its 95 % interval.
+    /// Its 95 % interval, of this claim alone.
     pub interval: Option<[f64; 2]>,
+    /// Its interval at the level at which this claim is tested among all of them: it decides.
+    pub corrected: Option<[f64; 2]>,
     /// `at least 1.5`.
     pub threshold: String,
     /// Corrected over all claims.
@@ -136,10 +138,10 @@ impl Claims {
     pub fn decide(&self, results: &[TrialResult]) -> Vec<Decided> {
         let found: Vec<Found> = self.claims.iter().map(|claim| claim.find(results)).collect();
         let ps: Vec<f64> = found.iter().filter_map(|found| Some(found.tested?.p)).collect();
-        let mut corrected = holm(&ps).into_iter();
+        let mut corrected = holm(&ps).into_iter().zip(holm_levels(&ps));
         let decide = |(claim, found): (&Claim, Found)| {
-            let p = found.tested.and_then(|_| corrected.next());
-            claim.verdict(found, p)
+            let among_all = found.tested.and_then(|_| corrected.next());
+            claim.verdict(found, among_all)
         };
         self.claims.iter().zip(found).map(decide).collect()
     }
@@ -156,21 +158,14 @@ struct Found {
 
 impl Claim {
     fn find(&self, results: &[TrialResult]) -> Found {
-        let of = |select: &Select| -> BTreeMap<u32, (f64, bool)> {
-            let wanted = |result: &&TrialResult| {
-                result.trial.experiment == self.experiment
-                    && result.is_valid()
-                    && has(result, &self.at)
-                    && has(result, select)
-            };
-            let each = |result: &TrialResult| {
-                let value = self.metric.of(result)?;
-                Some((result.trial.repeat, (value, result.provenance.simulated)))
-            };
-            results.iter().filter(wanted).filter_map(each).collect()
+        let above = self.of_repeats(results, &self.above);
+        let below = self.below.as_ref().map(|select| self.of_repeats(results, select));
+        let (above, below) = match (above, below.transpose()) {
+            (Ok(above), Ok(below)) => (above, below),
+            (Err(why), _) | (_, Err(why)) => {
+                return Found { tested: None, single: None, why: Some(why), simulated: false };
+            }
         };
-        let above = of(&self.above);
-        let below = self.below.as_ref().map(of);
         let pairs: Vec<(f64, f64)> = above
             .iter()
             .filter_map(|(repeat, (value, _))| match &below {
@@ -188,7 +183,39 @@ impl Claim {
         Found { tested: Tested::of(&pairs, self.threshold), single, why, simulated }
     }
 
-    fn verdict(&self, found: Found, p: Option<f64>) -> Decided {
+    /// Value, and whether it is simulated, of the one trial of each repeat that is selected; or which
+    /// two are.
+    fn of_repeats(
+        &self,
+        results: &[TrialResult],
+        select: &Select,
+    ) -> Result<BTreeMap<u32, (f64, bool)>, String> {
+        let mut chosen: BTreeMap<u32, &TrialResult> = BTreeMap::new();
+        for result in results {
+            let is_wanted = result.trial.experiment == self.experiment
+                && result.is_valid()
+                && has(result, &self.at)
+                && has(result, select);
+            if !is_wanted {
+                continue;
+            }
+            if let Some(other) = chosen.insert(result.trial.repeat, result) {
+                let (one, two) = (&result.id, &other.id);
+                let keys = differing(result, other).join(", ");
+                return Err(format!(
+                    "trials {one} and {two} are both selected: they differ in {keys}"
+                ));
+            }
+        }
+        let value = |(repeat, result): (u32, &TrialResult)| {
+            Some((repeat, (self.metric.of(result)?, result.provenance.simulated)))
+        };
+        Ok(chosen.into_iter().filter_map(value).collect())
+    }
+
+    /// `among_all`: the p corrected for all claims, and the level at which this one is tested.
+    fn verdict(&self, found: Found, among_all: Option<(f64, f64)>) -> Decided {
+        let p = among_all.map(|(p, _)| p);
         let is_sure = p.is_some_and(|p| p < SIGNIFICANT);
         let is_right = |ratio: f64| match self.direction {
             Direction::AtLeast => ratio >= self.threshold,
@@ -213,6 +240,7 @@ impl Claim {
             verdict,
             ratio: found.tested.map(|tested| tested.ratio).or(found.single),
             interval: found.tested.map(|tested| [tested.low, tested.high]),
+            corrected: found.tested.and_then(|tested| tested.interval(among_all?.1)),
             threshold: format!("{side} {}", self.threshold),
             p_holm: p,
             pairs: found.tested.map_or(usize::from(found.single.is_some()), |t| t.pairs),
@@ -220,6 +248,14 @@ impl Claim {
             simulated: found.simulated,
         }
     }
+}
+
+/// Parameters in which two trials differ.
+fn differing(one: &TrialResult, two: &TrialResult) -> Vec<String> {
+    let configs = [one, two]
+        .map(|result| serde_json::to_value(&result.trial.config).unwrap_or_default());
+    let [Value::Object(one), Value::Object(two)] = configs else { return Vec::new() };
+    one.into_iter().filter(|(key, value)| two.get(key) != Some(value)).map(|(key, _)| key).collect()
 }
 
 /// Does the trial have these parameters?
@@ -238,14 +274,16 @@ fn has(result: &TrialResult, select: &Select) -> bool {
 /// The table as Markdown.
 #[must_use]
 pub fn markdown(decided: &[Decided]) -> String {
-    let mut text = "| claim | experiment | threshold | ratio (95 % interval) | verdict |\n\
-                    | --- | --- | --- | --- | --- |\n"
+    let mut text = "| claim | experiment | threshold | ratio (95 % interval; for all claims) | \
+                    verdict |\n| --- | --- | --- | --- | --- |\n"
         .to_owned();
     for row in decided {
-        let ratio = match (row.ratio, row.interval) {
-            (Some(ratio), Some([low, high])) => format!("{ratio:.2} ({low:.2}-{high:.2})"),
-            (Some(ratio), None) => format!("{ratio:.2} (one pair)"),
-            (None, _) => "-".to_owned(),
+        let ratio = match (row.ratio, row.interval, row.corrected) {
+            (Some(ratio), Some([low, high]), Some([least, most])) => {
+                format!("{ratio:.2} ({low:.2}-{high:.2}; {least:.2}-{most:.2})")
+            }
+            (Some(ratio), _, _) => format!("{ratio:.2} (one pair)"),
+            (None, _, _) => "-".to_owned(),
         };
         let verdict = match row.verdict {
             Verdict::Holds => "holds".to_owned(),
@@ -307,6 +345,18 @@ mod tests {
             assert_eq!(decided.verdict, Verdict::Undecided);
             assert!(decided.why.unwrap().contains(why));
         }
+    }
+
+    #[test]
+    fn two_points_at_once_decide_nothing_and_are_named() {
+        let mut twice = results(4);
+        let mut other = twice[0].clone();
+        (other.id, other.trial.config.clients) = ("another".to_owned(), 99);
+        twice.push(other);
+        let decided = claims(1.5).decide(&twice).remove(0);
+        let why = decided.why.unwrap();
+        assert_eq!((decided.verdict, decided.ratio), (Verdict::Undecided, None));
+        assert!(why.contains("another") && why.ends_with("differ in clients"), "{why}");
     }
 
     #[test]

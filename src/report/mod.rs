@@ -12,6 +12,8 @@ pub mod draw;
 pub mod figure;
 pub mod figure_spec;
 pub mod metric;
+mod noise;
+mod noise;
 pub mod page;
 pub mod paired;
 pub mod paper;

@@ -19,6 +19,8 @@ pub struct Tested {
     pub p: f64,
     /// Pairs.
     pub pairs: usize,
+    /// Standard error of the logarithm of the ratio.
+    pub error: f64,
 }
 
 impl Tested {
@@ -40,11 +42,20 @@ impl Tested {
         // Equal trials to the last digit say that the clock is coarse, not that there is no error.
         let error = (squares / (count - 1.0) / count).sqrt().max(LEAST_ERROR);
         let student = StudentsT::new(0.0, 1.0, count - 1.0).ok()?;
-        let reach = student.inverse_cdf(0.975) * error;
         let distance = (mean - threshold.ln()) / error;
-        let p = 2.0 * (1.0 - student.cdf(distance.abs()));
-        let [ratio, low, high] = [mean, mean - reach, mean + reach].map(f64::exp);
-        Some(Self { ratio, low, high, p: p.clamp(0.0, 1.0), pairs: logs.len() })
+        let p = (2.0 * (1.0 - student.cdf(distance.abs()))).clamp(0.0, 1.0);
+        let ratio = mean.exp();
+        let tested = Self { ratio, low: ratio, high: ratio, p, pairs: logs.len(), error };
+        let [low, high] = tested.interval(0.05)?;
+        Some(Self { low, high, ..tested })
+    }
+
+    /// The interval that misses the true ratio with probability `miss`.
+    #[must_use]
+    pub fn interval(&self, miss: f64) -> Option<[f64; 2]> {
+        let student = StudentsT::new(0.0, 1.0, self.pairs as f64 - 1.0).ok()?;
+        let reach = (student.inverse_cdf(1.0 - miss / 2.0) * self.error).exp();
+        Some([self.ratio / reach, self.ratio * reach])
     }
 }
 
@@ -61,6 +72,19 @@ pub fn holm(ps: &[f64]) -> Vec<f64> {
         corrected[place] = highest;
     }
     corrected
+}
+
+/// The probability of missing at which Holm's method tests each of these p, in all `SIGNIFICANT`: an
+/// interval made for it shows what decides.
+#[must_use]
+pub fn holm_levels(ps: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..ps.len()).collect();
+    order.sort_by(|a, b| ps[*a].total_cmp(&ps[*b]));
+    let mut levels = vec![SIGNIFICANT; ps.len()];
+    for (rank, place) in order.into_iter().enumerate() {
+        levels[place] = SIGNIFICANT / (ps.len() - rank) as f64;
+    }
+    levels
 }
 
 /// Standard error of a log ratio that is taken as the least possible: a tenth of a percent.
@@ -81,6 +105,20 @@ mod tests {
             assert!((found - right).abs() < 1e-12, "{corrected:?}");
         }
         assert!(holm(&[]).is_empty() && holm(&[0.9, 0.8]).iter().all(|p| *p <= 1.0));
+    }
+
+    #[test]
+    fn what_holm_rejects_has_the_threshold_outside_of_its_interval() {
+        let samples = [[1.9, 2.0, 2.1], [1.0, 1.5, 1.1], [1.2, 1.25, 1.3]];
+        let of = |ratios: &[f64; 3]| Tested::of(&ratios.map(|ratio| (ratio, 1.0)), 1.0).unwrap();
+        let tested = samples.each_ref().map(of);
+        let ps = tested.map(|tested| tested.p);
+        let levels = holm_levels(&ps);
+        for ((tested, level), corrected) in tested.iter().zip(levels).zip(holm(&ps)) {
+            let [low, high] = tested.interval(level).unwrap();
+            assert!(low <= tested.low && tested.high <= high, "{tested:?}");
+            assert_eq!(corrected < SIGNIFICANT, !(low..=high).contains(&1.0), "{tested:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::caption::sentence;
 use super::data::{FigureData, ratio_text};
+use super::noise;
 use super::result::TrialResult;
 use crate::experiment::spec::Experiment;
 use std::fmt::Write as _;
@@ -16,6 +17,7 @@ pub fn markdown(
     let mut text = "# Results\n\nMedians over trials, 95 % bootstrap intervals in brackets. \
         All nodes share one machine: ratios on bare loopback are not those of a cluster.\n"
         .to_owned();
+    text.push_str(&noise::paragraph(results));
     for experiment in experiments {
         let drawn = || {
             let is_ours = |data: &&FigureData| experiment.figures.iter().any(|f| f.id == data.id);
