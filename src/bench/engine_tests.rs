@@ -5,7 +5,9 @@ use super::super::properties::Properties;
 use super::super::target::{MemoryTarget, TargetError};
 use super::super::{BenchReport, decode_histogram};
 use super::*;
+use std::cell::Cell;
 use std::io::Write;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 fn workload(text: &str) -> Workload {
@@ -31,8 +33,10 @@ fn count(report: &PhaseReport, metric: Metric) -> u64 {
     found.and_then(|found| found.latency.as_ref()).map_or(0, |latency| latency.count)
 }
 
-/// Holds answers back `delay`, and answers as `script` says.
+/// Holds answers back `delay`, and answers as `script` says. Its time is its own: it passes in waits,
+/// and where a script moves it.
 struct Scripted<F> {
+    clock: Rc<Cell<Instant>>,
     inner: MemoryTarget,
     delay: Duration,
     pending: Vec<(Instant, usize, TargetOp)>,
@@ -42,7 +46,7 @@ struct Scripted<F> {
 impl<F: FnMut(&TargetOp) -> Option<TargetOutcome>> Target for Scripted<F> {
     fn submit(&mut self, client: usize, op: TargetOp) {
         assert!(self.pending.iter().all(|(_, other, _)| *other != client), "one outstanding");
-        self.pending.push((Instant::now() + self.delay, client, op));
+        self.pending.push((self.now() + self.delay, client, op));
     }
 
     fn wait(
@@ -51,8 +55,8 @@ impl<F: FnMut(&TargetOp) -> Option<TargetOutcome>> Target for Scripted<F> {
         deadline: Instant,
     ) -> Result<(), TargetError> {
         let ready = self.pending.iter().map(|(at, ..)| *at).min().unwrap_or(deadline);
-        std::thread::sleep(ready.min(deadline).saturating_duration_since(Instant::now()));
-        let now = Instant::now();
+        self.clock.set(self.now().max(ready.min(deadline)));
+        let now = self.now();
         let (due, rest) = self.pending.drain(..).partition(|(at, ..)| *at <= now);
         self.pending = rest;
         for (completed_at, client, op) in due {
@@ -68,10 +72,21 @@ impl<F: FnMut(&TargetOp) -> Option<TargetOutcome>> Target for Scripted<F> {
                 None => {
                     self.inner.submit(client, op);
                     self.inner.wait(completions, now)?;
+                    if let Some(last) = completions.last_mut() {
+                        last.completed_at = self.clock.get();
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    fn now(&self) -> Instant {
+        self.clock.get()
+    }
+
+    fn has_virtual_time(&self) -> bool {
+        true
     }
 }
 
@@ -80,7 +95,8 @@ fn scripted<F: FnMut(&TargetOp) -> Option<TargetOutcome>>(
     inner: MemoryTarget,
     script: F,
 ) -> Scripted<F> {
-    Scripted { inner, delay: Duration::from_millis(delay_ms), pending: Vec::new(), script }
+    let clock = Rc::new(Cell::new(Instant::now()));
+    Scripted { clock, inner, delay: Duration::from_millis(delay_ms), pending: Vec::new(), script }
 }
 
 #[test]
@@ -219,17 +235,21 @@ fn a_rate_keeps_its_schedule_and_counts_latency_from_when_it_was_due() {
 fn a_stall_of_the_generator_is_said_counted_and_followed_by_no_burst() {
     let text = "recordcount=10\nreadproportion=0\nupdateproportion=1\ndistkv.update=put";
     let began = Instant::now();
+    let clock = Rc::new(Cell::new(began));
     let mut stalled = false;
     let mut submitted = Vec::new();
-    let mut target = scripted(0, MemoryTarget::new(), |_| {
+    let script = |_: &TargetOp| {
         // The whole thread is held up, with all its sessions free but one.
-        if !stalled && began.elapsed() > Duration::from_millis(200) {
+        let now = clock.get();
+        if !stalled && now.duration_since(began) > Duration::from_millis(200) {
             stalled = true;
-            std::thread::sleep(Duration::from_millis(200));
+            clock.set(now + Duration::from_millis(200));
         }
-        submitted.push(Instant::now());
+        submitted.push(clock.get());
         None
-    });
+    };
+    let mut target =
+        Scripted { clock: Rc::clone(&clock), ..scripted(0, MemoryTarget::new(), script) };
     let load = Some(OfferedLoad::Constant(1000.0));
     let duration = Some(Duration::from_millis(1000));
     let config = PhaseConfig { clients: 64, offered: load, duration, ..PhaseConfig::default() };

@@ -213,7 +213,7 @@ impl Recorder {
     /// An operation (not a part) ended.
     pub fn operation(&mut self, sample: &Sample<'_>) {
         let is_in_window = sample.completed >= self.from
-            && self.until.is_none_or(|until| sample.completed <= until);
+            && self.until.is_none_or(|until| sample.completed < until);
         if is_in_window {
             self.roll(sample.completed);
             // Wholes come before parts, which are not given here.

@@ -42,10 +42,6 @@ pub struct SimArgs {
     /// Put a bug in, to see that the checkers find it
     #[arg(long, value_enum, default_value_t = PlantChoice::None)]
     pub plant: PlantChoice,
-    /// Let members come and go as well: nodes replaced, added and removed through the log. Off by
-    /// default, as some of its seeds are known to fail (docs/simulator.md)
-    #[arg(long)]
-    pub members: bool,
     /// Seeds that run at the same time [default: one per core]
     #[arg(long, alias = "threads", value_name = "COUNT")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=256))]
@@ -127,17 +123,6 @@ impl PlantChoice {
     }
 }
 
-impl SimArgs {
-    fn draw(&self, seed: u64) -> Scenario {
-        if self.members { Scenario::draw_with_members(seed) } else { Scenario::draw(seed) }
-    }
-
-    /// What draws the same scenarios again.
-    const fn members_flag(&self) -> &'static str {
-        if self.members { " --members" } else { "" }
-    }
-}
-
 /// What all threads share.
 struct Shared<'a> {
     args: &'a SimArgs,
@@ -156,7 +141,7 @@ struct Shared<'a> {
 /// [`SimError`] when a seed failed: the command that replays it.
 pub fn run(args: &SimArgs, cancel: &CancelFlag) -> Result<(), SimError> {
     if let (Some(path), Some(seed)) = (&args.write_scenario, args.seed) {
-        return write(path, &ScenarioFile { seed, scenario: args.draw(seed) });
+        return write(path, &ScenarioFile { seed, scenario: Scenario::draw(seed) });
     }
     let file = args.scenario.as_deref().map(read).transpose()?;
     let only = file.as_ref().map(|file| file.seed).or(args.seed);
@@ -194,7 +179,7 @@ pub fn run(args: &SimArgs, cancel: &CancelFlag) -> Result<(), SimError> {
         Some((first, what)) => {
             let file = shared
                 .file
-                .unwrap_or_else(|| ScenarioFile { seed: *first, scenario: args.draw(*first) });
+                .unwrap_or_else(|| ScenarioFile { seed: *first, scenario: Scenario::draw(*first) });
             let replay = explain(args, &file, what, cancel);
             Err(SimError::Failed { count: failures.len(), seeds: done, first: *first, replay })
         }
@@ -229,7 +214,7 @@ fn work(shared: &Shared<'_>, cancel: &CancelFlag, bar: &ProgressBar) {
         let file = shared
             .file
             .clone()
-            .unwrap_or_else(|| ScenarioFile { seed, scenario: shared.args.draw(seed) });
+            .unwrap_or_else(|| ScenarioFile { seed, scenario: Scenario::draw(seed) });
         let is_passed_over =
             shared.args.nodes.is_some_and(|nodes| nodes != file.scenario.cluster.members.len());
         if is_passed_over {
@@ -267,8 +252,8 @@ fn explain(args: &SimArgs, file: &ScenarioFile, what: &str, cancel: &CancelFlag)
     let whole = match &args.scenario {
         Some(path) => format!("distkv sim --scenario {} --trace{}", path.display(), plant.flag()),
         None => {
-            let (seed, members) = (file.seed, args.members_flag());
-            format!("distkv sim --seed {seed} --trace{members}{}", plant.flag())
+            let seed = file.seed;
+            format!("distkv sim --seed {seed} --trace{}", plant.flag())
         }
     };
     if args.shrink == 0 || args.trace {

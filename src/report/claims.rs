@@ -252,8 +252,8 @@ impl Claim {
 
 /// Parameters in which two trials differ.
 fn differing(one: &TrialResult, two: &TrialResult) -> Vec<String> {
-    let configs = [one, two]
-        .map(|result| serde_json::to_value(&result.trial.config).unwrap_or_default());
+    let configs =
+        [one, two].map(|result| serde_json::to_value(&result.trial.config).unwrap_or_default());
     let [Value::Object(one), Value::Object(two)] = configs else { return Vec::new() };
     one.into_iter().filter(|(key, value)| two.get(key) != Some(value)).map(|(key, _)| key).collect()
 }

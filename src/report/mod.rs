@@ -13,7 +13,6 @@ pub mod figure;
 pub mod figure_spec;
 pub mod metric;
 mod noise;
-mod noise;
 pub mod page;
 pub mod paired;
 pub mod paper;

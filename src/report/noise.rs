@@ -19,8 +19,8 @@ pub(super) fn paragraph(results: &[TrialResult]) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "\nNoise floor: at {} points trials were run under two names, {pairs} pairs or more each. The \
-         throughput of such equal trials differs by up to {:.0} % (the furthest end of a 95 % \
+        "\nNoise floor: at {} points trials were run under two names, {pairs} pairs or more each. \
+         The throughput of such equal trials differs by up to {:.0} % (the furthest end of a 95 % \
          interval); {apart} of these intervals do not hold 1. Smaller differences mean nothing.",
         found.len(),
         (largest - 1.0) * 100.0

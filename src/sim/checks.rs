@@ -61,7 +61,7 @@ impl World {
             let node = &self.nodes[rank];
             let Some((usage, replica)) = node.log_usage().zip(node.replica()) else { continue };
             let status = replica.status(self.now);
-            // While a peer fetches its snapshot a node takes no other, for two seconds after the last part.
+            // While a peer fetches its snapshot a node takes no other.
             let is_busy = status.storage.repairing.is_some() || status.storage.restoring.is_some();
             if is_busy || replica.is_serving_index(node.clock.local(self.now)) {
                 continue;

@@ -14,8 +14,8 @@ use crate::rng::Rng;
 use crate::time::Duration;
 use crate::types::{Code, NodeId};
 
-/// The scenario of `seed`; members may come and go when `has_members`.
-pub(super) fn scenario(seed: u64, has_members: bool) -> Scenario {
+/// The scenario of `seed`.
+pub(super) fn scenario(seed: u64) -> Scenario {
     let mut rng = Rng::new(seed);
     let mut cluster = draw_cluster(&mut rng);
     let nodes = cluster.members.len() as u64;
@@ -29,11 +29,10 @@ pub(super) fn scenario(seed: u64, has_members: bool) -> Scenario {
     }
     let heal_at = Duration::from_millis(rng.range(4000, 8000));
     let drift_ppm_max = drift_ppm_max(&cluster);
-    let clocks =
-        draw_clocks(&mut rng, nodes + if has_members { NEWCOMERS } else { 0 }, drift_ppm_max);
+    let clocks = draw_clocks(&mut rng, nodes + NEWCOMERS, drift_ppm_max);
     let link = draw_link(&mut rng);
     let datagram_bytes = if rng.chance(0.5) { 1472 } else { 8160 };
-    let kinds = draw_kinds(&mut rng, &cluster.durability, has_members);
+    let kinds = draw_kinds(&mut rng, &cluster.durability);
     if kinds.contains(&Kind::Members) {
         // A newcomer gathers everything: slot by slot, over a lossy link, it would outlast any bound.
         cluster.limits.gathers = cluster.limits.gathers.max(4);
@@ -132,11 +131,9 @@ impl Kind {
     }
 }
 
-fn draw_kinds(rng: &mut Rng, durability: &str, has_members: bool) -> Vec<Kind> {
+fn draw_kinds(rng: &mut Rng, durability: &str) -> Vec<Kind> {
     let density = 0.2 + 0.6 * rng.unit();
-    let possible = Kind::ALL
-        .into_iter()
-        .filter(|kind| kind.is_survived(durability) && (has_members || *kind != Kind::Members));
+    let possible = Kind::ALL.into_iter().filter(|kind| kind.is_survived(durability));
     let drawn: Vec<(Kind, bool)> = possible.map(|kind| (kind, rng.chance(density))).collect();
     let last_resort = drawn[pick(rng, drawn.len() as u64)].0;
     let mut kinds: Vec<Kind> =

@@ -121,13 +121,7 @@ impl Scenario {
     /// The scenario of `seed`.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
-        draw::scenario(seed, false)
-    }
-
-    /// The scenario of `seed`, in which members may come and go as well.
-    #[must_use]
-    pub fn draw_with_members(seed: u64) -> Self {
-        draw::scenario(seed, true)
+        draw::scenario(seed)
     }
 
     /// Nodes that may be without their record of a slot so that everything can still be rebuilt,

@@ -17,7 +17,7 @@ fn one_seed_twice_is_the_same_run() {
 
 #[test]
 fn every_kind_of_fault_is_drawn() {
-    let scenarios = (0..300).map(Scenario::draw_with_members);
+    let scenarios = (0..300).map(Scenario::draw);
     let kinds: BTreeSet<&str> = scenarios
         .flat_map(|scenario| scenario.faults.into_iter().map(|(_, fault)| fault.kind()))
         .collect();

@@ -73,7 +73,10 @@ impl<D: Disk> Log<D> {
             let log = MemoryLog::new(options.memory_bytes_max);
             let recovered =
                 Recovered { boot: 1, incarnation: new_incarnation, ..Recovered::default() };
-            return Ok((Self { backing: Backing::Memory { log, disk }, compacted_at: 0 }, recovered));
+            return Ok((
+                Self { backing: Backing::Memory { log, disk }, compacted_at: 0 },
+                recovered,
+            ));
         }
         let mut identity = Identity::take(&mut disk, &options, new_incarnation)?;
         let binding = Binding::new(options.cluster, options.node, identity.incarnation);

@@ -164,11 +164,16 @@ fn moved_homes_change_no_decision() {
     survives(&[Mutant::MovesHomes], &simulated(scenarios::churn), 30);
 }
 
+#[test]
+fn a_change_closed_by_the_old_members_loses_nothing() {
+    survives(&[Mutant::ClosesByOldAlone], &simulated(scenarios::members), 40);
+}
+
 /// Holes that are still open (docs/mutants.md): 1,000 seeds of `members` have not shown them.
 #[test]
 #[ignore = "open: nobody has found these yet"]
 fn rules_of_members_that_nobody_has_seen_broken() {
-    for mutant in [Mutant::ClosesByOldAlone, Mutant::ChangesUnsettled, Mutant::IgnoresCut] {
+    for mutant in [Mutant::ChangesUnsettled, Mutant::IgnoresCut] {
         hunt(&[mutant], &simulated(scenarios::members), 0, 1000);
     }
 }
