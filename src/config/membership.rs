@@ -7,7 +7,7 @@
 //! Invariants: an id has one address and one data directory for ever, and is never used again after
 //! it left; at most one change is under way; rules and list agree on N.
 
-use super::{ClusterConfig, ConfigError, EpochConfig, Policy};
+use super::{ClusterConfig, ConfigError, EpochConfig};
 use crate::types::{
     Bytes, Code, Content, DecodeError, Epoch, NodeId, NodeSet, Reader, Slot, Writer,
 };
@@ -412,13 +412,21 @@ impl Epochs {
         for _ in 0..from.count("lists", 9)? {
             let epoch = Epoch(from.u64("epoch")?);
             let count = from.u8("members")?;
+            // In order, each once, as they are written: one image has one form.
+            if lists.range(epoch..).next().is_some() {
+                return Err(invalid("lists", count));
+            }
             lists.insert(epoch, read_seats(from, count)?);
         }
         let mut shapes = BTreeSet::new();
         for _ in 0..from.count("shapes", 10)? {
             let epoch = Epoch(from.u64("epoch")?);
             let (k, m) = (from.u8("k")?, from.u8("m")?);
-            shapes.insert((epoch, Code::new(k, m).map_err(|_| invalid("code", k))?));
+            let shape = (epoch, Code::new(k, m).map_err(|_| invalid("code", k))?);
+            if shapes.range(shape..).next().is_some() {
+                return Err(invalid("shapes", k));
+            }
+            shapes.insert(shape);
         }
         Ok(Self { current, since, lists, shapes })
     }
@@ -440,27 +448,11 @@ fn invalid(field: &'static str, value: u8) -> DecodeError {
     DecodeError::Invalid { field, value: u64::from(value) }
 }
 
-/// The code that a cluster of `nodes` gets when nobody asks for one: k stays if the policy can have
-/// it, so that old values and new ones need as many nodes.
-///
-/// # Errors
-/// [`ConfigError`] when there is none.
-pub fn default_code(policy: Policy, k: u8, nodes: u8) -> Result<Code, ConfigError> {
-    let largest = u8::try_from(policy.default_k(u32::from(nodes))).unwrap_or(u8::MAX);
-    let k = match policy {
-        Policy::Replicate => 1,
-        Policy::Crossword => largest,
-        Policy::RsPaxos => k.min(nodes),
-        Policy::Craft | Policy::Hybrid => k.min(largest),
-    };
-    Code::new(k, nodes.saturating_sub(k))
-        .map_err(|error| ConfigError::Value { key: "code", problem: error.to_string() })
-}
-
 const NOBODY: u8 = u8::MAX;
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Policy, default_code};
     use super::*;
 
     fn first(nodes: u8) -> Configuration {

@@ -15,5 +15,5 @@ pub use cluster::{ClusterConfig, Member};
 pub use epoch::EpochConfig;
 pub use error::ConfigError;
 pub use limits::{Limits, Timing};
-pub use membership::{Change, ChangeError, Configuration, Epochs, Seat, default_code};
-pub use policy::{Policy, Quorums};
+pub use membership::{Change, ChangeError, Configuration, Epochs, Seat};
+pub use policy::{Policy, Quorums, default_code};

@@ -63,6 +63,23 @@ impl Policy {
     }
 }
 
+/// The code that a cluster of `nodes` gets when nobody asks for one: k stays if the policy can have
+/// it, so that old values and new ones need as many nodes.
+///
+/// # Errors
+/// [`ConfigError`] when there is none.
+pub fn default_code(policy: Policy, k: u8, nodes: u8) -> Result<Code, ConfigError> {
+    let largest = u8::try_from(policy.default_k(u32::from(nodes))).unwrap_or(u8::MAX);
+    let k = match policy {
+        Policy::Replicate => 1,
+        Policy::Crossword => largest,
+        Policy::RsPaxos => k.min(nodes),
+        Policy::Craft | Policy::Hybrid => k.min(largest),
+    };
+    Code::new(k, nodes.saturating_sub(k))
+        .map_err(|error| ConfigError::Value { key: "code", problem: error.to_string() })
+}
+
 /// F: the failures that majorities tolerate.
 const fn failures(nodes: u32) -> u32 {
     nodes.saturating_sub(1) / 2

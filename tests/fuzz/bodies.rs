@@ -395,7 +395,11 @@ impl Node {
                 sent = rest;
             }
             while let Some(event) = client.poll_event() {
-                if let TransportEvent::Message { bytes, .. } = event {
+                let TransportEvent::Message { bytes, .. } = event else { continue };
+                // Whoever speaks as a node does is asked who it is.
+                if bytes.first() == Some(&Envelope::KIND) {
+                    Envelope::decode(bytes).expect("a node's own envelope");
+                } else {
                     Response::decode(bytes).expect("a node's own response");
                 }
             }
