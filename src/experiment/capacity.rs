@@ -3,7 +3,7 @@
 //! Says which load to try next and nothing else; who offers it is `plain.rs`. Doubling (or
 //! halving) from a first load until one held and another did not, then bisection on a log scale.
 //! That a load holds is taken to fall with the load: noise between two probes makes the bracket
-//! wrong by about its width, which the repeats of a trial show.
+//! wrong, at the first loads by much, so that one that is over is offered twice before it counts.
 
 /// Loads tried so far.
 #[derive(Clone, Debug)]

@@ -311,7 +311,7 @@ impl TrialConfig {
         }
         let measured = match self.kind {
             TrialKind::Capacity => {
-                (Duration::from_millis(self.duration_ms) + PROBE_TIME) * PROBES_EXPECTED
+                (Duration::from_millis(self.duration_ms) + PROBE_TIME) * PROBES_EXPECTED * 3 / 2
             }
             TrialKind::Cluster | TrialKind::Codec | TrialKind::Failover => {
                 Duration::from_millis(self.duration_ms)

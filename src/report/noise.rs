@@ -15,14 +15,17 @@ pub(super) fn paragraph(results: &[TrialResult]) -> String {
     let Some(largest) = found.iter().map(reach).max_by(f64::total_cmp) else {
         return String::new();
     };
+    let mean = found.iter().map(|t| t.ratio.max(1.0 / t.ratio)).fold(1.0, f64::max);
     let apart = found.iter().filter(|tested| tested.low > 1.0 || tested.high < 1.0).count();
     let mut text = String::new();
     let _ = writeln!(
         text,
         "\nNoise floor: at {} points trials were run under two names, {pairs} pairs or more each. \
-         The throughput of such equal trials differs by up to {:.0} % (the furthest end of a 95 % \
-         interval); {apart} of these intervals do not hold 1. Smaller differences mean nothing.",
+         The mean throughput of such equal trials differs by up to {:.0} %; the furthest end of a \
+         95 % interval, which with few pairs is wide, is at {:.0} %. {apart} of these intervals do \
+         not hold 1. Smaller differences mean nothing.",
         found.len(),
+        (mean - 1.0) * 100.0,
         (largest - 1.0) * 100.0
     );
     text
@@ -72,7 +75,7 @@ mod tests {
         assert_eq!((found.len(), found[0].pairs), (1, 3));
         assert!(found[0].low < 1.0 && found[0].high > 1.0, "{found:?}");
         let text = paragraph(&results);
-        assert!(text.contains("at 1 points") && text.contains("; 0 of these"), "{text}");
+        assert!(text.contains("at 1 points") && text.contains(" 0 of these"), "{text}");
         // One name, or no second pair: nothing is said.
         let one: Vec<TrialResult> =
             results.iter().filter(|r| r.trial.config.label == "A").cloned().collect();
