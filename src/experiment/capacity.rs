@@ -13,13 +13,13 @@ pub(super) struct CapacitySearch {
     held: Option<f64>,
     /// Lowest that did not.
     over: Option<f64>,
-    probes_left: u32,
+    loads_left: u32,
 }
 
 impl CapacitySearch {
     /// Begins at `first` operations per second, which must be above 0.
     pub(super) const fn new(first: f64) -> Self {
-        Self { first, held: None, over: None, probes_left: PROBES_MAX }
+        Self { first, held: None, over: None, loads_left: LOADS_MAX }
     }
 
     /// Operations per second to offer next; None when the search is over.
@@ -31,13 +31,13 @@ impl CapacitySearch {
             (Some(held), Some(over)) if over / held > BRACKET => (held * over).sqrt(),
             (Some(_), Some(_)) => return None,
         };
-        (self.probes_left > 0).then_some(next)
+        (self.loads_left > 0).then_some(next)
     }
 
     /// Did the load that was asked for hold the objective?
     pub(super) fn take(&mut self, load: f64, did_hold: bool) {
         assert!(load.is_finite() && load > 0.0, "a load of {load} op/s was never asked for");
-        self.probes_left = self.probes_left.saturating_sub(1);
+        self.loads_left = self.loads_left.saturating_sub(1);
         if did_hold {
             self.held = Some(load);
         } else {
@@ -60,11 +60,11 @@ impl CapacitySearch {
                  offered_ops_per_s, from which the search begins"
             )),
             (Some(held), None) => Err(format!(
-                "{held:.1} op/s still hold the objective after {PROBES_MAX} probes: raise \
+                "{held:.1} op/s still hold the objective after {LOADS_MAX} loads: raise \
                  offered_ops_per_s, from which the search begins"
             )),
             (Some(_), Some(_)) | (None, None) => Err(format!(
-                "the capacity was not found in {PROBES_MAX} probes: bring offered_ops_per_s, from \
+                "the capacity was not found in {LOADS_MAX} loads: bring offered_ops_per_s, from \
                  which the search begins, nearer to it"
             )),
         }
@@ -79,8 +79,8 @@ pub(super) fn fell_behind(load: f64, seconds: f64, completed: u64) -> bool {
 
 /// Probes of a search that begins within a factor of eight of the capacity.
 pub(super) const PROBES_EXPECTED: u32 = 8;
-/// Probes of any search.
-const PROBES_MAX: u32 = 16;
+/// Loads of any search; one that is over is offered twice.
+const LOADS_MAX: u32 = 16;
 /// High over low of a bracket that is close enough.
 const BRACKET: f64 = 1.05;
 
@@ -113,7 +113,7 @@ mod tests {
     fn a_search_without_an_end_says_from_where_to_begin() {
         for (capacity, said) in [(0.0, "even"), (f64::MAX, "still hold")] {
             let (search, probes) = search(100.0, capacity);
-            assert_eq!(probes, PROBES_MAX);
+            assert_eq!(probes, LOADS_MAX);
             let why = search.bracket().unwrap_err();
             assert!(why.contains(said) && why.contains("offered_ops_per_s"), "{why}");
         }

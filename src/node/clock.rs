@@ -17,13 +17,13 @@ impl Clock {
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a clock's creation is an event, not a default")]
     pub fn new() -> Self {
-        Self { origin: system_nanos() }
+        Self { origin: nanos() }
     }
 
     /// Nanoseconds since the origin; from 1, as 0 means "right now" to the machines.
     #[must_use]
     pub fn now(&self) -> Instant {
-        Instant::from_nanos(system_nanos().saturating_sub(self.origin).max(1))
+        Instant::from_nanos(nanos().saturating_sub(self.origin).max(1))
     }
 
     /// The system's instant for `at`, as far as it can be told now.
@@ -43,17 +43,11 @@ impl Clock {
     }
 }
 
-fn system_nanos() -> u64 {
+/// The system's clock, in nanoseconds from any origin.
+#[must_use]
+pub fn nanos() -> u64 {
     let time = clock_gettime(ClockId::Boottime);
     let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
     let span = Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0));
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Nanoseconds from any origin, for measuring.
-#[must_use]
-pub fn nanos() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    let (seconds, nanos) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec));
-    seconds.unwrap_or(0) * 1_000_000_000 + nanos.unwrap_or(0)
 }
