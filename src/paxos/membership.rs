@@ -365,12 +365,24 @@ impl Paxos {
 
     /// Is the sender one that this node knows? A stranger is asked who the members are: it may have
     /// come while this node was away.
+    ///
+    /// No answer calls for another one, or two strangers would ask each other for ever: what a
+    /// stranger tells is not asked about, and one that asks is asked back only when it is further.
     pub(super) fn is_heard(&mut self, from: u8, message: &Message) -> bool {
-        let is_telling = match message {
+        let is_retired = self.acceptor.epochs.current.is_retired(from);
+        if is_retired || self.address(from).is_some() {
+            return true;
+        }
+        let (epoch, applied) = (self.acceptor.rules().epoch, self.acceptor.applied);
+        match message {
             Message::Members { configuration, .. } => {
-                configuration.seats().any(|seat| seat.id.0 == from)
+                return configuration.seats().any(|seat| seat.id.0 == from);
             }
-            Message::PreVote { .. }
+            Message::Probe { epoch: of, applied: upto } if (epoch, applied) >= (*of, *upto) => {
+                return true;
+            }
+            Message::Probe { .. }
+            | Message::PreVote { .. }
             | Message::PreVoteReply { .. }
             | Message::Prepare { .. }
             | Message::Promise(_)
@@ -384,15 +396,9 @@ impl Paxos {
             | Message::Shards { .. }
             | Message::FetchIndex { .. }
             | Message::IndexPart { .. }
-            | Message::Probe { .. }
-            | Message::Refused { .. } => false,
-        };
-        let is_retired = self.acceptor.epochs.current.is_retired(from);
-        if is_telling || is_retired || self.address(from).is_some() {
-            return true;
+            | Message::Refused { .. } => {}
         }
         self.trace(|| format!("n{from} is a stranger"));
-        let (epoch, applied) = (self.acceptor.rules().epoch, self.acceptor.applied);
         self.send(from, Message::Probe { epoch, applied });
         false
     }

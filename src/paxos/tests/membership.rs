@@ -5,7 +5,7 @@ use super::cluster::{Cluster, Flight};
 use super::random::{change_policy, work};
 use crate::config::{ChangeError, Policy, default_code};
 use crate::rng::Rng;
-use crate::types::{NodeSet, Slot};
+use crate::types::{Epoch, NodeSet, Slot};
 use std::time::Duration;
 
 fn standing(cluster: &Cluster, node: u8) -> Standing {
@@ -338,6 +338,33 @@ fn a_node_that_was_away_for_all_changes_is_found_and_helps() {
     cluster.propose(next, "a", 90);
     cluster.pass(500, |_| false);
     assert_eq!(cluster.texts(away), ["a"]);
+}
+
+#[test]
+fn strangers_do_not_ask_each_other_for_ever() {
+    let mut cluster = Cluster::new(Policy::Craft, 2, 3);
+    let leader = cluster.elect();
+    cluster.propose(leader, "a", 90);
+    cluster.pass(200, |_| false);
+    // Two machines that nobody has named yet, and one of them is further.
+    let (one, other) = (cluster.add_node(), cluster.add_node());
+    let configuration = cluster.configuration(leader);
+    let applied = Slot(1);
+    let said = [
+        Message::Probe { epoch: Epoch(0), applied: Slot::ZERO },
+        Message::Probe { epoch: configuration.rules.epoch, applied },
+        Message::Members { applied, configuration },
+    ];
+    for message in said {
+        cluster.settle(|_| false);
+        cluster.deliver(Flight { from: one, to: other, message });
+        for _ in 0..4 {
+            let is_theirs = |flight: &Flight| flight.from.max(flight.to) == other;
+            let flights: Vec<_> = cluster.flights.drain(..).filter(is_theirs).collect();
+            flights.into_iter().for_each(|flight| cluster.deliver(flight));
+        }
+        assert!(cluster.flights.iter().all(|flight| flight.to != one && flight.from != one));
+    }
 }
 
 fn run(seed: u64) {
