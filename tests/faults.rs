@@ -56,7 +56,8 @@ fn start(dir: &Path, policy: Policy, k: u8) -> LocalCluster {
     allow_netem_control(&mut config);
     // Some values short enough for copies, some divided.
     config.hybrid_bytes = 1000;
-    let storage = [("reserve_bytes", RESERVE_BYTES), ("segment_bytes", 4 << 20)];
+    // All nodes share the disk: two segments each must fit into what is left when it is full.
+    let storage = [("reserve_bytes", RESERVE_BYTES), ("segment_bytes", 1 << 20)];
     let storage = storage.map(|(key, bytes)| (key.to_owned(), toml::Value::Integer(bytes as i64)));
     let storage = toml::Table::from_iter(storage);
     config.tables.insert("storage".to_owned(), toml::Value::Table(storage));

@@ -98,7 +98,6 @@ pub(super) struct Proposal {
     pub(super) also: Option<(Arc<[Seat]>, u32)>,
     /// Shards that each node is sent; it only grows.
     pub(super) c: u8,
-    pub(super) proposed_at: Instant,
     /// When it is sent again to whoever has not acknowledged it.
     pub(super) send_again_at: Instant,
     /// How often that has happened.
@@ -189,6 +188,7 @@ impl Leader {
             epoch: self.rules(),
             quorums: self.rules().quorums(),
             alive: able.map(|(node, _)| node).collect(),
+            in_flight_bytes: self.in_flight_bytes,
             links: &self.links,
         }
     }
@@ -289,16 +289,14 @@ impl Paxos {
             }
         }
         for ack in acks {
+            if from != own {
+                links.handle_acknowledged(now, ack.slot(), from);
+            }
             let Some(proposal) = in_flight.get_mut(&ack.slot()) else { continue };
             if proposal.meta.id != ack.id || proposal.is_chosen {
                 continue;
             }
             let held = &mut proposal.acks[usize::from(from)];
-            if held.is_empty() && proposal.tries == 0 && from != own {
-                let shard_bytes = proposal.shards.first().map_or(0, |shard| shard.bytes.len());
-                let bytes = shard_bytes * ack.held.count() as usize;
-                links.sample(from, bytes, now.since(proposal.proposed_at));
-            }
             *held = held.union(ack.held);
             proposal.is_chosen = proposal.is_chosen_in(configuration)
                 || proposal.is_everywhere(peers) && breaks(Mutant::DetectorChooses);
@@ -337,6 +335,7 @@ impl Paxos {
             let (slot, proposal) = first.remove_entry();
             leader.commit = slot;
             leader.in_flight_bytes -= proposal.meta.payload_bytes as usize;
+            leader.links.handle_chosen(slot);
         }
         if leader.commit > before {
             let (ballot, commit) = (leader.ballot, leader.commit);

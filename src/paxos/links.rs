@@ -1,14 +1,36 @@
-//! How long each node takes to acknowledge, as a line over the bytes it is sent.
+//! How long each node takes to acknowledge, as a line over the bytes that are on their way to it.
 //!
 //! A weighted least squares fit per node: old samples fade. It steers how much is sent, never what
-//! counts as chosen (rule 8). Source: Crossword's linear model of delay and bandwidth.
+//! counts as chosen (rule 8). Source: Crossword's linear model of delay and bandwidth, with one
+//! difference: what counts is not a value's own bytes but everything that is in flight with it. In a
+//! queue a short value waits as long as the long ones ahead of it, so that over its own bytes the line
+//! is flat just where the bandwidth is short.
 
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
+use crate::types::{NodeSet, Slot};
+use std::collections::VecDeque;
 
 /// Estimates by id.
 #[derive(Clone, Debug)]
 pub(super) struct Links {
     fits: Vec<Fit>,
+    /// What was proposed last, by slot: also what is chosen already, for whoever is slower.
+    sent: VecDeque<Sent>,
+    /// To each node.
+    in_flight_bytes: usize,
+}
+
+/// One proposal on its way.
+#[derive(Clone, Debug)]
+struct Sent {
+    slot: Slot,
+    at: Instant,
+    /// To each node; 0 when it is in flight no more.
+    bytes: usize,
+    /// With it and ahead of it.
+    total_bytes: usize,
+    /// Who has answered, or was sent it again: an answer says nothing of the link any more.
+    is_done_by: NodeSet,
 }
 
 /// Faded sums of bytes x and seconds y.
@@ -23,35 +45,81 @@ struct Fit {
 
 impl Links {
     pub(super) fn new(nodes: usize) -> Self {
-        Self { fits: vec![Fit::default(); nodes] }
+        let fits = vec![Fit::default(); nodes];
+        Self { fits, sent: VecDeque::new(), in_flight_bytes: 0 }
     }
 
-    /// The node `node` has acknowledged `bytes` after `took`.
-    pub(super) fn sample(&mut self, node: u8, bytes: usize, took: Duration) {
-        let Some(fit) = self.fits.get_mut(usize::from(node)) else { return };
+    /// Each node is sent `bytes`.
+    pub(super) fn handle_proposed(&mut self, now: Instant, slot: Slot, bytes: usize) {
+        if self.sent.len() >= SENT_MAX
+            && let Some(oldest) = self.sent.pop_front()
+        {
+            self.in_flight_bytes -= oldest.bytes;
+        }
+        self.in_flight_bytes += bytes;
+        let (total_bytes, is_done_by) = (self.in_flight_bytes, NodeSet::EMPTY);
+        self.sent.push_back(Sent { slot, at: now, bytes, total_bytes, is_done_by });
+    }
+
+    /// It is chosen: what follows does not wait behind it.
+    pub(super) fn handle_chosen(&mut self, slot: Slot) {
+        let bytes = self.sent(slot).map_or(0, |sent| std::mem::take(&mut sent.bytes));
+        self.in_flight_bytes -= bytes;
+    }
+
+    /// It was sent again to `nodes`.
+    pub(super) fn handle_sent_again(&mut self, slot: Slot, nodes: NodeSet) {
+        if let Some(sent) = self.sent(slot) {
+            sent.is_done_by = sent.is_done_by.union(nodes);
+        }
+    }
+
+    /// The node `node` has acknowledged it.
+    pub(super) fn handle_acknowledged(&mut self, now: Instant, slot: Slot, node: u8) {
+        let Some(sent) = self.sent(slot).filter(|sent| !sent.is_done_by.contains(node)) else {
+            return;
+        };
+        sent.is_done_by.insert(node);
+        let (bytes, took) = (sent.total_bytes, now.since(sent.at));
+        if let Some(fit) = self.fits.get_mut(usize::from(node)) {
+            fit.add(bytes, took);
+        }
+    }
+
+    fn sent(&mut self, slot: Slot) -> Option<&mut Sent> {
+        let at = self.sent.binary_search_by_key(&slot, |sent| sent.slot).ok()?;
+        self.sent.get_mut(at)
+    }
+
+    /// When an acknowledgement is expected with `bytes` on their way. Zero when nothing was measured
+    /// (the leader itself, or a node that just came).
+    pub(super) fn expected(&self, node: u8, bytes: usize) -> Duration {
+        let fit = self.fits.get(usize::from(node)).filter(|fit| fit.weight > 0.0);
+        fit.map_or(Duration::ZERO, |fit| fit.at(bytes))
+    }
+}
+
+impl Fit {
+    fn add(&mut self, bytes: usize, took: Duration) {
         let (x, y) = (bytes as f64, took.as_secs_f64());
         for (sum, add) in [
-            (&mut fit.weight, 1.0),
-            (&mut fit.x, x),
-            (&mut fit.y, y),
-            (&mut fit.xx, x * x),
-            (&mut fit.xy, x * y),
+            (&mut self.weight, 1.0),
+            (&mut self.x, x),
+            (&mut self.y, y),
+            (&mut self.xx, x * x),
+            (&mut self.xy, x * y),
         ] {
             *sum = *sum * FADE + add;
         }
     }
 
-    /// When an acknowledgement of `bytes` is expected. Zero when nothing was measured (the leader
-    /// itself, or a node that just came).
-    pub(super) fn expected(&self, node: u8, bytes: usize) -> Duration {
-        let Some(fit) = self.fits.get(usize::from(node)).filter(|fit| fit.weight > 0.0) else {
-            return Duration::ZERO;
-        };
-        let (mean_x, mean_y) = (fit.x / fit.weight, fit.y / fit.weight);
-        let spread = fit.xx / fit.weight - mean_x * mean_x;
-        // Samples of one size say nothing about the slope; a negative one is noise.
+    fn at(&self, bytes: usize) -> Duration {
+        let (mean_x, mean_y) = (self.x / self.weight, self.y / self.weight);
+        let spread = self.xx / self.weight - mean_x * mean_x;
+        // Samples of one size say nothing about the slope. A negative one is noise, and so is one so
+        // steep that nothing at all would be acknowledged before it was sent.
         let slope = if spread > 1.0 {
-            ((fit.xy / fit.weight - mean_x * mean_y) / spread).max(0.0)
+            ((self.xy / self.weight - mean_x * mean_y) / spread).clamp(0.0, mean_y / mean_x)
         } else {
             0.0
         };
@@ -63,24 +131,73 @@ impl Links {
 /// Half of a sample's weight is gone after about 70 more.
 const FADE: f64 = 0.99;
 const LONGEST_SECONDS: f64 = 3600.0;
+/// Proposals that are remembered.
+const SENT_MAX: usize = 1024;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// Measurements of one proposal of `bytes` at a time, which `node` answers after `took`.
+    pub fn measure(links: &mut Links, slot: u64, bytes: usize, took: &[(u8, Duration)]) {
+        links.handle_proposed(Instant::ZERO, Slot(slot), bytes);
+        for (node, took) in took {
+            links.handle_acknowledged(Instant::ZERO + *took, Slot(slot), *node);
+        }
+        links.handle_chosen(Slot(slot));
+    }
 
     #[test]
     fn a_line_is_found_and_old_lines_fade() {
         let mut links = Links::new(2);
         let line = |base: u64, bytes: u64| Duration::from_nanos(base + 10 * bytes);
+        let mut slot = 0;
         for base in [1_000_000, 5_000_000] {
             for step in 0..2000_u64 {
                 let bytes = step % 7 * 1000;
-                links.sample(1, usize::try_from(bytes).unwrap(), line(base, bytes));
+                slot += 1;
+                measure(&mut links, slot, bytes as usize, &[(1, line(base, bytes))]);
             }
             let expected = links.expected(1, 20_000).as_secs_f64();
             let right = line(base, 20_000).as_secs_f64();
             assert!((expected / right - 1.0).abs() < 0.05, "{expected} is not {right}");
         }
         assert_eq!(links.expected(0, 20_000), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_bandwidth_shows_though_all_values_are_of_one_size() {
+        // A queue of up to ten values of 1000 bytes, a microsecond a byte.
+        let mut links = Links::new(2);
+        for round in 0..50 {
+            for step in 1..=10 {
+                links.handle_proposed(Instant::ZERO, Slot(round * 10 + step), 1000);
+            }
+            for step in 1..=10 {
+                let at = Instant::ZERO + Duration::from_millis(step);
+                links.handle_acknowledged(at, Slot(round * 10 + step), 1);
+                links.handle_chosen(Slot(round * 10 + step));
+            }
+        }
+        let expected = links.expected(1, 30_000).as_secs_f64();
+        assert!((expected / 0.03 - 1.0).abs() < 0.05, "{expected}");
+    }
+
+    #[test]
+    fn who_is_slower_than_the_quorum_is_measured_and_what_was_sent_again_is_not() {
+        let mut links = Links::new(2);
+        let at = |millis| Instant::ZERO + Duration::from_millis(millis);
+        links.handle_proposed(at(0), Slot(1), 1000);
+        links.handle_proposed(at(0), Slot(2), 1000);
+        links.handle_chosen(Slot(1));
+        links.handle_sent_again(Slot(2), NodeSet::one(1));
+        links.handle_acknowledged(at(70), Slot(1), 1);
+        links.handle_acknowledged(at(7000), Slot(2), 1);
+        assert_eq!(links.expected(1, 1000), Duration::from_millis(70));
+        // What is forgotten is in flight no more.
+        for slot in 3..3 + 2 * SENT_MAX as u64 {
+            links.handle_proposed(at(0), Slot(slot), 1);
+        }
+        assert_eq!(links.in_flight_bytes, SENT_MAX);
     }
 }

@@ -211,7 +211,7 @@ impl Paxos {
             }
         }
         leader.in_flight_bytes += meta.payload_bytes as usize;
-        let Leader { configuration, peers, ballot, .. } = &mut **leader;
+        let Leader { configuration, peers, ballot, links, .. } = &mut **leader;
         let ballot = *ballot;
         let of = |node: u8| {
             wanted(meta.code, home_of(ballot, configuration.place(node).unwrap_or(node)), c)
@@ -220,6 +220,8 @@ impl Paxos {
             let shards = cut(&shards, of(*to));
             peer.outgoing.push(ShardedValue { meta: meta.clone(), shards });
         }
+        let shard_bytes = shards.first().map_or(0, |shard| shard.bytes.len());
+        links.handle_proposed(now, slot, shard_bytes * usize::from(c));
         let own = cut(&shards, of(own));
         let proposal = Proposal {
             meta: meta.clone(),
@@ -227,7 +229,6 @@ impl Paxos {
             acks: [ShardSet::EMPTY; 32],
             also,
             c,
-            proposed_at: now,
             send_again_at: now + patience,
             tries: 0,
             is_chosen: false,

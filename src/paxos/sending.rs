@@ -31,7 +31,7 @@ impl Paxos {
         let own = self.own;
         let Role::Leader(leader) = &mut self.role else { return };
         let mut to_self = Vec::new();
-        let Leader { ballot, configuration, peers, in_flight, .. } = &mut **leader;
+        let Leader { ballot, configuration, peers, in_flight, links, .. } = &mut **leader;
         let ballot = *ballot;
         for proposal in in_flight.values_mut().filter(|proposal| !proposal.is_chosen) {
             let to_whom = match again {
@@ -44,6 +44,7 @@ impl Paxos {
                 Again::Everything => NodeSet(u32::MAX),
                 Again::To(nodes) => nodes,
             };
+            links.handle_sent_again(proposal.meta.slot(), to_whom);
             let code = proposal.meta.code;
             for (to, peer) in peers.iter_mut().map(|(to, peer)| (*to, peer)) {
                 let home = home_of(ballot, configuration.place(to).unwrap_or(to));

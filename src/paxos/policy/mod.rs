@@ -21,6 +21,8 @@ pub(super) struct View<'a> {
     pub(super) quorums: Quorums,
     /// Ranks that are alive and not too far behind to accept, the leader included.
     pub(super) alive: NodeSet,
+    /// Of the payloads that are in flight.
+    pub(super) in_flight_bytes: usize,
     pub(super) links: &'a Links,
 }
 
@@ -107,7 +109,8 @@ mod tests {
                 let (quorums, links) = (epoch.quorums(), Links::new(usize::from(nodes)));
                 for set in 1_u32..1 << nodes {
                     let alive = NodeSet(set);
-                    let view = View { epoch: &epoch, quorums, alive, links: &links };
+                    let view =
+                        View { epoch: &epoch, quorums, alive, in_flight_bytes: 0, links: &links };
                     for bytes in [0, 10, 100_000] {
                         let picked = pick(&view, bytes);
                         let grown = Pick { c: grown(&view, picked.code, picked.c), ..picked };
@@ -130,7 +133,13 @@ mod tests {
             for c in 1..=epoch.code.k() {
                 let needed = quorums.acks_needed(u32::from(epoch.code.k()), u32::from(c));
                 for set in 1_u32..1 << nodes {
-                    let view = View { epoch: &epoch, quorums, alive: NodeSet(set), links: &links };
+                    let view = View {
+                        epoch: &epoch,
+                        quorums,
+                        alive: NodeSet(set),
+                        in_flight_bytes: 0,
+                        links: &links,
+                    };
                     if set.count_ones() >= needed {
                         assert!(chooses(&view, Pick { code: epoch.code, c }), "N {nodes} c {c}");
                     }
@@ -140,6 +149,7 @@ mod tests {
                     epoch: &epoch,
                     quorums,
                     alive: NodeSet::first(needed - 1),
+                    in_flight_bytes: 0,
                     links: &links,
                 };
                 assert!(!chooses(&view, Pick { code: epoch.code, c }), "N {nodes} c {c} {needed}");
@@ -151,7 +161,13 @@ mod tests {
     fn hybrid_divides_what_is_long_and_copies_what_is_short() {
         let epoch = epoch(Policy::Hybrid, 5);
         let (quorums, links) = (epoch.quorums(), Links::new(5));
-        let view = View { epoch: &epoch, quorums, alive: NodeSet::first(5), links: &links };
+        let view = View {
+            epoch: &epoch,
+            quorums,
+            alive: NodeSet::first(5),
+            in_flight_bytes: 0,
+            links: &links,
+        };
         assert_eq!(pick(&view, 999), Pick { code: epoch.copies(), c: 1 });
         assert_eq!(pick(&view, 1000), Pick { code: epoch.code, c: 1 });
     }
