@@ -33,7 +33,7 @@ struct Sent {
     is_done_by: NodeSet,
 }
 
-/// Faded sums of bytes x and seconds y.
+/// Faded sums of bytes x and seconds y, and the seconds without a queue.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fit {
     weight: f64,
@@ -41,6 +41,7 @@ struct Fit {
     y: f64,
     xx: f64,
     xy: f64,
+    base: f64,
 }
 
 impl Links {
@@ -102,6 +103,8 @@ impl Links {
 impl Fit {
     fn add(&mut self, bytes: usize, took: Duration) {
         let (x, y) = (bytes as f64, took.as_secs_f64());
+        let is_shorter = self.weight == 0.0 || y < self.base;
+        self.base += (y - self.base) * if is_shorter { 1.0 } else { 1.0 - FADE };
         for (sum, add) in [
             (&mut self.weight, 1.0),
             (&mut self.x, x),
@@ -116,13 +119,12 @@ impl Fit {
     fn at(&self, bytes: usize) -> Duration {
         let (mean_x, mean_y) = (self.x / self.weight, self.y / self.weight);
         let spread = self.xx / self.weight - mean_x * mean_x;
-        // Samples of one size say nothing about the slope. A negative one is noise, and so is one so
-        // steep that nothing at all would be acknowledged before it was sent.
-        let slope = if spread > 1.0 {
-            ((self.xy / self.weight - mean_x * mean_y) / spread).clamp(0.0, mean_y / mean_x)
-        } else {
-            0.0
-        };
+        // What is sent together is acknowledged together, and a busy cluster always has about as much
+        // in flight: then the fitted slope is too flat, and what the shortest answers lack tells more.
+        // One so steep that an answer would come before the question is noise.
+        let fitted = (self.xy / self.weight - mean_x * mean_y) / spread.max(1.0);
+        let queued = (mean_y - self.base) / mean_x.max(1.0);
+        let slope = fitted.max(queued).clamp(0.0, mean_y / mean_x.max(1.0));
         let seconds = mean_y + slope * (bytes as f64 - mean_x);
         Duration::from_secs_f64(seconds.clamp(0.0, LONGEST_SECONDS))
     }
