@@ -66,7 +66,7 @@ found_in_simulation! {
     a_gather_ends_with_any_id: GathersAnyId, scenarios::churn, 0, 60;
     an_old_epoch_is_forgotten: ForgetsOldEpoch, scenarios::epochs, 0, 1500;
     an_epoch_is_in_force_too_early: EpochBeforeApplied, scenarios::epochs, 0, 80;
-    a_newcomer_guesses_its_place: GuessesHome, scenarios::members, 0, 120;
+    a_newcomer_guesses_its_place: GuessesHome, scenarios::members, 1290, 60;
     a_change_is_closed_unready: ClosesUnready, scenarios::members, 0, 60;
     the_new_members_alone_close_a_change: ClosesByNewAlone, scenarios::members, 0, 300;
     promises_of_strangers_count: CountsStrangers, scenarios::members, 0, 250;
