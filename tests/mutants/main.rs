@@ -14,6 +14,7 @@ mod random;
 mod references;
 mod scenarios;
 mod scripts;
+mod scripts_recovery;
 
 use distkv::mutant::Mutant;
 use distkv::sim::{Plant, Scenario, run_scenario};
@@ -114,6 +115,11 @@ found_by_script! {
     an_older_record_answers: AnswersOlderRecord, scripts::a_record_is_lost(false);
     damage_is_hidden: HidesDamage, scripts::a_record_is_lost(true);
     damaged_promises_count: CountsDamaged, scripts::a_record_is_lost(true);
+    an_applied_slot_is_taken_for_chosen: TrustsApplied, scripts_recovery::others_apply_the_slot();
+    the_highest_origin_wins: OriginWins, scripts_recovery::an_old_value_is_accepted_anew();
+    a_candidate_asks_early: PreparesEarly, scripts_recovery::a_ballot_is_lost();
+    claims_are_ignored: IgnoresClaims, scripts_recovery::claimed_bytes_are_missing();
+    a_home_shard_repairs: RepairsWithHome, scripts_recovery::a_repaired_slot_is_promised();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use distkv::types::Ballot;
 use std::time::Duration;
 
 /// Three nodes with their leader first, at rest.
-fn three() -> (Cluster, [u8; 3]) {
+pub fn three() -> (Cluster, [u8; 3]) {
     let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
     let leader = cluster.elect();
     cluster.pass(200, |_| false);
@@ -16,19 +16,19 @@ fn three() -> (Cluster, [u8; 3]) {
 }
 
 /// Everything but what these nodes say to each other is lost.
-fn apart(nodes: &[u8]) -> impl Fn(&Flight) -> bool {
+pub fn apart(nodes: &[u8]) -> impl Fn(&Flight) -> bool {
     move |flight| !(nodes.contains(&flight.from) && nodes.contains(&flight.to))
 }
 
 /// Lets time pass for the nodes `awake` alone.
-fn pass_for(cluster: &mut Cluster, awake: &[u8], millis: u64, is_lost: impl Fn(&Flight) -> bool) {
+pub fn pass_for(cluster: &mut Cluster, awake: &[u8], millis: u64, is_lost: impl Fn(&Flight) -> bool) {
     for _ in 0..millis.div_ceil(25) {
         tick(cluster, awake, 25);
         cluster.settle(&is_lost);
     }
 }
 
-fn tick(cluster: &mut Cluster, awake: &[u8], millis: u64) {
+pub fn tick(cluster: &mut Cluster, awake: &[u8], millis: u64) {
     cluster.now = cluster.now + Duration::from_millis(millis);
     for rank in awake {
         let now = cluster.now;
@@ -40,9 +40,18 @@ fn tick(cluster: &mut Cluster, awake: &[u8], millis: u64) {
 }
 
 /// Lets `awake` try until one of them leads; the others of `near` only answer.
-fn elect(cluster: &mut Cluster, awake: &[u8], near: &[u8]) -> Option<u8> {
+pub fn elect(cluster: &mut Cluster, awake: &[u8], near: &[u8]) -> Option<u8> {
+    elect_but(cluster, awake, apart(near))
+}
+
+/// The same, with what is lost.
+pub fn elect_but(
+    cluster: &mut Cluster,
+    awake: &[u8],
+    is_lost: impl Fn(&Flight) -> bool,
+) -> Option<u8> {
     for _ in 0..200 {
-        pass_for(cluster, awake, 25, apart(near));
+        pass_for(cluster, awake, 25, &is_lost);
         let leads = |rank: &&u8| {
             let paxos = cluster.nodes[usize::from(**rank)].paxos.as_ref();
             paxos.is_some_and(|paxos| paxos.role() == RoleName::Leader && paxos.can_propose(0))
@@ -55,7 +64,7 @@ fn elect(cluster: &mut Cluster, awake: &[u8], near: &[u8]) -> Option<u8> {
 }
 
 /// Takes the messages of one kind from one node to another out of the network.
-fn take(cluster: &mut Cluster, from: u8, to: u8, is_it: fn(&Message) -> bool) -> Vec<Flight> {
+pub fn take(cluster: &mut Cluster, from: u8, to: u8, is_it: fn(&Message) -> bool) -> Vec<Flight> {
     let (taken, left): (Vec<Flight>, Vec<Flight>) = cluster
         .flights
         .drain(..)
