@@ -21,7 +21,12 @@ pub fn apart(nodes: &[u8]) -> impl Fn(&Flight) -> bool {
 }
 
 /// Lets time pass for the nodes `awake` alone.
-pub fn pass_for(cluster: &mut Cluster, awake: &[u8], millis: u64, is_lost: impl Fn(&Flight) -> bool) {
+pub fn pass_for(
+    cluster: &mut Cluster,
+    awake: &[u8],
+    millis: u64,
+    is_lost: impl Fn(&Flight) -> bool,
+) {
     for _ in 0..millis.div_ceil(25) {
         tick(cluster, awake, 25);
         cluster.settle(&is_lost);
