@@ -107,6 +107,7 @@ const CHECKERS: &[(&str, &str)] = &[
 /// What the simulator's say; everything else is of the order check or the agreed log.
 const SIMULATED: &[(&str, &str)] = &[
     ("applied other commands", "one value per slot"),
+    ("two values in slot", "one value per slot"),
     ("no progress", "progress after the faults"),
     ("the bound on storage", "the bound on storage"),
     ("no linear order", "the search"),

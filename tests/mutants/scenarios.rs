@@ -149,6 +149,36 @@ pub fn members(seed: u64) -> Scenario {
     scenario
 }
 
+/// Nodes without a disk (durability `memory`): who is started again has lost everything, and comes
+/// under its old id. Writes are chosen with such a node while another is cut off; it forgets them,
+/// and is alone with the one that never had them. At last a new machine takes its place.
+pub fn amnesia(seed: u64) -> Scenario {
+    let mut rng = Rng::new(seed);
+    let mut scenario = quick(&mut rng, 3, Policy::Replicate);
+    scenario.cluster.durability = "memory".to_owned();
+    scenario.attempt_timeout = Duration::from_millis(100);
+    scenario.operations_per_client *= 2;
+    scenario.heal_at = Duration::from_millis(3500);
+    let [leader, forgets, absent] = shuffled(&mut rng);
+    let transfer = Admin::Transfer { to: u8::try_from(leader).unwrap() };
+    let alone = |node: usize, span_ms: u64| {
+        let span = Duration::from_millis(span_ms);
+        Fault::Partition { from: 1 << node, to: 7 & !(1 << node), span }
+    };
+    let down = Duration::from_millis(rng.range(1, 20));
+    let lost_ms = rng.range(900, 1200);
+    scenario.faults = [
+        (300, Fault::Operator(transfer)),
+        (600, alone(absent, lost_ms - 600)),
+        (lost_ms, alone(leader, 1000)),
+        (lost_ms, Fault::Crash { node: forgets, down }),
+        (2500, Fault::ReplaceNode { node: forgets, is_lost: false, is_stopped: true }),
+    ]
+    .map(|(at_ms, fault)| (Duration::from_millis(at_ms), fault))
+    .into();
+    scenario
+}
+
 /// Leaders that stand still or are cut off, while some client has not noticed and asks them.
 pub fn stale(seed: u64) -> Scenario {
     let mut rng = Rng::new(seed);
