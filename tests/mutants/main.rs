@@ -14,6 +14,7 @@ mod random;
 mod references;
 mod scenarios;
 mod scripts;
+mod scripts_members;
 
 use distkv::mutant::Mutant;
 use distkv::sim::{Plant, Scenario, run_scenario};
@@ -66,7 +67,6 @@ found_in_simulation! {
     a_gather_ends_with_any_id: GathersAnyId, scenarios::churn, 0, 60;
     an_old_epoch_is_forgotten: ForgetsOldEpoch, scenarios::epochs, 0, 1500;
     an_epoch_is_in_force_too_early: EpochBeforeApplied, scenarios::epochs, 0, 80;
-    a_newcomer_guesses_its_place: GuessesHome, scenarios::members, 1290, 60;
     a_change_is_closed_unready: ClosesUnready, scenarios::members, 0, 60;
     the_new_members_alone_close_a_change: ClosesByNewAlone, scenarios::members, 0, 300;
     promises_of_strangers_count: CountsStrangers, scenarios::members, 0, 250;
@@ -114,6 +114,7 @@ found_by_script! {
     an_older_record_answers: AnswersOlderRecord, scripts::a_record_is_lost(false);
     damage_is_hidden: HidesDamage, scripts::a_record_is_lost(true);
     damaged_promises_count: CountsDamaged, scripts::a_record_is_lost(true);
+    a_newcomer_guesses_its_place: GuessesHome, scripts_members::a_newcomer_is_early();
 }
 
 #[test]
