@@ -205,6 +205,15 @@ impl Client {
         Ok(statuses)
     }
 
+    /// The status of one node that the cluster file or an answer has named; None when it does not
+    /// answer.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the client itself fails, or knows no such node.
+    pub fn status(&mut self, node: NodeId) -> Result<Option<NodeStatus>, ClientError> {
+        Ok(self.statuses_of(&[node])?.pop().and_then(|(_, status)| status))
+    }
+
     fn statuses_of(
         &mut self,
         nodes: &[NodeId],

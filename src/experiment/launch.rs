@@ -10,6 +10,7 @@ use super::failover::{FailoverError, FailoverPlan, Kill, run_failover};
 use super::measured::failed;
 use super::plain;
 use super::processes::ProcessBed;
+use super::repair;
 use super::simulated::SimulatedBed;
 use super::trial::{
     CancelFlag, TrialConfig, TrialError, TrialKind, TrialLauncher, TrialOutcome, TrialTarget,
@@ -69,6 +70,9 @@ impl TrialLauncher for ProcessLauncher {
         match trial.kind {
             TrialKind::Codec => measure_codec(trial, cancel),
             TrialKind::Failover => measure_failover(&self.executable, trial, dir, cancel),
+            TrialKind::Rejoin | TrialKind::Replace => {
+                repair::measure(&self.executable, trial, &dir.join("cluster"), cancel)
+            }
             TrialKind::Cluster | TrialKind::Capacity => {
                 let mut bed = self.bed(trial, dir, cancel)?;
                 plain::run(&mut *bed, trial, cancel)

@@ -18,6 +18,7 @@ mod plain;
 mod processes;
 mod progress;
 pub mod provenance;
+mod repair;
 pub mod runner;
 mod simulated;
 pub mod spec;

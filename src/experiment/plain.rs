@@ -63,9 +63,11 @@ impl Plain<'_> {
             let config = self.config(Duration::from_millis(trial.duration_ms));
             phases.push(match trial.kind {
                 TrialKind::Capacity => self.capacity(&config)?,
-                TrialKind::Cluster | TrialKind::Codec | TrialKind::Failover => {
-                    self.measured("run", Phase::Run, &config)?
-                }
+                TrialKind::Cluster
+                | TrialKind::Codec
+                | TrialKind::Failover
+                | TrialKind::Rejoin
+                | TrialKind::Replace => self.measured("run", Phase::Run, &config)?,
             });
         }
         Ok(phases)

@@ -34,6 +34,10 @@ pub enum TrialKind {
     Failover,
     /// The highest offered load of a fresh cluster that holds a latency objective (E11).
     Capacity,
+    /// Followers of a fresh cluster that come back after everything was overwritten (E10).
+    Rejoin,
+    /// Followers of a fresh cluster that are lost, each with a new node in its place (E10).
+    Replace,
 }
 
 /// What a trial runs on.
@@ -94,7 +98,7 @@ pub struct TrialConfig {
     /// Latency from due time, in milliseconds, that 99 of 100 operations must hold in a trial of kind
     /// `capacity`.
     pub p99_objective_ms: f64,
-    /// Leaders killed in a trial of kind `failover`.
+    /// Leaders killed in a trial of kind `failover`; followers in one of kind `rejoin` or `replace`.
     pub kills: u32,
     /// Followers killed between load and run.
     pub failed_nodes: u8,
@@ -237,7 +241,7 @@ impl TrialConfig {
         if let Some(fault) = self.store_fault() {
             return Some(fault);
         }
-        if let Some(fault) = self.capacity_fault() {
+        if let Some(fault) = self.capacity_fault().or_else(|| self.repair_fault()) {
             return Some(fault);
         }
         if self.interval_ms == 0 || self.offered_ops_per_s < 0.0 {
@@ -261,6 +265,21 @@ impl TrialConfig {
         }
         (self.duration_ms == 0 || self.overwrite_rounds > 0 || !self.faults.is_empty()).then(|| {
             "kind capacity: duration_ms must not be 0, and no faults or overwrite_rounds".to_owned()
+        })
+    }
+
+    /// What nodes that are killed and come again cannot be: anywhere but in processes of ours.
+    fn repair_fault(&self) -> Option<String> {
+        if !matches!(self.kind, TrialKind::Rejoin | TrialKind::Replace) {
+            return None;
+        }
+        if self.store != DISTKV || self.target == TrialTarget::Sim || self.nodes < 3 {
+            return Some("kinds rejoin and replace: 3 or more nodes, processes of distkv".into());
+        }
+        let ids = u32::from(self.nodes) + self.kills;
+        let is_possible = self.kills > 0 && self.records > 0 && ids <= 32;
+        (!is_possible).then(|| {
+            "kinds rejoin and replace: kills and records above 0, nodes and kills at most 32".into()
         })
     }
 
@@ -313,9 +332,11 @@ impl TrialConfig {
             TrialKind::Capacity => {
                 (Duration::from_millis(self.duration_ms) + PROBE_TIME) * PROBES_EXPECTED * 3 / 2
             }
-            TrialKind::Cluster | TrialKind::Codec | TrialKind::Failover => {
-                Duration::from_millis(self.duration_ms)
-            }
+            TrialKind::Cluster
+            | TrialKind::Codec
+            | TrialKind::Failover
+            | TrialKind::Rejoin
+            | TrialKind::Replace => Duration::from_millis(self.duration_ms),
         };
         if self.kind == TrialKind::Codec {
             return measured * 2;
@@ -323,8 +344,13 @@ impl TrialConfig {
         // Whole values to each of the nodes: 40 MB/s on a shared disk, or what the link lets through.
         let wire_bytes = self.records as f64 * self.value_bytes as f64 * f64::from(self.nodes);
         let link = if self.rate_mbit > 0.0 { self.rate_mbit * 125_000.0 } else { f64::MAX };
-        let rounds = f64::from(1 + self.overwrite_rounds);
+        let is_repair = matches!(self.kind, TrialKind::Rejoin | TrialKind::Replace);
+        let passes = if is_repair { self.kills * 2 } else { self.overwrite_rounds };
+        let rounds = f64::from(1 + passes);
         let load = Duration::from_secs_f64(rounds * wire_bytes / link.min(40e6));
+        if is_repair {
+            return Duration::from_millis(1000) + load;
+        }
         Duration::from_millis(1000 + self.warmup_ms) + load + measured
     }
 }

@@ -13,7 +13,7 @@ use crate::mutant::{Mutant, breaks};
 use crate::storage::StoredValue;
 use crate::time::Instant;
 use crate::types::{Bytes, Digest, Epoch, NodeSet, Record, Shard, ShardSet, Slot, ValueMeta};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 /// One value on its way here.
 #[derive(Debug)]
@@ -39,16 +39,6 @@ struct Repair {
     damaged: ShardSet,
     /// Its record is damaged: it may have answered for as many as k.
     is_unknown: bool,
-}
-
-/// Slots that a peer wants.
-#[derive(Debug)]
-pub(super) struct Serving {
-    to: u8,
-    wants: VecDeque<Want>,
-    missing: Vec<Slot>,
-    entries: Vec<ShardedValue>,
-    entries_bytes: usize,
 }
 
 /// The end of a gather for a read.
@@ -254,7 +244,8 @@ impl Paxos {
         self.catch_up(now);
     }
 
-    /// Asks peers for shards of `slot`: as many as are missing, or all of them.
+    /// Asks as many peers as shards of `slot` are missing for one each; or all of them for all they
+    /// have, when too few have answered.
     fn ask(&mut self, now: Instant, slot: Slot, is_all: bool) {
         let contacts = self.contacts();
         let held = self.acceptor.entries.get(&slot).map(|entry| entry.meta.id);
@@ -292,7 +283,7 @@ impl Paxos {
             asked.push(id);
         }
         for id in asked {
-            self.wants.entry(id).or_default().push(Want { slot, held });
+            self.wants.entry(id).or_default().push(Want { slot, is_all, held });
         }
     }
 
@@ -451,72 +442,6 @@ impl Paxos {
         }
         self.acceptor.apply_known();
         self.advance_commit();
-    }
-
-    pub(super) fn handle_fetch(&mut self, from: u8, wants: Vec<Want>) {
-        if self.serving.len() >= self.limits().gathers * 2 {
-            // Busy, not without them: no reason to ask for a snapshot, hence no floor.
-            let (applied, floor) = (self.acceptor.applied, Slot::ZERO);
-            let missing = wants.iter().map(|want| want.slot).collect();
-            self.send(from, Message::Shards { applied, floor, missing, entries: Vec::new() });
-            return;
-        }
-        self.serving.push_back(Serving {
-            to: from,
-            wants: wants.into(),
-            missing: Vec::new(),
-            entries: Vec::new(),
-            entries_bytes: 0,
-        });
-        if self.serving.len() == 1 {
-            self.advance_serving();
-        }
-    }
-
-    /// Reads the next slot of the first request; sends when a page is full or all are read.
-    fn advance_serving(&mut self) {
-        while let Some(serving) = self.serving.front_mut() {
-            let (applied, floor) = (self.acceptor.applied, self.acceptor.floor);
-            let page_bytes = self.config.limits.page_bytes;
-            while serving.wants.front().is_some_and(|want| want.slot > applied) {
-                serving.missing.extend(serving.wants.pop_front().map(|want| want.slot));
-            }
-            let is_done = serving.wants.is_empty();
-            if is_done || serving.entries_bytes >= page_bytes {
-                serving.entries_bytes = 0;
-                let missing = std::mem::take(&mut serving.missing);
-                let entries = std::mem::take(&mut serving.entries);
-                let to = serving.to;
-                self.send(to, Message::Shards { applied, floor, missing, entries });
-                if is_done {
-                    self.serving.pop_front();
-                }
-                continue;
-            }
-            let slot = serving.wants[0].slot;
-            self.read(slot, ReadPurpose::Serve);
-            return;
-        }
-    }
-
-    /// The log has answered for a slot that a peer wants.
-    pub(super) fn continue_serving(&mut self, slot: Slot, stored: Option<StoredValue>) {
-        if let Some(serving) = self.serving.front_mut()
-            && let Some(want) = serving.wants.pop_front()
-        {
-            assert_eq!(want.slot, slot, "reads are answered in order");
-            match stored {
-                Some(StoredValue { meta, shards, .. }) => {
-                    let is_held = want.held == Some(meta.id);
-                    let shards = if is_held { Vec::new() } else { shards };
-                    let value = ShardedValue { meta, shards };
-                    serving.entries_bytes += value.wire_bytes();
-                    serving.entries.push(value);
-                }
-                None => serving.missing.push(slot),
-            }
-        }
-        self.advance_serving();
     }
 }
 

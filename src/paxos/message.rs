@@ -186,6 +186,8 @@ pub struct Ack {
 pub struct Want {
     /// The slot.
     pub slot: Slot,
+    /// All shards that the peer holds, not its home shard alone: those of k nodes are a value.
+    pub is_all: bool,
     /// Shards of this value need not be sent.
     pub held: Option<ValueId>,
 }
@@ -407,10 +409,11 @@ impl Message {
                 is_low: read_flag(from, "is_low")?,
             },
             9 => Self::Fetch {
-                wants: read_list(from, "wants", 9, |from| {
+                wants: read_list(from, "wants", 10, |from| {
                     let slot = Slot(from.u64("slot")?);
+                    let is_all = read_flag(from, "is_all")?;
                     let held = read_flag(from, "held")?.then(|| ValueId::read(from)).transpose()?;
-                    Ok(Want { slot, held })
+                    Ok(Want { slot, is_all, held })
                 })?,
             },
             10 => Self::Shards {

@@ -23,6 +23,7 @@ mod promise;
 mod propose;
 mod restore;
 mod sending;
+mod serving;
 #[cfg(test)]
 mod tests;
 
@@ -42,11 +43,12 @@ use acceptor::Acceptor;
 use coders::Coders;
 pub use coders::{CodingTimes, Stopwatch};
 use effects::Effects;
-use gather::{Gather, Serving};
+use gather::Gather;
 use leader::Leader;
 use lease::Granted;
 use promise::{Candidacy, PromiseJob};
 use restore::Restoring;
+use serving::Serving;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 

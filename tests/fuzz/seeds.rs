@@ -147,7 +147,7 @@ fn messages() -> Vec<Message> {
         Message::Probe { epoch: Epoch(1), applied: Slot(3) },
         Message::Members { applied: Slot(3), configuration: configuration() },
         Message::Refused { incarnation: 9 },
-        Message::Fetch { wants: vec![Want { slot: Slot(4), held: Some(id(4)) }] },
+        Message::Fetch { wants: vec![Want { slot: Slot(4), is_all: false, held: Some(id(4)) }] },
         Message::Shards {
             applied: Slot(5),
             floor: Slot(1),

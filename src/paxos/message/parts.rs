@@ -17,6 +17,7 @@ impl Ack {
 impl Want {
     pub(super) fn write(&self, to: &mut Writer) {
         to.u64(self.slot.0);
+        to.u8(u8::from(self.is_all));
         to.u8(u8::from(self.held.is_some()));
         if let Some(id) = self.held {
             id.write(to);

@@ -55,7 +55,12 @@ fn every_message() -> Vec<Message> {
         Message::Nack { promised: ballot },
         Message::Heartbeat { ballot, sequence: 3, commit: slot },
         Message::HeartbeatReply { ballot, sequence: 3, applied: slot, durable: slot, is_low: true },
-        Message::Fetch { wants: vec![Want { slot, held: Some(id) }, Want { slot, held: None }] },
+        Message::Fetch {
+            wants: vec![
+                Want { slot, is_all: false, held: Some(id) },
+                Want { slot, is_all: true, held: None },
+            ],
+        },
         Message::Shards {
             applied: slot,
             floor: Slot(9),

@@ -4,6 +4,7 @@ use super::super::{Message, PromiseEntry, RoleName};
 use super::cluster::{Cluster, Flight};
 use crate::config::Policy;
 use crate::types::{Ballot, NodeId, ShardSet, Slot};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -292,4 +293,35 @@ fn a_lease_does_not_serve_what_is_behind_the_commit() {
         assert!(!holds_lease || applied >= commit, "{applied} of {commit} served by lease");
     }
     assert!(is_behind, "the leader was never behind: {:?}", paxos(&cluster));
+}
+
+#[test]
+fn who_comes_back_is_sent_each_value_once() {
+    // While it was away all were sent copies; three nodes' copies are three times the value.
+    let mut cluster = Cluster::new(Policy::Craft, 3, 5);
+    let leader = cluster.elect();
+    cluster.pass(300, |_| false);
+    let away = (leader + 1) % 5;
+    cluster.crash(away);
+    cluster.pass(3000, |_| false);
+    let leader = cluster.elect();
+    let mut payload_bytes = 0;
+    for text in ["a", "bb", "ccc"] {
+        cluster.propose(leader, text, 3000);
+        cluster.pass(100, |_| false);
+        payload_bytes += 3000;
+    }
+    let sent_bytes = Cell::new(0);
+    let count = |flight: &Flight| {
+        if let (Message::Shards { entries, .. }, true) = (&flight.message, flight.to == away) {
+            let shards = entries.iter().flat_map(|value| &value.shards);
+            sent_bytes.set(sent_bytes.get() + shards.map(|shard| shard.bytes.len()).sum::<usize>());
+        }
+        false
+    };
+    cluster.start(away);
+    cluster.pass(2000, count);
+    assert_eq!(cluster.texts(away), ["a", "bb", "ccc"]);
+    let sent_bytes = sent_bytes.get();
+    assert!(sent_bytes <= payload_bytes + 100, "{sent_bytes} for {payload_bytes}");
 }
