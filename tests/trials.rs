@@ -82,3 +82,47 @@ fn a_capacity_is_bracketed_and_below_what_the_link_lets_through() {
     let link = 20e6 / 8.0 / (2.0 * 16384.0);
     assert!(held <= link * 1.5, "{held} op/s held, the link lets {link} through");
 }
+
+#[test]
+fn nodes_that_come_back_or_come_new_are_sent_what_they_lack() {
+    let results = reproduce(
+        "id = \"X\"\ntitle = \"repair\"\nclaim = \"none\"\nbaseline = \"replicate\"\nrepeats = 1\n\
+         [fixed]\nnodes = 5\nrecords = 20\nvalue_bytes = 65536\nkills = 2\n\
+         [axes]\nkind = [\"rejoin\", \"replace\"]\npolicy = [\"replicate\", \"craft\"]\n\
+         [profile.quick]\n[profile.paper]\n[[figures]]\nid = \"x\"\ntitle = \"x\"\n\
+         kind = \"bars\"\nx = \"policy\"\ny = \"repair_bytes\"\nseries = [\"kind\"]\n",
+    );
+    assert_eq!(results.len(), 4);
+    for result in &results {
+        let run = run_of(result);
+        let (seconds, bytes) =
+            (&run.samples[quantity::REPAIR_SECONDS], &run.samples[quantity::REPAIR_BYTES]);
+        assert_eq!((seconds.len(), bytes.len()), (2, 2));
+        assert!(seconds.iter().all(|seconds| *seconds > 0.0), "{seconds:?}");
+        // Every value once, whole or as k shards, and not much else.
+        let live = 20.0 * 65536.0;
+        assert!(bytes.iter().all(|bytes| (live..live * 1.5).contains(bytes)), "{bytes:?}");
+    }
+}
+
+#[test]
+fn eventual_reads_say_how_stale_they_were() {
+    let results = reproduce(
+        "id = \"X\"\ntitle = \"staleness\"\nclaim = \"none\"\nrepeats = 1\n\
+         [fixed]\nnodes = 3\ncode = \"2+1\"\nclients = 8\nrecords = 2\nvalue_bytes = 512\n\
+         read_share = 0.5\nwarmup_ms = 100\nduration_ms = 500\n\
+         [axes]\nread_mode = [\"linearizable\", \"eventual\"]\n\
+         [profile.quick]\n[profile.paper]\n[[figures]]\nid = \"x\"\ntitle = \"x\"\n\
+         kind = \"bars\"\nx = \"read_mode\"\ny = \"throughput\"\n",
+    );
+    let seen: Vec<Option<f64>> = results
+        .iter()
+        .map(|result| run_of(result).numbers.get(quantity::STALE_SHARE).copied())
+        .collect();
+    assert!(seen.contains(&None), "linearizable reads are not watched: {seen:?}");
+    let stale = seen.into_iter().flatten().next().unwrap();
+    // With two keys that are written all the time some are, and not all.
+    assert!(stale > 0.0 && stale < 0.9, "{stale}");
+    let eventual = results.iter().map(run_of).find(|run| !run.samples.is_empty()).unwrap();
+    assert!(eventual.samples[quantity::STALENESS_MS].iter().all(|age| *age > 0.0));
+}

@@ -21,6 +21,7 @@ mod properties;
 mod record;
 mod report;
 mod stage;
+mod staleness;
 mod target;
 mod validity;
 mod warmup;
@@ -45,6 +46,7 @@ pub use report::{
     BenchReport, ErrorCount, HistogramError, LatencySummary, MetricReport, PhaseReport,
     decode_histogram,
 };
+pub use staleness::{Ages, Watched};
 pub use target::{MemoryTarget, Target, TargetCompletion, TargetError, TargetOp, TargetOutcome};
 pub use warmup::{WarmupReport, warm_up_until_steady};
 pub use workload::{

@@ -7,9 +7,13 @@ use super::faults::{FaultAction, Struck};
 use super::loads::workload;
 use super::measured::{self, failed};
 use super::trial::{CancelFlag, TrialConfig, TrialError, TrialKind, TrialOutcome};
-use crate::bench::{BenchError, OfferedLoad, Phase, PhaseConfig, PhaseReport, Workload, run_phase};
+use crate::bench::{
+    Ages, BenchError, OfferedLoad, Phase, PhaseConfig, PhaseReport, Target, Watched, Workload,
+    run_phase,
+};
 use crate::report::quantity;
 use crate::report::result::{PhaseResult, TimelineEvent};
+use crate::types::ReadMode;
 use std::time::Duration;
 
 /// Runs a trial on its bed.
@@ -105,7 +109,7 @@ impl Plain<'_> {
     /// every kind of operation is within it, and both store and generator kept up.
     fn probe(&mut self, config: &PhaseConfig) -> Result<(PhaseResult, bool), TrialError> {
         let before: Used = self.bed.used()?;
-        let (report, _) = self.phase(Phase::Run, config, false)?;
+        let (report, ..) = self.phase(Phase::Run, config, false)?;
         let apart = self.bed.settle()?;
         self.invalid.extend(apart);
         let mut result = measured::phase_result("run", self.trial, &report)?;
@@ -141,7 +145,7 @@ impl Plain<'_> {
         config: &PhaseConfig,
     ) -> Result<PhaseResult, TrialError> {
         let before: Used = self.bed.used()?;
-        let (report, events) = self.phase(phase, config, name == "run")?;
+        let (report, events, ages) = self.phase(phase, config, name == "run")?;
         let apart = self.bed.settle()?;
         let after = self.bed.used()?;
         // Under faults nodes may be apart, and the generator is held up by its own strikes.
@@ -152,6 +156,11 @@ impl Plain<'_> {
         let mut result = measured::phase_result(name, self.trial, &report)?;
         (result.nodes, result.events) = (difference(&before, after), events);
         result.numbers.extend(measured::numbers_of(&result.nodes));
+        if let Some(ages) = ages {
+            result.numbers.insert(quantity::STALE_SHARE.to_owned(), ages.stale_share());
+            let ages = ages.samples().iter().map(|age| age.as_secs_f64() * 1e3).collect();
+            result.samples.insert(quantity::STALENESS_MS.to_owned(), ages);
+        }
         Ok(result)
     }
 
@@ -160,15 +169,25 @@ impl Plain<'_> {
         phase: Phase,
         config: &PhaseConfig,
         is_struck: bool,
-    ) -> Result<(PhaseReport, Vec<TimelineEvent>), TrialError> {
+    ) -> Result<(PhaseReport, Vec<TimelineEvent>, Option<Ages>), TrialError> {
         if self.cancel.is_cancelled() {
             return Err(TrialError::Cancelled);
         }
         let steps = if is_struck { self.trial.faults.as_slice() } else { &[] };
         let mut struck = Struck::new(self.bed, steps);
-        let run = run_phase(&mut struck, &self.workload, phase, config, None, &mut |_| {});
+        // Watching costs the generator something: only where there is anything to see.
+        let is_watched = self.trial.read_mode == ReadMode::Eventual && self.trial.read_share > 0.0;
+        let run = |target: &mut dyn Target| {
+            run_phase(target, &self.workload, phase, config, None, &mut |_| {})
+        };
+        let (run, ages) = if is_watched {
+            let mut watched = Watched::new(&mut struck, self.trial.seed);
+            (run(&mut watched), Some(watched.into_ages()))
+        } else {
+            (run(&mut struck), None)
+        };
         let events = struck.events;
-        run.map(|report| (report, events)).map_err(|error| self.explain(&error))
+        run.map(|report| (report, events, ages)).map_err(|error| self.explain(&error))
     }
 
     /// Why a phase broke off: on request, or because of what ended by itself.

@@ -24,6 +24,7 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     built_in!("e1-storage.toml"),
     built_in!("e1.toml"),
     built_in!("e10.toml"),
+    built_in!("e10-repair.toml"),
     built_in!("e11.toml"),
     built_in!("e11-capacity.toml"),
     built_in!("e13.toml"),

@@ -237,12 +237,14 @@ fn surface_text(surface: &Surface) -> String {
 }
 
 fn estimate_text(estimate: &Estimate, unit: &str) -> String {
+    // A share needs no unit.
+    let unit = if unit == "0 to 1" { String::new() } else { format!(" {unit}") };
     let median = number_text(estimate.median);
     match (estimate.low, estimate.high) {
         (Some(low), Some(high)) => {
-            format!("{median} {unit} ({}-{})", number_text(low), number_text(high))
+            format!("{median}{unit} ({}-{})", number_text(low), number_text(high))
         }
-        (Some(_) | None, _) => format!("{median} {unit} (one trial)"),
+        (Some(_) | None, _) => format!("{median}{unit} (one trial)"),
     }
 }
 
