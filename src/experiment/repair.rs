@@ -1,11 +1,11 @@
-//! Nodes that come back, or come new: how long until they hold all that they should, and what it cost.
+//! Nodes that come back, or come new: how long until they hold all that they should, and its cost.
 //!
 //! A local cluster at rest with all records loaded. Of kind `rejoin`, a follower is killed, every
 //! record is overwritten meanwhile, and the node is started again on its data. Of kind `replace`, a
 //! follower is killed for good and a new node takes its place by an operator's command. Time counts
-//! from the start of the node's process; it ends when the node has applied what the leader has and lacks
-//! no shard, and for a newcomer when the change of members is settled. Bytes are those that all other
-//! nodes sent in that time. Nodes die with the thread that calls.
+//! from the start of the node's process; it ends when the node has applied what the leader has and
+//! lacks no shard, and for a newcomer when the change of members is settled. Bytes are those that all
+//! other nodes sent in that time. Nodes die with the thread that calls.
 
 use super::launch::{OPERATION_TIMEOUT, cluster_config};
 use super::measured::failed;

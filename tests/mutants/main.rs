@@ -70,7 +70,7 @@ found_in_simulation! {
     a_change_is_closed_unready: ClosesUnready, scenarios::members, 0, 60;
     the_new_members_alone_close_a_change: ClosesByNewAlone, scenarios::members, 0, 300;
     promises_of_strangers_count: CountsStrangers, scenarios::members, 0, 250;
-    what_a_failed_compare_and_set_met_is_forgotten: ForgetsMet, scenarios::forgetful, 0, 60;
+    what_a_failed_compare_and_set_met_is_forgotten: ForgetsMet, scenarios::forgetful, 90, 60;
     slots_without_a_snapshot_are_forgotten: ForgetsUncovered, scenarios::forgetful, 0, 60;
     the_log_lets_nothing_go: NeverFrees, scenarios::wasteful, 0, 20;
     repeats_are_applied: AppliesRepeats, scenarios::power, 40, 150;
@@ -115,6 +115,8 @@ found_by_script! {
     damage_is_hidden: HidesDamage, scripts::a_record_is_lost(true);
     damaged_promises_count: CountsDamaged, scripts::a_record_is_lost(true);
     a_newcomer_guesses_its_place: GuessesHome, scripts_members::a_newcomer_is_early();
+    the_cut_between_members_is_ignored: IgnoresCut, scripts_members::the_end_of_a_change_is_found();
+    a_change_begins_unsettled: ChangesUnsettled, scripts_members::a_change_comes_on_another();
 }
 
 #[test]
@@ -168,13 +170,4 @@ fn moved_homes_change_no_decision() {
 #[test]
 fn a_change_closed_by_the_old_members_loses_nothing() {
     survives(&[Mutant::ClosesByOldAlone], &simulated(scenarios::members), 40);
-}
-
-/// Holes that are still open (docs/mutants.md): 1,000 seeds of `members` have not shown them.
-#[test]
-#[ignore = "open: nobody has found these yet"]
-fn rules_of_members_that_nobody_has_seen_broken() {
-    for mutant in [Mutant::ChangesUnsettled, Mutant::IgnoresCut] {
-        hunt(&[mutant], &simulated(scenarios::members), 0, 1000);
-    }
 }

@@ -16,12 +16,17 @@ fn three() -> (Cluster, [u8; 3]) {
 }
 
 /// Everything but what these nodes say to each other is lost.
-fn apart(nodes: &[u8]) -> impl Fn(&Flight) -> bool {
+pub fn apart(nodes: &[u8]) -> impl Fn(&Flight) -> bool {
     move |flight| !(nodes.contains(&flight.from) && nodes.contains(&flight.to))
 }
 
 /// Lets time pass for the nodes `awake` alone.
-fn pass_for(cluster: &mut Cluster, awake: &[u8], millis: u64, is_lost: impl Fn(&Flight) -> bool) {
+pub fn pass_for(
+    cluster: &mut Cluster,
+    awake: &[u8],
+    millis: u64,
+    is_lost: impl Fn(&Flight) -> bool,
+) {
     for _ in 0..millis.div_ceil(25) {
         tick(cluster, awake, 25);
         cluster.settle(&is_lost);
@@ -55,7 +60,7 @@ fn elect(cluster: &mut Cluster, awake: &[u8], near: &[u8]) -> Option<u8> {
 }
 
 /// Takes the messages of one kind from one node to another out of the network.
-fn take(cluster: &mut Cluster, from: u8, to: u8, is_it: fn(&Message) -> bool) -> Vec<Flight> {
+pub fn take(cluster: &mut Cluster, from: u8, to: u8, is_it: fn(&Message) -> bool) -> Vec<Flight> {
     let (taken, left): (Vec<Flight>, Vec<Flight>) = cluster
         .flights
         .drain(..)
