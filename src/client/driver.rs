@@ -41,6 +41,8 @@ struct Io {
     timer: Timer,
     clock: Clock,
     machine: ClientMachine,
+    /// Nodes that nothing reaches from here, nor here from there.
+    cut: Vec<SocketAddr>,
 }
 
 impl ClientDriver {
@@ -83,13 +85,21 @@ impl ClientDriver {
             (NodeSocket::bind(any, SocketConfig::default(), None)?, Timer::new()?)
         };
         let machine = ClientMachine::new(config, random_u64(), random_u64());
-        let io = Io { socket, timer, clock: Clock::new(), machine };
+        let io = Io { socket, timer, clock: Clock::new(), machine, cut: Vec::new() };
         Ok(Self { runtime, io })
     }
 
     /// What the reads that follow promise.
     pub fn set_read_mode(&mut self, mode: ReadMode) {
         self.io.machine.set_read_mode(mode);
+    }
+
+    /// From now on nothing is sent to these nodes, and nothing of them is heard: the client is on the
+    /// other side of a partition. None of them heals it.
+    pub fn set_cut(&mut self, nodes: &[NodeId]) {
+        let known = self.io.machine.known_nodes().iter();
+        let cut = known.filter(|member| nodes.contains(&member.id)).map(|member| member.address);
+        self.io.cut = cut.collect();
     }
 
     /// Starts an operation; it is sent by the next [`Self::wait`].
@@ -175,14 +185,20 @@ impl Io {
 
     fn turn(&mut self) {
         let now = self.clock.now();
-        let machine = &mut self.machine;
-        self.socket.recv_batch(|from, bytes| machine.handle_datagram(now, from, bytes));
+        let (machine, cut) = (&mut self.machine, &self.cut);
+        self.socket.recv_batch(|from, bytes| {
+            if !cut.contains(&from) {
+                machine.handle_datagram(now, from, bytes);
+            }
+        });
         let now = self.clock.now();
         if self.machine.poll_timeout().is_some_and(|due| due <= now) {
             self.machine.handle_timeout(now);
         }
         while let Some(transmit) = self.machine.poll_transmit(now) {
-            self.socket.send(now, transmit);
+            if !self.cut.contains(&transmit.to) {
+                self.socket.send(now, transmit);
+            }
         }
         self.socket.flush();
     }

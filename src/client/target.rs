@@ -48,6 +48,11 @@ impl ClusterTarget {
         self.is_cancelled = Some(cancel);
     }
 
+    /// Puts all sessions on one side of a partition: see [`ClientDriver::set_cut`].
+    pub fn set_cut(&mut self, nodes: &[crate::types::NodeId]) {
+        self.driver.set_cut(nodes);
+    }
+
     /// The driver, to look at.
     #[must_use]
     pub const fn driver(&self) -> &ClientDriver {
@@ -78,11 +83,10 @@ impl Target for ClusterTarget {
 
     fn submit(&mut self, client: usize, op: TargetOp) {
         let op = cluster_op(op, self.scan_rows);
-        if self.put_attempts > 1
-            && let Some(retry) = self.retries.get_mut(client)
-        {
-            let is_put = matches!(op, Op::Put { .. });
-            *retry = is_put.then(|| (op.clone(), self.put_attempts - 1));
+        if let Some(retry) = self.retries.get_mut(client) {
+            // Also none: what is left of a put while loading must not be tried in a run.
+            let is_tried_again = self.put_attempts > 1 && matches!(op, Op::Put { .. });
+            *retry = is_tried_again.then(|| (op.clone(), self.put_attempts - 1));
         }
         self.start(client, op);
     }

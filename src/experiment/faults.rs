@@ -5,12 +5,12 @@
 //! so that real and virtual time need one mechanism.
 
 use super::bed::Bed;
-use crate::bench::{Target, TargetCompletion, TargetError, TargetOp};
+use crate::bench::{Target, TargetCompletion, TargetError, TargetOp, TargetOutcome};
 use crate::config::Policy;
 use crate::report::result::TimelineEvent;
 use crate::types::Code;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -97,6 +97,10 @@ pub(super) struct Struck<'a> {
     steps: VecDeque<(u64, FaultAction, String)>,
     /// What was done, and when.
     pub(super) events: Vec<TimelineEvent>,
+    /// From a `heal` until something submitted after it succeeded.
+    pub(super) healed: Vec<Duration>,
+    /// Since when that is waited for, and the sessions whose operation came after.
+    healing: Option<(Instant, BTreeSet<usize>)>,
 }
 
 impl<'a> Struck<'a> {
@@ -106,7 +110,15 @@ impl<'a> Struck<'a> {
             |step: &FaultStep| Some((step.at_ms, step.action.parse().ok()?, step.action.clone()));
         let mut steps: Vec<_> = steps.iter().filter_map(read).collect();
         steps.sort_by_key(|(at_ms, ..)| *at_ms);
-        Self { from: bed.target().now(), steps: steps.into(), events: Vec::new(), bed }
+        let healed = Vec::new();
+        Self {
+            from: bed.target().now(),
+            steps: steps.into(),
+            events: Vec::new(),
+            bed,
+            healed,
+            healing: None,
+        }
     }
 
     fn strike_due(&mut self) -> Result<Option<Instant>, TargetError> {
@@ -122,6 +134,9 @@ impl<'a> Struck<'a> {
             let elapsed = self.bed.target().now().saturating_duration_since(self.from);
             let at_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
             self.events.push(TimelineEvent { at_ms, name });
+            if action == FaultAction::Heal {
+                self.healing = Some((self.bed.target().now(), BTreeSet::new()));
+            }
         }
         Ok(None)
     }
@@ -129,6 +144,9 @@ impl<'a> Struck<'a> {
 
 impl Target for Struck<'_> {
     fn submit(&mut self, client: usize, op: TargetOp) {
+        if let Some((_, after)) = &mut self.healing {
+            after.insert(client);
+        }
         self.bed.target().submit(client, op);
     }
 
@@ -139,7 +157,22 @@ impl Target for Struck<'_> {
     ) -> Result<(), TargetError> {
         let next = self.strike_due()?;
         let deadline = next.map_or(deadline, |next| next.min(deadline));
-        self.bed.target().wait(completions, deadline)
+        let known = completions.len();
+        self.bed.target().wait(completions, deadline)?;
+        if let Some((since, after)) = &self.healing {
+            let is_good = |completion: &&TargetCompletion| {
+                let is_bad = matches!(
+                    completion.outcome,
+                    TargetOutcome::Error { .. } | TargetOutcome::Timeout
+                );
+                after.contains(&completion.client) && !is_bad
+            };
+            if let Some(first) = completions[known..].iter().find(is_good) {
+                self.healed.push(first.completed_at.saturating_duration_since(*since));
+                self.healing = None;
+            }
+        }
+        Ok(())
     }
 
     fn now(&self) -> Instant {

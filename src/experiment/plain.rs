@@ -42,6 +42,14 @@ struct Plain<'a> {
     invalid: Vec<String>,
 }
 
+/// A phase that was run.
+struct Ran {
+    report: PhaseReport,
+    events: Vec<TimelineEvent>,
+    healed: Vec<Duration>,
+    ages: Option<Ages>,
+}
+
 impl Plain<'_> {
     fn phases(&mut self) -> Result<Vec<PhaseResult>, TrialError> {
         let trial = self.trial;
@@ -109,7 +117,7 @@ impl Plain<'_> {
     /// every kind of operation is within it, and both store and generator kept up.
     fn probe(&mut self, config: &PhaseConfig) -> Result<(PhaseResult, bool), TrialError> {
         let before: Used = self.bed.used()?;
-        let (report, ..) = self.phase(Phase::Run, config, false)?;
+        let Ran { report, .. } = self.phase(Phase::Run, config, false)?;
         let apart = self.bed.settle()?;
         self.invalid.extend(apart);
         let mut result = measured::phase_result("run", self.trial, &report)?;
@@ -145,7 +153,8 @@ impl Plain<'_> {
         config: &PhaseConfig,
     ) -> Result<PhaseResult, TrialError> {
         let before: Used = self.bed.used()?;
-        let (report, events, ages) = self.phase(phase, config, name == "run")?;
+        let ran = self.phase(phase, config, name == "run")?;
+        let Ran { report, events, healed, ages } = ran;
         let apart = self.bed.settle()?;
         let after = self.bed.used()?;
         // Under faults nodes may be apart, and the generator is held up by its own strikes.
@@ -156,6 +165,10 @@ impl Plain<'_> {
         let mut result = measured::phase_result(name, self.trial, &report)?;
         (result.nodes, result.events) = (difference(&before, after), events);
         result.numbers.extend(measured::numbers_of(&result.nodes));
+        if !healed.is_empty() {
+            let healed = healed.iter().map(|took| took.as_secs_f64() * 1e3).collect();
+            result.samples.insert(quantity::HEAL_MS.to_owned(), healed);
+        }
         if let Some(ages) = ages {
             result.numbers.insert(quantity::STALE_SHARE.to_owned(), ages.stale_share());
             let ages = ages.samples().iter().map(|age| age.as_secs_f64() * 1e3).collect();
@@ -169,7 +182,7 @@ impl Plain<'_> {
         phase: Phase,
         config: &PhaseConfig,
         is_struck: bool,
-    ) -> Result<(PhaseReport, Vec<TimelineEvent>, Option<Ages>), TrialError> {
+    ) -> Result<Ran, TrialError> {
         if self.cancel.is_cancelled() {
             return Err(TrialError::Cancelled);
         }
@@ -186,8 +199,9 @@ impl Plain<'_> {
         } else {
             (run(&mut struck), None)
         };
-        let events = struck.events;
-        run.map(|report| (report, events, ages)).map_err(|error| self.explain(&error))
+        let Struck { events, healed, .. } = struck;
+        let ran = |report| Ran { report, events, healed, ages };
+        run.map(ran).map_err(|error| self.explain(&error))
     }
 
     /// Why a phase broke off: on request, or because of what ended by itself.

@@ -7,7 +7,7 @@ use super::bed::{Bed, Used};
 use super::faults::FaultAction;
 use super::launch::{OPERATION_TIMEOUT, cluster_config};
 use super::measured::{self, failed};
-use super::trial::{CancelFlag, TrialConfig, TrialError};
+use super::trial::{CancelFlag, ClientSide, TrialConfig, TrialError};
 use crate::bench::Target;
 use crate::client::{Client, ClusterTarget};
 use crate::kv::{Admin, Role};
@@ -29,6 +29,7 @@ pub(super) struct ProcessBed {
     loss_percent: f64,
     delay_ms: f64,
     paused: Vec<NodeId>,
+    client_side: ClientSide,
 }
 
 impl ProcessBed {
@@ -44,15 +45,18 @@ impl ProcessBed {
         let mut cluster = LocalCluster::start(executable, config, dir).map_err(failed)?;
         cluster.wait_for_leader(START_TIMEOUT).map_err(failed)?;
         let clients = usize::try_from(trial.clients.max(1)).map_err(failed)?;
-        let mut target =
-            ClusterTarget::new(cluster.cluster(), clients, OPERATION_TIMEOUT).map_err(failed)?;
+        let timeout = match trial.client_side {
+            ClientSide::Both => OPERATION_TIMEOUT,
+            ClientSide::Minority | ClientSide::Majority => SIDE_TIMEOUT,
+        };
+        let mut target = ClusterTarget::new(cluster.cluster(), clients, timeout).map_err(failed)?;
         target.set_cancel(cancel.clone());
         target.set_read_mode(trial.read_mode);
         let operator = Client::new(cluster.cluster(), STATUS_TIMEOUT).map_err(failed)?;
         let (loss_percent, delay_ms) = (trial.loss_percent, trial.delay_ms);
         let cancel = cancel.clone();
-        let paused = Vec::new();
-        Ok(Self { cluster, target, operator, cancel, loss_percent, delay_ms, paused })
+        let (paused, client_side) = (Vec::new(), trial.client_side);
+        Ok(Self { cluster, target, operator, cancel, loss_percent, delay_ms, paused, client_side })
     }
 
     /// The leader by the newest ballot, and the running nodes behind it in order.
@@ -87,6 +91,14 @@ impl ProcessBed {
         for node in &side {
             let command = NetemCommand { cut: cut.clone(), ..NetemCommand::default() };
             self.operator.change_netem(*node, &command).map_err(|error| error.to_string())?;
+        }
+        match self.client_side {
+            ClientSide::Both => {}
+            ClientSide::Minority => {
+                let others: Vec<NodeId> = cut.into_iter().map(NodeId).collect();
+                self.target.set_cut(&others);
+            }
+            ClientSide::Majority => self.target.set_cut(&side),
         }
         let names: Vec<String> = side.iter().map(ToString::to_string).collect();
         Ok(format!("partition: {} apart", names.join(", ")))
@@ -185,6 +197,7 @@ impl Bed for ProcessBed {
             FaultAction::Heal => {
                 let loss = Some(self.loss_percent / 100.0);
                 let command = shaped(loss, Some(self.delay_ms), None);
+                self.target.set_cut(&[]);
                 self.tell_all(&NetemCommand { heal: Some(Vec::new()), ..command })?;
                 Ok("heal".to_owned())
             }
@@ -212,6 +225,8 @@ impl Bed for ProcessBed {
 }
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// Of operations of clients on one side of a partition: what cannot be answered there is an error soon.
+const SIDE_TIMEOUT: Duration = Duration::from_secs(1);
 const LOAD_ATTEMPTS: u32 = 3;
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);

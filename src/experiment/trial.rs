@@ -62,6 +62,19 @@ pub enum PlacementKind {
     Apart,
 }
 
+/// Whom clients reach while nodes are partitioned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientSide {
+    /// Every node: they stand beside the network between nodes.
+    #[default]
+    Both,
+    /// The nodes of the smaller side alone.
+    Minority,
+    /// The nodes of the larger side alone.
+    Majority,
+}
+
 /// Every parameter of a trial. Keys of the experiment files are these names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -112,6 +125,8 @@ pub struct TrialConfig {
     pub label: String,
     /// What happens during the run.
     pub faults: Vec<FaultStep>,
+    /// Whom clients reach during `partition` faults.
+    pub client_side: ClientSide,
     /// Times that every record is overwritten in order instead of a timed run; 0 is a timed run.
     pub overwrite_rounds: u32,
     /// Datagrams lost, in percent, on every link.
@@ -164,6 +179,7 @@ impl Default for TrialConfig {
             interval_ms: 1000,
             label: String::new(),
             faults: Vec::new(),
+            client_side: ClientSide::Both,
             overwrite_rounds: 0,
             loss_percent: 0.0,
             delay_ms: 0.0,

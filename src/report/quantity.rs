@@ -32,7 +32,7 @@ pub const REPAIR_SECONDS: &str = "repair_seconds";
 pub const REPAIR_BYTES: &str = "repair_bytes";
 /// Sample: age of the value that a read returned: how long ago a newer one was acknowledged.
 pub const STALENESS_MS: &str = "staleness_ms";
-/// Sample: from the heal of a partition to the first success of an operation submitted after it.
+/// Sample: from the end of a network's faults to the first success of an operation submitted after it.
 pub const HEAL_MS: &str = "heal_ms";
 
 /// Number: p99 of how late the generator was.

@@ -26,7 +26,12 @@ impl ClientMachine {
                 let first = usize::try_from(self.rng.below(members as u64)).unwrap_or(0);
                 let usable = |other: &usize| self.suspected[*other] <= now && !self.gone[*other];
                 let mut order = (0..members).map(|step| (first + step) % members);
-                order.find(usable).unwrap_or(first)
+                let chosen = order.find(usable).unwrap_or(first);
+                // One operation tries a node that was silent; the others wait for what it says.
+                if self.suspected[chosen] > Instant::ZERO {
+                    self.suspected[chosen] = now + self.config.attempt_timeout;
+                }
+                chosen
             }
             None => self.guess,
         };

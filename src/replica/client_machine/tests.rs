@@ -157,6 +157,9 @@ impl World {
     }
 
     fn serve(&mut self, id: usize, request: Request) -> Option<Outcome> {
+        if request.read.mode == ReadMode::Eventual {
+            return Some(Outcome::NotFound);
+        }
         if id != self.leader {
             return Some(Outcome::Refused(Refusal::NotLeader { leader: self.hint }));
         }
@@ -309,6 +312,30 @@ fn a_dead_leader_is_left_and_its_writes_are_applied_once() {
         let took = world.now.since(started);
         assert!(took < Duration::from_millis(2500), "seed {seed}: {took:?} to find the new leader");
     }
+}
+
+#[test]
+fn a_silent_node_holds_up_one_reader_at_a_time() {
+    let mut world = World::new(1, 8, 0.0);
+    world.client.set_read_mode(ReadMode::Eventual);
+    world.nodes[2] = None;
+    let (mut last, mut longest) = (world.now, Duration::ZERO);
+    let end = world.now + Duration::from_secs(30);
+    // The first few seconds are for finding out.
+    let found_out = world.now + Duration::from_secs(5);
+    let mut idle: Vec<usize> = (0..8).collect();
+    while world.now < end {
+        for session in idle.drain(..) {
+            world.client.submit(world.now, session, Op::Get { key: key("k") }).unwrap();
+        }
+        world.step();
+        for (at, completion) in world.completions.drain(..) {
+            idle.push(completion.session_index);
+            longest = if at > found_out { longest.max(at.since(last)) } else { longest };
+            last = at;
+        }
+    }
+    assert!(longest < Duration::from_millis(100), "nobody read anything for {longest:?}");
 }
 
 #[test]

@@ -174,6 +174,7 @@ pub(super) fn x_label(key: &str, cells: &[(f64, Vec<&TrialResult>)]) -> String {
         "offered_ops_per_s" => "offered load (op/s)",
         "failed_nodes" => "failed nodes",
         "read_mode" => "read mode",
+        "client_side" => "clients at",
         "read_share" => "share of reads (0 to 1)",
         "workload" => "YCSB workload",
         "leader_cache_bytes" => "leader's cache (bytes)",
