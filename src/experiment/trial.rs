@@ -376,7 +376,7 @@ const KILL_TIME: Duration = Duration::from_millis(1800);
 /// What is still under way when a probe for a capacity ends, and until the nodes are level.
 const PROBE_TIME: Duration = Duration::from_millis(300);
 /// Virtual time costs some real one; how much depends on what happens in it.
-const SIMULATED_TIME: Duration = Duration::from_secs(2);
+const SIMULATED_TIME: Duration = Duration::from_secs(1);
 
 /// A trial's place in its experiment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

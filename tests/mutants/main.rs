@@ -70,7 +70,7 @@ found_in_simulation! {
     a_change_is_closed_unready: ClosesUnready, scenarios::members, 0, 60;
     the_new_members_alone_close_a_change: ClosesByNewAlone, scenarios::members, 0, 300;
     promises_of_strangers_count: CountsStrangers, scenarios::members, 0, 250;
-    what_a_failed_compare_and_set_met_is_forgotten: ForgetsMet, scenarios::forgetful, 90, 60;
+    what_a_failed_compare_and_set_met_is_forgotten: ForgetsMet, scenarios::forgetful, 60, 150;
     slots_without_a_snapshot_are_forgotten: ForgetsUncovered, scenarios::forgetful, 0, 60;
     the_log_lets_nothing_go: NeverFrees, scenarios::wasteful, 0, 20;
     repeats_are_applied: AppliesRepeats, scenarios::power, 40, 150;
