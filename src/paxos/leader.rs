@@ -284,7 +284,7 @@ impl Paxos {
             self.acceptor.commit = self.acceptor.commit.max(applied);
             if is_any() {
                 for (_, proposal) in in_flight.range_mut(..=applied) {
-                    proposal.is_chosen |= breaks(Mutant::TrustsApplied);
+                    proposal.is_chosen = proposal.is_chosen || breaks(Mutant::TrustsApplied);
                 }
             }
         }

@@ -15,6 +15,7 @@ mod references;
 mod scenarios;
 mod scripts;
 mod scripts_members;
+mod scripts_recovery;
 
 use distkv::mutant::Mutant;
 use distkv::sim::{Plant, Scenario, run_scenario};
@@ -117,6 +118,11 @@ found_by_script! {
     a_newcomer_guesses_its_place: GuessesHome, scripts_members::a_newcomer_is_early();
     the_cut_between_members_is_ignored: IgnoresCut, scripts_members::the_end_of_a_change_is_found();
     a_change_begins_unsettled: ChangesUnsettled, scripts_members::a_change_comes_on_another();
+    an_applied_slot_is_taken_for_chosen: TrustsApplied, scripts_recovery::others_apply_the_slot();
+    the_highest_origin_wins: OriginWins, scripts_recovery::an_old_value_is_accepted_anew();
+    a_candidate_asks_early: PreparesEarly, scripts_recovery::a_ballot_is_lost();
+    claims_are_ignored: IgnoresClaims, scripts_recovery::claimed_bytes_are_missing();
+    a_home_shard_repairs: RepairsWithHome, scripts_recovery::a_repaired_slot_is_promised();
 }
 
 #[test]

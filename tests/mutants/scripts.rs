@@ -8,7 +8,7 @@ use distkv::types::Ballot;
 use std::time::Duration;
 
 /// Three nodes with their leader first, at rest.
-fn three() -> (Cluster, [u8; 3]) {
+pub fn three() -> (Cluster, [u8; 3]) {
     let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
     let leader = cluster.elect();
     cluster.pass(200, |_| false);
@@ -33,7 +33,7 @@ pub fn pass_for(
     }
 }
 
-fn tick(cluster: &mut Cluster, awake: &[u8], millis: u64) {
+pub fn tick(cluster: &mut Cluster, awake: &[u8], millis: u64) {
     cluster.now = cluster.now + Duration::from_millis(millis);
     for rank in awake {
         let now = cluster.now;
@@ -45,9 +45,18 @@ fn tick(cluster: &mut Cluster, awake: &[u8], millis: u64) {
 }
 
 /// Lets `awake` try until one of them leads; the others of `near` only answer.
-fn elect(cluster: &mut Cluster, awake: &[u8], near: &[u8]) -> Option<u8> {
+pub fn elect(cluster: &mut Cluster, awake: &[u8], near: &[u8]) -> Option<u8> {
+    elect_but(cluster, awake, apart(near))
+}
+
+/// The same, with what is lost.
+pub fn elect_but(
+    cluster: &mut Cluster,
+    awake: &[u8],
+    is_lost: impl Fn(&Flight) -> bool,
+) -> Option<u8> {
     for _ in 0..200 {
-        pass_for(cluster, awake, 25, apart(near));
+        pass_for(cluster, awake, 25, &is_lost);
         let leads = |rank: &&u8| {
             let paxos = cluster.nodes[usize::from(**rank)].paxos.as_ref();
             paxos.is_some_and(|paxos| paxos.role() == RoleName::Leader && paxos.can_propose(0))

@@ -21,6 +21,8 @@ pub struct FakeLog {
     pub chosen: Slot,
     pub values: BTreeMap<Slot, (Ballot, ValueMeta, BTreeMap<u8, Shard>)>,
     pub faulty: Vec<Slot>,
+    /// Shards whose bytes cannot be read; the head of their record can.
+    pub damaged: BTreeMap<Slot, ShardSet>,
 }
 
 impl FakeLog {
@@ -68,12 +70,10 @@ impl FakeLog {
 
     fn read(&self, slot: Slot) -> Option<StoredValue> {
         let (ballot, meta, shards) = self.values.get(&slot)?;
-        Some(StoredValue {
-            ballot: *ballot,
-            meta: meta.clone(),
-            shards: shards.values().cloned().collect(),
-            damaged: ShardSet::EMPTY,
-        })
+        let damaged = self.damaged.get(&slot).copied().unwrap_or(ShardSet::EMPTY);
+        let intact = shards.values().filter(|shard| !damaged.contains(shard.index));
+        let shards = intact.cloned().collect();
+        Some(StoredValue { ballot: *ballot, meta: meta.clone(), shards, damaged })
     }
 }
 
@@ -99,6 +99,8 @@ pub struct Cluster {
     pub now: Instant,
     /// The value chosen per slot, as first applied anywhere.
     pub chosen: BTreeMap<Slot, ValueId>,
+    /// What it is, in whole: an id may stand for two values when its ballot was used twice.
+    values: BTreeMap<Slot, ValueMeta>,
     seed: u64,
 }
 
@@ -129,6 +131,7 @@ impl Cluster {
             flights: VecDeque::new(),
             now: Instant::ZERO,
             chosen: BTreeMap::new(),
+            values: BTreeMap::new(),
             seed,
         };
         for _ in 0..nodes {
@@ -241,6 +244,8 @@ impl Cluster {
         while let Some(meta) = paxos.poll_chosen() {
             let id = *self.chosen.entry(meta.slot()).or_insert(meta.id);
             assert_eq!(id, meta.id, "agreement: two values applied in {}", meta.slot());
+            let value = self.values.entry(meta.slot()).or_insert_with(|| meta.clone());
+            assert_eq!(*value, meta, "agreement: two values of one id applied");
             node.applied.push(meta);
         }
         // A broken rule is for the checkers outside to find.
