@@ -1,4 +1,4 @@
-//! Nodes that come back, or come new: how long until they hold all that they should, and what it cost.
+//! Nodes that come back, or come new: how long until they hold all that they should, and its cost.
 //!
 //! A local cluster at rest with all records loaded. Of kind `rejoin`, a follower is killed, every
 //! record is overwritten meanwhile, and the node is started again on its data. Of kind `replace`, a

@@ -101,6 +101,7 @@ const CHECKERS: &[(&str, &str)] = &[
     ("progress", "progress after the faults"),
     ("silence", "the longest silence"),
     ("durability", "what recovery told stays"),
+    ("read back", "what was acknowledged, read back"),
     ("exactly once", "the reference of results"),
 ];
 

@@ -14,6 +14,7 @@ mod random;
 mod references;
 mod scenarios;
 mod scripts;
+mod scripts_members;
 mod scripts_recovery;
 
 use distkv::mutant::Mutant;
@@ -67,7 +68,6 @@ found_in_simulation! {
     a_gather_ends_with_any_id: GathersAnyId, scenarios::churn, 0, 60;
     an_old_epoch_is_forgotten: ForgetsOldEpoch, scenarios::epochs, 0, 1500;
     an_epoch_is_in_force_too_early: EpochBeforeApplied, scenarios::epochs, 0, 80;
-    a_newcomer_guesses_its_place: GuessesHome, scenarios::members, 1290, 60;
     a_change_is_closed_unready: ClosesUnready, scenarios::members, 0, 60;
     the_new_members_alone_close_a_change: ClosesByNewAlone, scenarios::members, 0, 300;
     promises_of_strangers_count: CountsStrangers, scenarios::members, 0, 250;
@@ -116,6 +116,9 @@ found_by_script! {
     an_older_record_answers: AnswersOlderRecord, scripts::a_record_is_lost(false);
     damage_is_hidden: HidesDamage, scripts::a_record_is_lost(true);
     damaged_promises_count: CountsDamaged, scripts::a_record_is_lost(true);
+    a_newcomer_guesses_its_place: GuessesHome, scripts_members::a_newcomer_is_early();
+    the_cut_between_members_is_ignored: IgnoresCut, scripts_members::the_end_of_a_change_is_found();
+    a_change_begins_unsettled: ChangesUnsettled, scripts_members::a_change_comes_on_another();
     an_applied_slot_is_taken_for_chosen: TrustsApplied, scripts_recovery::others_apply_the_slot();
     the_highest_origin_wins: OriginWins, scripts_recovery::an_old_value_is_accepted_anew();
     a_candidate_asks_early: PreparesEarly, scripts_recovery::a_ballot_is_lost();
@@ -174,13 +177,4 @@ fn moved_homes_change_no_decision() {
 #[test]
 fn a_change_closed_by_the_old_members_loses_nothing() {
     survives(&[Mutant::ClosesByOldAlone], &simulated(scenarios::members), 40);
-}
-
-/// Holes that are still open (docs/mutants.md): 1,000 seeds of `members` have not shown them.
-#[test]
-#[ignore = "open: nobody has found these yet"]
-fn rules_of_members_that_nobody_has_seen_broken() {
-    for mutant in [Mutant::ChangesUnsettled, Mutant::IgnoresCut] {
-        hunt(&[mutant], &simulated(scenarios::members), 0, 1000);
-    }
 }

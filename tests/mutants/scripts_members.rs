@@ -1,0 +1,209 @@
+//! Scripts for the rules of members that come and go (docs/membership.md): paxos alone, every message
+//! in hand.
+
+use super::cluster::{Cluster, Flight};
+use super::scripts::{apart, pass_for, take};
+use distkv::config::Policy;
+use distkv::paxos::{Begun, Message, RoleName};
+use distkv::types::{NodeSet, Slot, ValueId};
+
+/// Asks whoever leads for the change until it is begun: its slot.
+fn begin(
+    cluster: &mut Cluster,
+    (joins, leaves, code): (u8, u8, (u8, u8)),
+    is_lost: impl Fn(&Flight) -> bool,
+) -> Slot {
+    for _ in 0..200 {
+        if let Some(leader) = cluster.leader() {
+            let begun = cluster.change(leader, Some(joins), Some(leaves), code);
+            if let Begun::Proposed(id) = begun {
+                return id.slot;
+            }
+            assert_eq!(begun, Begun::NotYet);
+        }
+        cluster.pass(25, &is_lost);
+    }
+    panic!("the change is never begun");
+}
+
+/// Are these the members that `node` goes by, and no change under way?
+fn goes_by(cluster: &Cluster, node: u8, members: &[u8]) -> bool {
+    let members: NodeSet = members.iter().copied().collect();
+    let configuration = cluster.configuration(node);
+    configuration.change.is_none() && configuration.ids() == members
+}
+
+/// Does a leader's message say that `slot` is chosen?
+fn tells_of(flight: &Flight, slot: Slot) -> bool {
+    let (Message::Heartbeat { commit, .. } | Message::Accept { commit, .. }) = &flight.message
+    else {
+        return false;
+    };
+    *commit >= slot
+}
+
+/// Does a leader's message bring the value of `slot`?
+fn brings(flight: &Flight, slot: Slot) -> bool {
+    let Message::Accept { entries, .. } = &flight.message else { return false };
+    entries.iter().any(|value| value.meta.slot() == slot)
+}
+
+/// Time passes until `node` goes by these members.
+fn await_members(
+    cluster: &mut Cluster,
+    node: u8,
+    members: &[u8],
+    is_lost: impl Fn(&Flight) -> bool,
+) {
+    for _ in 0..200 {
+        if goes_by(cluster, node, members) {
+            return;
+        }
+        cluster.pass(25, &is_lost);
+    }
+    panic!("{node} never goes by {members:?}: {:?}", cluster.configuration(node));
+}
+
+/// What waits on the way from a leader to `to` comes there, and is answered.
+fn exchange(cluster: &mut Cluster, leader: u8, to: u8) {
+    for flight in take(cluster, leader, to, |message| matches!(message, Message::Accept { .. })) {
+        cluster.deliver(flight);
+    }
+    cluster.sync(to);
+    for flight in take(cluster, to, leader, |message| matches!(message, Message::Accepted { .. })) {
+        cluster.deliver(flight);
+    }
+}
+
+/// What a node read back, from its own log and from others'.
+fn read_back(cluster: &mut Cluster, node: u8, slot: Slot) -> Option<Vec<u8>> {
+    let at = usize::from(node);
+    let now = cluster.now;
+    cluster.nodes[at].paxos.as_mut()?.gather_payload(now, slot);
+    cluster.drain(node);
+    cluster.pass(4000, |_| false);
+    let gathered = cluster.nodes[at].paxos.as_mut()?.poll_gathered()?;
+    assert_eq!(gathered.slot, slot);
+    Some(gathered.payload.to_vec())
+}
+
+/// A newcomer is told what is chosen before the log names it. It is to replace n1 of three nodes
+/// with the code 2+1, and its id, 3, modulo three is 0: with the shards of that place, which n0
+/// holds too, the loss of n2 would be the loss of everything.
+pub fn a_newcomer_is_early() {
+    let mut cluster = Cluster::new(Policy::Craft, 2, 3);
+    let leader = cluster.elect();
+    let acknowledged: Vec<(ValueId, usize)> =
+        ["a", "bb", "ccc"].map(|text| (cluster.propose(leader, text, 700), text.len())).into();
+    cluster.pass(300, |_| false);
+    for (id, _) in &acknowledged {
+        assert_eq!(cluster.chosen.get(&id.slot), Some(id));
+    }
+    cluster.crash(1);
+    cluster.pass(3000, |_| false);
+    let newcomer = cluster.add_node();
+    cluster.pass(2000, |_| false);
+    begin(&mut cluster, (newcomer, 1, (2, 1)), |_| false);
+    let members = [0, 2, newcomer];
+    for node in members {
+        await_members(&mut cluster, node, &members, |_| false);
+    }
+    // All that three nodes of 2+1 promise: one goes.
+    cluster.crash(2);
+    cluster.pass(3000, |_| false);
+    let reader = cluster.elect();
+    for (id, length) in acknowledged {
+        let payload = read_back(&mut cluster, reader, id.slot);
+        let is_there = payload == Some(vec![u8::try_from(length).unwrap(); 700]);
+        assert!(is_there, "read back: {id} is lost with one node of three");
+    }
+}
+
+/// The entry that ends a change, of n2 for a newcomer, is chosen among the old members and the new,
+/// and its leader alone knows it. The leader has the next value chosen with the newcomer, and dies.
+/// The two old members that are left hold the entry, and know nothing of the value: what is behind
+/// the entry was not theirs to choose. One of them campaigns, re-proposes the entry, and must ask the
+/// new members before it proposes behind it.
+pub fn the_end_of_a_change_is_found() {
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
+    let first = cluster.elect();
+    cluster.pass(200, |_| false);
+    let [stays, leaves] = [1, 2].map(|step| (first + step) % 3);
+    let newcomer = cluster.add_node();
+    let begun = begin(&mut cluster, (newcomer, leaves, (1, 2)), |_| false);
+    let end = begun.next();
+    let is_told = |flight: &Flight| flight.from == first && tells_of(flight, end);
+    await_members(&mut cluster, first, &[first, stays, newcomer], is_told);
+    cluster.flights.clear();
+    let value = cluster.propose(first, "first", 10);
+    assert_eq!(value.slot, end.next());
+    exchange(&mut cluster, first, newcomer);
+    cluster.sync(first);
+    assert_eq!(cluster.chosen.get(&value.slot), Some(&value), "with the newcomer");
+    cluster.crash(first);
+    let leads = |cluster: &Cluster| {
+        cluster.nodes[usize::from(stays)].paxos.as_ref().unwrap().role() == RoleName::Leader
+    };
+    for _ in 0..200 {
+        if leads(&cluster) {
+            break;
+        }
+        pass_for(&mut cluster, &[stays], 25, apart(&[stays, leaves]));
+    }
+    assert!(leads(&cluster), "two of the old members are enough for that");
+    // The entry takes one of the new members, too.
+    for _ in 0..200 {
+        if cluster.can_propose(stays) {
+            break;
+        }
+        pass_for(&mut cluster, &[stays], 25, apart(&[stays, leaves, newcomer]));
+    }
+    assert!(cluster.can_propose(stays), "two of the new members are enough to go on");
+    cluster.propose(stays, "second", 10);
+    cluster.pass(4000, |_| false);
+}
+
+/// A node dies and is replaced, and then another one is to be replaced. When that is begun the first
+/// change is settled: from there on those of the old members who are left, one, need not suffice.
+///
+/// The second node, `lagging`, misses a value, so that it applies nothing behind it. The entry that
+/// ends the first change is chosen with `lagging` alone, and its leader has applied it, not durably.
+/// The next change is begun at once, chosen with `lagging` and the newcomer, who both know nothing of
+/// that end. Now `lagging` dies (it is one of three old members of whom one is dead, and one of three
+/// new ones) and the others lose power. Nobody knows any more that there are other members.
+pub fn a_change_comes_on_another() {
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
+    let leader = cluster.elect();
+    let [lagging, dead] = [1, 2].map(|step| (leader + step) % 3);
+    let [third, fourth] = [cluster.add_node(), cluster.add_node()];
+    cluster.pass(200, |_| false);
+    cluster.propose(leader, "missed", 10);
+    cluster
+        .settle(|flight| flight.to == lagging && matches!(flight.message, Message::Accept { .. }));
+    cluster.crash(dead);
+    let lags =
+        |flight: &Flight| flight.from == lagging && matches!(flight.message, Message::Fetch { .. });
+    let begun = begin(&mut cluster, (third, dead, (1, 2)), lags);
+    let end = begun.next();
+    await_members(&mut cluster, leader, &[leader, lagging, third], |flight| {
+        let is_told = flight.from == leader && tells_of(flight, end);
+        lags(flight) || is_told || flight.to == third && brings(flight, end)
+    });
+    let next = begin(&mut cluster, (fourth, lagging, (1, 2)), |_| false);
+    exchange(&mut cluster, leader, lagging);
+    exchange(&mut cluster, leader, third);
+    assert!(cluster.chosen.contains_key(&next), "the second change is begun");
+    [leader, lagging, third, fourth].into_iter().for_each(|node| cluster.crash(node));
+    [leader, third, fourth].into_iter().for_each(|node| cluster.start(node));
+    for _ in 0..40 {
+        cluster.pass(250, |_| false);
+        let Some(leader) = cluster.leader().filter(|leader| cluster.can_propose(*leader)) else {
+            continue;
+        };
+        let id = cluster.propose(leader, "last", 10);
+        cluster.pass(1000, |_| false);
+        assert_eq!(cluster.chosen.get(&id.slot), Some(&id), "progress: nothing is chosen");
+        return;
+    }
+    panic!("progress: of three members the two that are left find no leader");
+}
