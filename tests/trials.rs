@@ -126,3 +126,44 @@ fn eventual_reads_say_how_stale_they_were() {
     let eventual = results.iter().map(run_of).find(|run| !run.samples.is_empty()).unwrap();
     assert!(eventual.samples[quantity::STALENESS_MS].iter().all(|age| *age > 0.0));
 }
+
+#[test]
+fn everything_that_can_happen_happens_in_virtual_time_too() {
+    let faults = [
+        "partition leader",
+        "heal",
+        "pause leader",
+        "resume",
+        "policy replicate 1+4",
+        "kill follower",
+        "restart",
+        "partition followers",
+        "loss 1",
+        "delay 1",
+        "rate 100",
+        "heal",
+    ];
+    let step = |(at, action): (usize, &&str)| {
+        format!("{{ at_ms = {}, do = \"{action}\" }}", 500 + 700 * at)
+    };
+    let steps: Vec<String> = faults.iter().enumerate().map(step).collect();
+    let results = reproduce(&format!(
+        "id = \"X\"\ntitle = \"faults\"\nclaim = \"none\"\nrepeats = 1\n[fixed]\ntarget = \"sim\"\n\
+         nodes = 5\nclients = 4\nrecords = 4\nvalue_bytes = 512\nread_share = 0.5\nwarmup_ms = 0\n\
+         client_side = \"majority\"\nduration_ms = 10000\nfaults = [{}]\n[axes]\ncode = [\"3+2\"]\n\
+         [profile.quick]\n[profile.paper]\n[[figures]]\nid = \"x\"\ntitle = \"x\"\n\
+         kind = \"timeline\"\ny = \"throughput\"\nseries = [\"code\"]\n",
+        steps.join(", ")
+    ));
+    let run = run_of(&results[0]);
+    let happened: Vec<&str> =
+        run.events.iter().map(|event| event.name.split(' ').next().unwrap()).collect();
+    let asked: Vec<&str> = faults.iter().map(|action| action.split(' ').next().unwrap()).collect();
+    // A rate is named by its number.
+    let is_named = |(happened, asked): (&&str, &&str)| happened.trim_end_matches(':') == *asked;
+    let named = happened.iter().zip(&asked).filter(|pair| is_named(*pair)).count();
+    assert_eq!((happened.len(), named), (faults.len(), faults.len() - 1), "{happened:?}");
+    assert_eq!(run.samples[quantity::HEAL_MS].len(), 2);
+    let last = run.timeline.last().unwrap();
+    assert!(last.operations.values().sum::<u64>() > 0, "nothing goes on in the end: {last:?}");
+}

@@ -2,7 +2,6 @@
 
 use super::bed::{Bed, Used};
 use super::faults::FaultAction;
-use super::launch::OPERATION_TIMEOUT;
 use super::measured::{self, failed};
 use super::stores::{ExternalStore, Running, StoreKind};
 use super::trial::{CancelFlag, TrialConfig, TrialError};
@@ -33,7 +32,8 @@ impl StoreBed {
         let running = ExternalStore::start(kind, trial.nodes, dir).map_err(failed)?;
         let Some(running) = running else { return Err(failed("the store went missing")) };
         let clients = usize::try_from(trial.clients.max(1)).map_err(failed)?;
-        let target = running.target(clients, OPERATION_TIMEOUT, has_scans, Some(cancel.clone()));
+        let target =
+            running.target(clients, trial.operation_timeout(), has_scans, Some(cancel.clone()));
         Ok(Self { target: target.map_err(failed)?, running })
     }
 }

@@ -23,7 +23,6 @@ use crate::node::tables::{self, EmulatedNetwork};
 use crate::report::quantity;
 use crate::report::result::PhaseResult;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use thiserror::Error;
 
 /// The launcher cannot work.
@@ -178,8 +177,6 @@ pub(super) fn cluster_config(
     tables::check(&config).map_err(failed)?;
     Ok(config)
 }
-
-pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@
 
 use super::bed::{Bed, Used};
 use super::faults::FaultAction;
-use super::launch::{OPERATION_TIMEOUT, cluster_config};
+use super::launch::cluster_config;
 use super::measured::{self, failed};
 use super::trial::{CancelFlag, ClientSide, TrialConfig, TrialError};
 use crate::bench::Target;
@@ -45,10 +45,7 @@ impl ProcessBed {
         let mut cluster = LocalCluster::start(executable, config, dir).map_err(failed)?;
         cluster.wait_for_leader(START_TIMEOUT).map_err(failed)?;
         let clients = usize::try_from(trial.clients.max(1)).map_err(failed)?;
-        let timeout = match trial.client_side {
-            ClientSide::Both => OPERATION_TIMEOUT,
-            ClientSide::Minority | ClientSide::Majority => SIDE_TIMEOUT,
-        };
+        let timeout = trial.operation_timeout();
         let mut target = ClusterTarget::new(cluster.cluster(), clients, timeout).map_err(failed)?;
         target.set_cancel(cancel.clone());
         target.set_read_mode(trial.read_mode);
@@ -225,8 +222,6 @@ impl Bed for ProcessBed {
 }
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-/// Of operations of clients on one side of a partition: what cannot be answered there is an error soon.
-const SIDE_TIMEOUT: Duration = Duration::from_secs(1);
 const LOAD_ATTEMPTS: u32 = 3;
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);

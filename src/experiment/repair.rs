@@ -7,7 +7,7 @@
 //! lacks no shard, and for a newcomer when the change of members is settled. Bytes are those that all
 //! other nodes sent in that time. Nodes die with the thread that calls.
 
-use super::launch::{OPERATION_TIMEOUT, cluster_config};
+use super::launch::cluster_config;
 use super::measured::failed;
 use super::trial::{CancelFlag, TrialConfig, TrialError, TrialKind, TrialOutcome};
 use crate::client::Client;
@@ -43,7 +43,7 @@ pub(super) fn measure(
     let code = config.code;
     let mut cluster = LocalCluster::start(executable, config, dir)?;
     cluster.wait_for_leader(LIMIT)?;
-    let client = Client::new(cluster.cluster(), OPERATION_TIMEOUT).map_err(failed)?;
+    let client = Client::new(cluster.cluster(), trial.operation_timeout()).map_err(failed)?;
     let operator = Client::new(cluster.cluster(), STATUS_TIMEOUT).map_err(failed)?;
     let value_bytes = usize::try_from(trial.value_bytes).map_err(failed)?;
     let rng = Rng::new(trial.seed);

@@ -6,14 +6,16 @@
 
 use super::bed::{Bed, Used};
 use super::faults::FaultAction;
-use super::launch::{OPERATION_TIMEOUT, cluster_config};
+use super::launch::cluster_config;
 use super::measured::failed;
-use super::trial::{CancelFlag, PlacementKind, TrialConfig, TrialError};
+use super::trial::{CancelFlag, ClientSide, PlacementKind, TrialConfig, TrialError};
 use crate::bench::{Target, TargetCompletion, TargetError, TargetOp, TargetOutcome};
 use crate::client::target::{cluster_op, target_outcome};
 use crate::config::Member;
+use crate::kv::{Admin, Op};
 use crate::netem::LinkConfig;
 use crate::node::tables;
+use crate::replica::client_machine::{ClientOutcome, Completion};
 use crate::report::quantity;
 use crate::report::result::NodeResources;
 use crate::sim::timed::{NodeUsage, Placement, TimedCluster, TimedConfig};
@@ -32,6 +34,7 @@ pub(super) struct SimulatedBed {
     rate_mbit: f64,
     now: (LinkConfig, f64),
     killed: Vec<NodeId>,
+    client_side: ClientSide,
 }
 
 impl SimulatedBed {
@@ -42,22 +45,70 @@ impl SimulatedBed {
         let scan_rows = config.cluster.limits.scan_rows;
         let mut target = SimulatedTarget {
             scan_rows,
+            node_count: usize::from(trial.nodes),
             origin: Instant::now(),
             read_mode: trial.read_mode,
-            refused: Vec::new(),
+            clients: config.sessions - OPERATORS,
+            ended: Vec::new(),
             cancel: cancel.clone(),
             cluster: TimedCluster::start(config).map_err(failed)?,
         };
         target.wait_for_leader()?;
         let now = (link.clone(), rate_mbit);
-        Ok(Self { target, link, rate_mbit, now, killed: Vec::new() })
+        let (killed, client_side) = (Vec::new(), trial.client_side);
+        Ok(Self { target, link, rate_mbit, now, killed, client_side })
+    }
+
+    /// The leader and the nodes behind it in order, those that run.
+    fn ranks(&self) -> Result<Vec<NodeId>, String> {
+        let leader = self.target.cluster.leader().ok_or("no node leads")?;
+        let statuses = self.target.cluster.statuses();
+        let mut ids: Vec<NodeId> = statuses.iter().map(|status| NodeId(status.node)).collect();
+        let place = ids.iter().position(|id| *id == leader).unwrap_or(0);
+        ids.rotate_left(place);
+        Ok(ids)
+    }
+
+    /// As many nodes as a minority has, from the one after `skip` on, apart from the others.
+    fn part(&mut self, skip: usize) -> Result<String, String> {
+        let minority = (self.target.node_count - 1) / 2;
+        let side: Vec<NodeId> = self.ranks()?.into_iter().skip(skip).take(minority).collect();
+        let all = (0..self.target.node_count).filter_map(|id| u8::try_from(id).ok()).map(NodeId);
+        let unreached = match self.client_side {
+            ClientSide::Both => Vec::new(),
+            ClientSide::Minority => all.filter(|node| !side.contains(node)).collect(),
+            ClientSide::Majority => side.clone(),
+        };
+        let names: Vec<String> = side.iter().map(ToString::to_string).collect();
+        self.target.cluster.part(side, unreached);
+        Ok(format!("partition: {} apart", names.join(", ")))
+    }
+
+    /// Has the cluster do as an operator says, and waits for its answer.
+    fn ask(&mut self, admin: Admin) -> Result<(), String> {
+        let target = &mut self.target;
+        let asked = target.cluster.submit(target.clients, Op::Admin(admin), target.read_mode);
+        asked.map_err(|error| error.to_string())?;
+        let until = target.cluster.now() + ADMIN_LIMIT;
+        while let Some(completion) = target.cluster.run_until(until)? {
+            if completion.session_index != target.clients {
+                let ended = target.completion(completion);
+                target.ended.push(ended);
+                continue;
+            }
+            return match completion.outcome {
+                ClientOutcome::Done(_) => Ok(()),
+                other @ (ClientOutcome::Unknown | ClientOutcome::Failed(_)) => {
+                    Err(format!("the cluster answered {other:?}"))
+                }
+            };
+        }
+        Err(format!("no answer within {} s", ADMIN_LIMIT.as_secs()))
     }
 
     fn kill(&mut self, is_leader: bool) -> Result<String, String> {
-        let leader = self.target.cluster.leader().ok_or("no node leads")?;
-        let ids = self.target.cluster.statuses().into_iter().map(|status| NodeId(status.node));
-        let wanted = ids.into_iter().find(|id| (*id == leader) == is_leader);
-        let node = wanted.ok_or("too few nodes run")?;
+        let rank = usize::from(!is_leader);
+        let node = *self.ranks()?.get(rank).ok_or("too few nodes run")?;
         self.target.cluster.kill(node);
         self.killed.push(node);
         Ok(format!("kill {node}"))
@@ -141,14 +192,25 @@ impl Bed for SimulatedBed {
             }
             FaultAction::Heal => {
                 self.now = (self.link.clone(), self.rate_mbit);
+                self.target.cluster.part(Vec::new(), Vec::new());
                 self.shape();
                 Ok("heal".to_owned())
             }
-            FaultAction::PauseLeader
-            | FaultAction::Resume
-            | FaultAction::PartitionLeader
-            | FaultAction::PartitionFollowers
-            | FaultAction::Policy(..) => Err("not in virtual time yet".to_owned()),
+            FaultAction::PauseLeader => {
+                let node = *self.ranks()?.first().ok_or("no node runs")?;
+                self.target.cluster.pause(node);
+                Ok(format!("pause {node}"))
+            }
+            FaultAction::Resume => {
+                self.target.cluster.resume();
+                Ok("resume".to_owned())
+            }
+            FaultAction::PartitionLeader => self.part(0),
+            FaultAction::PartitionFollowers => self.part(1),
+            FaultAction::Policy(policy, code) => {
+                self.ask(Admin::Policy { policy, k: code.k(), m: code.m(), hybrid_bytes: None })?;
+                Ok(format!("policy {policy} {code}"))
+            }
         }
     }
 
@@ -168,7 +230,11 @@ struct SimulatedTarget {
     origin: Instant,
     read_mode: ReadMode,
     scan_rows: u32,
-    refused: Vec<TargetCompletion>,
+    node_count: usize,
+    /// Sessions of the generator; the next one is the operator's.
+    clients: usize,
+    /// Ended, and not yet collected.
+    ended: Vec<TargetCompletion>,
     cancel: CancelFlag,
 }
 
@@ -193,6 +259,15 @@ impl SimulatedTarget {
         if self.cancel.is_cancelled() { Err(TrialError::Cancelled) } else { Ok(()) }
     }
 
+    fn completion(&self, ended: Completion) -> TargetCompletion {
+        TargetCompletion {
+            client: ended.session_index,
+            outcome: target_outcome(ended.outcome),
+            served_at: Some(ended.served_at.0),
+            completed_at: self.now(),
+        }
+    }
+
     fn virtual_at(&self, at: Instant) -> VirtualInstant {
         VirtualInstant::ZERO + at.saturating_duration_since(self.origin)
     }
@@ -209,7 +284,7 @@ impl Target for SimulatedTarget {
             let outcome =
                 TargetOutcome::Error { kind: Cow::Borrowed("window-full"), is_ambiguous: false };
             let completed_at = self.now();
-            self.refused.push(TargetCompletion { client, outcome, served_at: None, completed_at });
+            self.ended.push(TargetCompletion { client, outcome, served_at: None, completed_at });
         }
     }
 
@@ -221,17 +296,12 @@ impl Target for SimulatedTarget {
         if self.cancel.is_cancelled() {
             return Err(TargetError { reason: "stopped on request".to_owned() });
         }
-        completions.append(&mut self.refused);
+        completions.append(&mut self.ended);
         let until = self.virtual_at(deadline);
         while completions.is_empty() {
             let ended = self.cluster.run_until(until).map_err(|reason| TargetError { reason })?;
             let Some(ended) = ended else { break };
-            completions.push(TargetCompletion {
-                client: ended.session_index,
-                outcome: target_outcome(ended.outcome),
-                served_at: Some(ended.served_at.0),
-                completed_at: self.now(),
-            });
+            completions.push(self.completion(ended));
         }
         Ok(())
     }
@@ -284,12 +354,16 @@ fn timed_config(trial: &TrialConfig) -> Result<TimedConfig, TrialError> {
             PlacementKind::Shared => Placement::Shared { cores: SHARED_CORES },
             PlacementKind::Apart => Placement::Apart,
         },
-        sessions: usize::try_from(trial.clients.max(1)).map_err(failed)?,
-        operation_timeout: OPERATION_TIMEOUT,
+        sessions: usize::try_from(trial.clients.max(1)).map_err(failed)? + OPERATORS,
+        operation_timeout: trial.operation_timeout(),
         seed: trial.seed,
     })
 }
 
+/// Sessions beside the generator's.
+const OPERATORS: usize = 1;
+/// For the answer to an operator, in virtual time.
+const ADMIN_LIMIT: Duration = Duration::from_secs(10);
 /// Of the machine that real trials ran on.
 const SHARED_CORES: u32 = 2;
 const START_LIMIT: Duration = Duration::from_secs(60);

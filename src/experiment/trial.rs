@@ -335,6 +335,16 @@ impl TrialConfig {
         bytes
     }
 
+    /// After which an operation fails. Soon, where clients stand on one side of a partition: what
+    /// cannot be answered there is to be seen as an error.
+    #[must_use]
+    pub const fn operation_timeout(&self) -> Duration {
+        match self.client_side {
+            ClientSide::Both => OPERATION_TIMEOUT,
+            ClientSide::Minority | ClientSide::Majority => Duration::from_secs(1),
+        }
+    }
+
     /// Expected time of the trial: start-up and stop, load, warm-up and measurement.
     #[must_use]
     pub fn estimated_time(&self) -> Duration {
@@ -371,6 +381,8 @@ impl TrialConfig {
     }
 }
 
+/// Usually.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 /// From a kill until the node is level again and the next pause is over.
 const KILL_TIME: Duration = Duration::from_millis(1800);
 /// What is still under way when a probe for a capacity ends, and until the nodes are level.

@@ -18,7 +18,7 @@ use super::clock::ClockSetting;
 use super::node::{NodeConfig, Pace, SimNode, StepOutput};
 use super::world::NEVER;
 use crate::config::ClusterConfig;
-use crate::kv::{NodeStatus, Op};
+use crate::kv::{NodeStatus, Op, Role};
 use crate::netem::{LinkConfig, LinkOverride, Netem, NetemConfig, NodeOverride};
 use crate::replica::client_machine::{ClientConfig, ClientMachine, Completion, SubmitError};
 use crate::rng::Rng;
@@ -84,6 +84,16 @@ pub struct TimedCluster {
     outbox: BinaryHeap<Reverse<(Instant, u64)>>,
     parcels: BTreeMap<u64, (SocketAddr, Vec<Transmit>)>,
     parcels_made: u64,
+    cut: Cut,
+}
+
+/// A partition.
+#[derive(Clone, Debug, Default)]
+struct Cut {
+    /// Nodes apart from the others.
+    side: Vec<NodeId>,
+    /// Nodes that the client does not reach.
+    from_client: Vec<NodeId>,
 }
 
 struct Timed {
@@ -91,6 +101,8 @@ struct Timed {
     machine: usize,
     /// When it wants to run.
     due: Instant,
+    /// Its process stands still: what comes waits.
+    is_paused: bool,
     busy_until: Instant,
     cpu: Duration,
     turns: u64,
@@ -146,6 +158,7 @@ impl TimedCluster {
                 node,
                 machine: rank.min(machine_count - 1),
                 due: Instant::ZERO,
+                is_paused: false,
                 busy_until: Instant::ZERO,
                 cpu: Duration::ZERO,
                 turns: 0,
@@ -167,7 +180,8 @@ impl TimedCluster {
             work: Work::default(),
         };
         let machines = vec![Machine::new(cores, &config.costs); machine_count];
-        let netem = Netem::new(network(&config, address), rng.next_u64());
+        let cut = Cut::default();
+        let netem = Netem::new(network(&config, &cut, address), rng.next_u64());
         Ok(Self {
             config,
             now: Instant::ZERO,
@@ -179,6 +193,7 @@ impl TimedCluster {
             outbox: BinaryHeap::new(),
             parcels: BTreeMap::new(),
             parcels_made: 0,
+            cut,
         })
     }
 
@@ -232,11 +247,12 @@ impl TimedCluster {
         }
     }
 
-    /// The node that leads, when one does.
+    /// The node that leads, when one does: by the highest ballot, since one that is cut off or paused
+    /// may not have heard of its successor.
     #[must_use]
     pub fn leader(&self) -> Option<NodeId> {
-        let leads = |timed: &&Timed| timed.node.replica().is_some_and(|r| r.is_leader());
-        self.nodes.iter().find(leads).map(|timed| timed.node.id)
+        let leaders = self.statuses().into_iter().filter(|status| status.role == Role::Leader);
+        leaders.max_by_key(|status| status.ballot).map(|status| NodeId(status.node))
     }
 
     /// What each node says of itself.
@@ -268,8 +284,29 @@ impl TimedCluster {
     pub fn kill(&mut self, node: NodeId) {
         if let Some(timed) = self.nodes.iter_mut().find(|timed| timed.node.id == node) {
             timed.node.stop(false);
-            timed.due = NEVER;
+            (timed.due, timed.is_paused) = (NEVER, false);
         }
+    }
+
+    /// The node's process stands still, until [`Self::resume`].
+    pub fn pause(&mut self, node: NodeId) {
+        if let Some(timed) = self.nodes.iter_mut().find(|timed| timed.node.id == node) {
+            (timed.due, timed.is_paused) = (NEVER, true);
+        }
+    }
+
+    /// Whoever was paused goes on.
+    pub fn resume(&mut self) {
+        for timed in self.nodes.iter_mut().filter(|timed| timed.is_paused) {
+            (timed.due, timed.is_paused) = (self.now.max(timed.busy_until), false);
+        }
+    }
+
+    /// Cuts the nodes of `side` off from the others, and the client from `unreached`; what was cut
+    /// before is healed.
+    pub fn part(&mut self, side: Vec<NodeId>, unreached: Vec<NodeId>) {
+        self.cut = Cut { side, from_client: unreached };
+        self.set_network(self.config.link.clone(), self.config.rate_mbit);
     }
 
     /// Starts a node that was killed.
@@ -291,7 +328,7 @@ impl TimedCluster {
     /// most.
     pub fn set_network(&mut self, link: LinkConfig, rate_mbit: f64) {
         (self.config.link, self.config.rate_mbit) = (link, rate_mbit);
-        let wanted = network(&self.config, self.client.address);
+        let wanted = network(&self.config, &self.cut, self.client.address);
         for link in &wanted.links {
             if let (Some(from), Some(to)) = (link.from, link.to) {
                 self.netem.set_link(from, to, link.link.clone());
@@ -348,6 +385,9 @@ impl TimedCluster {
             };
             let timed = &mut self.nodes[*rank];
             timed.node.receive(delivery.from, delivery.bytes);
+            if timed.is_paused {
+                continue;
+            }
             // A thread that sleeps must wake; one at work looks again when it is done.
             let wanted = timed.node.timeout().unwrap_or(NEVER);
             let ready =
@@ -438,8 +478,8 @@ impl TimedCluster {
     }
 }
 
-/// Links between every two nodes as configured; the client's are the wire alone.
-fn network(config: &TimedConfig, client: SocketAddr) -> NetemConfig {
+/// Links between every two nodes as configured; the client's are the wire alone. What is cut is down.
+fn network(config: &TimedConfig, cut: &Cut, client: SocketAddr) -> NetemConfig {
     let wire = LinkConfig { delay_ms: config.costs.wire_us / 1e3, ..LinkConfig::default() };
     let between =
         LinkConfig { delay_ms: config.link.delay_ms + wire.delay_ms, ..config.link.clone() };
@@ -448,11 +488,23 @@ fn network(config: &TimedConfig, client: SocketAddr) -> NetemConfig {
     let links = pairs.filter(|(from, to)| from.id != to.id).map(|(from, to)| LinkOverride {
         from: Some(from.address),
         to: Some(to.address),
-        link: between.clone(),
+        link: LinkConfig {
+            down: cut.side.contains(&from.id) != cut.side.contains(&to.id),
+            ..between.clone()
+        },
+    });
+    let ends = members.iter().flat_map(|node| {
+        let down = cut.from_client.contains(&node.id);
+        let link = LinkConfig { down, ..wire.clone() };
+        [(client, node.address), (node.address, client)].map(|(from, to)| LinkOverride {
+            from: Some(from),
+            to: Some(to),
+            link: link.clone(),
+        })
     });
     NetemConfig {
-        link: wire,
-        links: links.collect(),
+        links: links.chain(ends).collect(),
+        link: wire.clone(),
         card: crate::netem::NodeConfig { rate_mbit: config.rate_mbit, queue_bytes: 0 },
         cards: vec![NodeOverride { node: client, card: crate::netem::NodeConfig::default() }],
         max_queued_bytes: 4 << 30,

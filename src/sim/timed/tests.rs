@@ -2,8 +2,9 @@
 
 use super::{Costs, Placement, TimedCluster, TimedConfig};
 use crate::config::{ClusterConfig, Member, Policy};
-use crate::kv::Op;
+use crate::kv::{NodeStatus, Op, Role};
 use crate::netem::LinkConfig;
+use crate::replica::client_machine::ClientOutcome;
 use crate::time::{Duration, Instant};
 use crate::transport::TransportConfig;
 use crate::types::{Bytes, Code, NodeId, ReadMode};
@@ -102,4 +103,59 @@ fn it_is_the_same_each_time_and_a_shared_machine_is_slower() {
     assert_eq!(first, second);
     let shared = puts(busy(Placement::Shared { cores: 2 }), 4000);
     assert!(shared.0 < first.0, "{shared:?} on one machine, {first:?} on five");
+}
+
+/// Does a put end well within `limit`?
+fn is_put(cluster: &mut TimedCluster, limit: Duration) -> bool {
+    let op = Op::Put { key: Bytes::from_static(b"key"), value: Bytes::from_static(b"value") };
+    cluster.submit(0, op, ReadMode::Linearizable).unwrap();
+    let until = cluster.now() + limit;
+    let ended = cluster.run_until(until).unwrap();
+    ended.is_some_and(|ended| matches!(ended.outcome, ClientOutcome::Done(_)))
+}
+
+#[test]
+fn a_leader_that_is_cut_off_or_stands_still_is_replaced() {
+    let limit = Duration::from_secs(10);
+    for is_paused in [false, true] {
+        let mut cluster = TimedCluster::start(config(Policy::Craft, 3, 5)).unwrap();
+        assert!(is_put(&mut cluster, limit));
+        let old = cluster.leader().unwrap();
+        if is_paused {
+            cluster.pause(old);
+        } else {
+            let side = vec![old, NodeId((old.0 + 1) % 5)];
+            cluster.part(side.clone(), side);
+        }
+        assert!(is_put(&mut cluster, limit), "paused: {is_paused}");
+        let new = cluster.leader().unwrap();
+        assert_ne!(new, old);
+        // It follows when it can hear again.
+        if is_paused {
+            cluster.resume();
+        } else {
+            cluster.part(Vec::new(), Vec::new());
+        }
+        assert!(is_put(&mut cluster, limit));
+        cluster.run_until(cluster.now() + limit).unwrap();
+        let is_leader = |status: &NodeStatus| status.role == Role::Leader;
+        assert_eq!(cluster.statuses().iter().filter(|status| is_leader(status)).count(), 1);
+    }
+}
+
+#[test]
+fn a_client_at_the_smaller_side_waits_until_it_is_healed() {
+    let mut config = config(Policy::Craft, 3, 5);
+    config.operation_timeout = Duration::from_secs(1);
+    let mut cluster = TimedCluster::start(config).unwrap();
+    assert!(is_put(&mut cluster, Duration::from_secs(10)));
+    let leader = cluster.leader().unwrap();
+    let side = vec![leader, NodeId((leader.0 + 1) % 5)];
+    let others = (0..5).map(NodeId).filter(|node| !side.contains(node)).collect();
+    cluster.part(side, others);
+    for _ in 0..3 {
+        assert!(!is_put(&mut cluster, Duration::from_secs(2)), "two of five are no quorum");
+    }
+    cluster.part(Vec::new(), Vec::new());
+    assert!((0..3).any(|_| is_put(&mut cluster, Duration::from_secs(2))));
 }
