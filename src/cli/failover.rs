@@ -124,7 +124,12 @@ fn print(report: &FailoverReport) {
         election_ms * 2,
         kills.len()
     );
-    for (name, spread) in [("new leader", &report.leader), ("first commit", &report.commit)] {
+    let spreads = [
+        ("new leader", &report.leader),
+        ("first commit", &report.commit),
+        ("first read", &report.read),
+    ];
+    for (name, spread) in spreads {
         let Spread { median_ms, p99_ms, min_ms, max_ms, histogram } = spread;
         println!(
             "{name}: median {median_ms:.0} ms, p99 {p99_ms:.0} ms, {min_ms:.0} to {max_ms:.0} ms"

@@ -1,9 +1,10 @@
-//! Leaders killed one after the other: how long until another leads, and until it commits.
+//! Leaders killed one after the other: how long until another leads, commits, and answers a read.
 //!
 //! A local cluster under light load; its leader is killed (SIGKILL), the survivors are asked for
-//! their role every few milliseconds, and clients keep trying to put. Both times count from the
-//! signal: to the first answer of a node that leads at a higher ballot, and to the first
-//! acknowledgement of a put that was submitted after the kill. Then the node is started again on its
+//! their role every few milliseconds, and clients keep trying to put, and to read what was written
+//! long before, of which a follower has a shard alone. All times count from the signal: to the first
+//! answer of a node that leads at a higher ballot, to the first acknowledgement of a put that was
+//! submitted after the kill, and to the first answer to such a linearizable read. Then the node is started again on its
 //! data, and the next kill waits until it has caught up. Nodes die with the thread that calls.
 
 use super::CancelFlag;
@@ -42,6 +43,8 @@ pub struct Kill {
     pub leader_ms: f64,
     /// From the kill until a put submitted after it was acknowledged.
     pub commit_ms: f64,
+    /// From the kill until a linearizable read submitted after it was answered.
+    pub read_ms: f64,
     /// Campaigns that the survivors started meanwhile; above 1, some were in vain.
     pub campaigns: u64,
 }
@@ -78,6 +81,8 @@ pub struct FailoverReport {
     pub leader: Spread,
     /// To the first commit.
     pub commit: Spread,
+    /// To the first read.
+    pub read: Spread,
     /// Each of them.
     pub kills: Vec<Kill>,
 }
@@ -127,6 +132,7 @@ pub fn run_failover(
     let mut cluster = LocalCluster::start(executable, config, dir)?;
     cluster.wait_for_leader(LIMIT)?;
     let mut watch = Watch::new(&cluster, plan)?;
+    watch.load()?;
     let mut kills = Vec::with_capacity(plan.kills);
     while kills.len() < plan.kills {
         if cancel.is_cancelled() {
@@ -142,13 +148,24 @@ pub fn run_failover(
     cluster.stop();
     let spread = |of: fn(&Kill) -> f64| Spread::of(kills.iter().map(of).collect());
     let (leader, commit) = (spread(|kill| kill.leader_ms), spread(|kill| kill.commit_ms));
+    let read = spread(|kill| kill.read_ms);
     let schema_version = FailoverReport::SCHEMA_VERSION;
-    Ok(FailoverReport { schema_version, policy, code, nodes, election_ms, leader, commit, kills })
+    Ok(FailoverReport {
+        schema_version,
+        policy,
+        code,
+        nodes,
+        election_ms,
+        leader,
+        commit,
+        read,
+        kills,
+    })
 }
 
 impl FailoverReport {
     /// Of what is written now.
-    pub const SCHEMA_VERSION: u32 = 1;
+    pub const SCHEMA_VERSION: u32 = 2;
 }
 
 impl Spread {
@@ -184,11 +201,15 @@ struct Watch {
     rng: Rng,
     /// Puts under way, and when they were submitted.
     puts: BTreeMap<Token, (usize, Instant)>,
+    /// Reads under way, likewise.
+    reads: BTreeMap<Token, (usize, Instant)>,
     /// Status requests under way.
     asked: BTreeMap<Token, NodeId>,
     seen: BTreeMap<NodeId, NodeStatus>,
     /// Submission and end of the last put acknowledged.
     acknowledged: Option<(Instant, Instant)>,
+    /// Of the last read answered.
+    answered: Option<(Instant, Instant)>,
     put_again_at: Instant,
     ask_again_at: Instant,
 }
@@ -196,8 +217,8 @@ struct Watch {
 impl Watch {
     fn new(cluster: &LocalCluster, plan: FailoverPlan) -> Result<Self, FailoverError> {
         let nodes = cluster.nodes();
-        // One session a put, and one a node for its status.
-        let sessions = PUTS + nodes.len();
+        // One session a put or read, and one a node for its status.
+        let sessions = PUTS + READS + nodes.len();
         let driver = ClientDriver::with(cluster.cluster(), sessions, |config| {
             // Clients that hardly wait: it is the cluster's time that is wanted.
             config.attempt_timeout = Duration::from_millis(100);
@@ -212,12 +233,31 @@ impl Watch {
             value: vec![7; plan.value_bytes].into(),
             rng: Rng::new(plan.seed),
             puts: BTreeMap::new(),
+            reads: BTreeMap::new(),
             asked: BTreeMap::new(),
             seen: BTreeMap::new(),
             acknowledged: None,
+            answered: None,
             put_again_at: now,
             ask_again_at: now,
         })
+    }
+
+    /// Writes what is read later, and waits for it.
+    fn load(&mut self) -> Result<(), FailoverError> {
+        let deadline = Instant::now() + LIMIT;
+        for number in 0..OLD_KEYS {
+            let op = Op::Put { key: old_key(number), value: self.value.clone() };
+            let token = self.driver.submit(0, op)?;
+            let mut is_written = false;
+            while !is_written {
+                self.driver.wait(deadline, |ended| is_written |= ended.token == token)?;
+                if Instant::now() >= deadline {
+                    return Err(stuck("that the values to be read are written"));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Keeps load and questions going for a moment; a node of `dead` is not asked.
@@ -232,12 +272,18 @@ impl Watch {
                 let token = self.driver.submit(session, op)?;
                 self.puts.insert(token, (session, now));
             }
+            let busy: Vec<usize> = self.reads.values().map(|(session, _)| *session).collect();
+            if let Some(session) = (PUTS..PUTS + READS).find(|session| !busy.contains(session)) {
+                let key = old_key(self.rng.below(OLD_KEYS));
+                let token = self.driver.submit(session, Op::Get { key })?;
+                self.reads.insert(token, (session, now));
+            }
         }
         if now >= self.ask_again_at {
             self.ask_again_at = now + ASK_EVERY;
             for (at, node) in self.nodes.clone().into_iter().enumerate() {
                 if Some(node) != dead && !self.asked.values().any(|asked| *asked == node) {
-                    let token = self.driver.submit_status(PUTS + at, node)?;
+                    let token = self.driver.submit_status(PUTS + READS + at, node)?;
                     self.asked.insert(token, node);
                 }
             }
@@ -253,10 +299,14 @@ impl Watch {
 
     fn take(&mut self, completion: Completion) {
         let is_put = self.puts.remove(&completion.token);
+        let is_read = self.reads.remove(&completion.token);
         let asked = self.asked.remove(&completion.token);
         let ClientOutcome::Done(outcome) = completion.outcome else { return };
         if let (Some((_, submitted)), Outcome::Written { .. }) = (is_put, &outcome) {
             self.acknowledged = Some((submitted, Instant::now()));
+        }
+        if let (Some((_, submitted)), Outcome::Value { .. }) = (is_read, &outcome) {
+            self.answered = Some((submitted, Instant::now()));
         }
         if let (Some(node), Outcome::Status(status)) = (asked, outcome) {
             self.seen.insert(node, *status);
@@ -313,6 +363,7 @@ impl Watch {
         self.seen.remove(&killed);
         self.asked.retain(|_, node| *node != killed);
         let mut led: Option<(u8, Ballot, Instant)> = None;
+        let (mut committed, mut read) = (None, None);
         loop {
             self.turn(Some(killed))?;
             self.seen.remove(&killed);
@@ -323,18 +374,25 @@ impl Watch {
             {
                 led = Some((next.node, next.ballot, now));
             }
-            let committed = self.acknowledged.filter(|(submitted, _)| *submitted > at);
-            if let (Some((leader, _, led_at)), Some((_, committed_at))) = (led, committed) {
+            let first = |known: Option<Instant>, last: Option<(Instant, Instant)>| {
+                known.or(last.filter(|(submitted, _)| *submitted > at).map(|(_, ended)| ended))
+            };
+            committed = first(committed, self.acknowledged);
+            read = first(read, self.answered);
+            if let (Some((leader, _, led_at)), Some(committed_at), Some(read_at)) =
+                (led, committed, read)
+            {
                 return Ok(Kill {
                     killed: killed.0,
                     leader,
                     leader_ms: (led_at - at).as_secs_f64() * 1e3,
                     commit_ms: (committed_at - at).as_secs_f64() * 1e3,
+                    read_ms: (read_at - at).as_secs_f64() * 1e3,
                     campaigns: self.campaigns(killed).saturating_sub(campaigns_before),
                 });
             }
             if now >= deadline {
-                return Err(stuck("a commit after the leader was killed"));
+                return Err(stuck("a commit and a read after the leader was killed"));
             }
         }
     }
@@ -343,6 +401,10 @@ impl Watch {
         let others = self.seen.iter().filter(|(node, _)| **node != without);
         others.map(|(_, status)| status.campaigns).sum()
     }
+}
+
+fn old_key(number: u64) -> Bytes {
+    Bytes::from(format!("old-{number}"))
 }
 
 fn stuck(what: &'static str) -> FailoverError {
@@ -354,6 +416,9 @@ pub const BUCKET_MS: u64 = 50;
 const LIMIT: Duration = Duration::from_secs(30);
 /// Puts under way at most, and how often one is added: light load.
 const PUTS: usize = 8;
+const READS: usize = 4;
+/// Values that are read and never written again.
+const OLD_KEYS: u64 = 64;
 const PUT_EVERY: Duration = Duration::from_millis(10);
 const ASK_EVERY: Duration = Duration::from_millis(4);
 /// Slots that a node may be behind and count as even: what is in flight.

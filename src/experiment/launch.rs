@@ -126,6 +126,7 @@ fn measure_failover(
     let samples = [
         (quantity::NEW_LEADER_MS.to_owned(), all(|kill| kill.leader_ms)),
         (quantity::FIRST_COMMIT_MS.to_owned(), all(|kill| kill.commit_ms)),
+        (quantity::FIRST_READ_MS.to_owned(), all(|kill| kill.read_ms)),
     ];
     let run = PhaseResult {
         name: "run".to_owned(),
