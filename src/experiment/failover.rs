@@ -4,8 +4,9 @@
 //! their role every few milliseconds, and clients keep trying to put, and to read what was written
 //! long before, of which a follower has a shard alone. All times count from the signal: to the first
 //! answer of a node that leads at a higher ballot, to the first acknowledgement of a put that was
-//! submitted after the kill, and to the first answer to such a linearizable read. Then the node is started again on its
-//! data, and the next kill waits until it has caught up. Nodes die with the thread that calls.
+//! submitted after the kill, and to the first answer to such a linearizable read. Then the node is
+//! started again on its data, and the next kill waits until it has caught up. Nodes die with the
+//! thread that calls.
 
 use super::CancelFlag;
 use crate::client::{ClientDriver, DriverError};
