@@ -337,7 +337,10 @@ fn a_value_that_the_old_leader_alone_applied_reaches_the_next() {
     cluster.pass(200, |_| false);
     let [next, one, other] = [1, 2, 3].map(|step| (old + step) % 4);
     cluster.propose(old, "a", 900);
-    let is_entry = |message: &Message| matches!(message, Message::Accept { entries, .. } if !entries.is_empty());
+    let is_entry = |message: &Message| {
+        let Message::Accept { entries, .. } = message else { return false };
+        !entries.is_empty()
+    };
     cluster.settle(|flight| flight.to == next || flight.from == old && !is_entry(&flight.message));
     assert_eq!(cluster.texts(old), ["a"]);
     assert!([next, one, other].iter().all(|node| cluster.texts(*node).is_empty()));
