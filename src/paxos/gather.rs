@@ -236,6 +236,7 @@ impl Paxos {
             .gathers
             .iter()
             .filter(|(_, gather)| !gather.is_local && gather.try_again_at <= now)
+            .filter(|(_, gather)| !gather.has_all())
             .map(|(slot, _)| *slot)
             .collect();
         for slot in overdue {
@@ -449,6 +450,13 @@ impl Gather {
     /// Does anybody wait for it although its slot is applied?
     pub(super) const fn is_for_applied(&self) -> bool {
         self.wants_payload || self.repair.is_some()
+    }
+
+    /// Is all there, and only this node's place, or a configuration before it, not known yet?
+    fn has_all(&self) -> bool {
+        self.meta.as_ref().is_some_and(|meta| {
+            meta.payload_bytes == 0 || self.shards.len() >= usize::from(meta.code.k())
+        })
     }
 
     fn new(now: Instant, wants_payload: bool) -> Self {

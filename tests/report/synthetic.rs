@@ -196,9 +196,10 @@ fn events(config: &TrialConfig) -> Vec<TimelineEvent> {
 fn samples(k: f64, noise: f64) -> BTreeMap<String, Vec<f64>> {
     let values = (0..30).map(|index| 400.0 * noise + 60.0 * k + 9.0 * f64::from(index % 13));
     let values: Vec<f64> = values.collect();
-    [quantity::FIRST_COMMIT_MS, quantity::NEW_LEADER_MS]
-        .map(|name| (name.to_owned(), values.clone()))
-        .into()
+    let times = [quantity::FIRST_COMMIT_MS, quantity::NEW_LEADER_MS, quantity::FIRST_READ_MS];
+    let others = [quantity::HEAL_MS, quantity::STALENESS_MS, quantity::REPAIR_SECONDS];
+    let all = times.into_iter().chain(others).chain([quantity::REPAIR_BYTES]);
+    all.map(|name| (name.to_owned(), values.clone())).collect()
 }
 
 fn stages(us: f64, wire_us: f64, k: f64) -> BTreeMap<String, f64> {
@@ -208,6 +209,7 @@ fn stages(us: f64, wire_us: f64, k: f64) -> BTreeMap<String, f64> {
     let availability = (quantity::AVAILABILITY.to_owned(), 0.97);
     let capacity = (quantity::CAPACITY_OPS_PER_S.to_owned(), 4e6 / us);
     let stages = stages.map(|(name, value)| ((*name).to_owned(), value));
+    let stale = (quantity::STALE_SHARE.to_owned(), 0.01 * k);
     let decode = (quantity::STAGE_DECODE_US.to_owned(), 1.0 + encode / 2.0);
-    stages.chain([availability, capacity, decode]).collect()
+    stages.chain([availability, capacity, decode, stale]).collect()
 }
