@@ -139,7 +139,7 @@ impl Ages {
         if self.reads == 0 { 0.0 } else { self.stale as f64 / self.reads as f64 }
     }
 
-    /// Ages of stale reads, in any order: all, or a fair sample of [`SAMPLES_MAX`].
+    /// Ages of stale reads, in any order: all, or a fair sample of a thousand.
     #[must_use]
     pub fn samples(&self) -> &[Duration] {
         &self.samples
