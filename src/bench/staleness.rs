@@ -153,9 +153,9 @@ impl std::fmt::Debug for Watched<'_> {
 }
 
 /// Writes of a key that are remembered.
-pub const VERSIONS_MAX: usize = 64;
+const VERSIONS_MAX: usize = 64;
 /// Ages that are kept.
-pub const SAMPLES_MAX: usize = 1000;
+const SAMPLES_MAX: usize = 1000;
 
 #[cfg(test)]
 mod tests {

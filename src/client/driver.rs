@@ -95,7 +95,7 @@ impl ClientDriver {
     }
 
     /// From now on nothing is sent to these nodes, and nothing of them is heard: the client is on the
-    /// other side of a partition. None of them heals it.
+    /// other side of a partition. An empty list heals it.
     pub fn set_cut(&mut self, nodes: &[NodeId]) {
         let known = self.io.machine.known_nodes().iter();
         let cut = known.filter(|member| nodes.contains(&member.id)).map(|member| member.address);

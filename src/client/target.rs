@@ -5,7 +5,7 @@ use crate::bench::{Target, TargetCompletion, TargetError, TargetOp, TargetOutcom
 use crate::config::ClusterConfig;
 use crate::kv::{Op, Outcome, Refusal};
 use crate::replica::client_machine::{ClientOutcome, SubmitError};
-use crate::types::ReadMode;
+use crate::types::{NodeId, ReadMode};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ impl ClusterTarget {
     }
 
     /// Puts all sessions on one side of a partition: see [`ClientDriver::set_cut`].
-    pub fn set_cut(&mut self, nodes: &[crate::types::NodeId]) {
+    pub fn set_cut(&mut self, nodes: &[NodeId]) {
         self.driver.set_cut(nodes);
     }
 

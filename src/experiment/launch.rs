@@ -106,8 +106,7 @@ fn measure_failover(
     dir: &Path,
     cancel: &CancelFlag,
 ) -> Result<TrialOutcome, TrialError> {
-    let members = loopback_members(trial.nodes, None)?;
-    let config = cluster_config(trial, members, process::random_u64() >> 16)?;
+    let config = loopback_config(trial)?;
     let plan = FailoverPlan {
         kills: usize::try_from(trial.kills).map_err(failed)?,
         value_bytes: usize::try_from(trial.value_bytes).map_err(failed)?,
@@ -147,6 +146,12 @@ impl From<LaunchError> for TrialError {
     fn from(error: LaunchError) -> Self {
         Self::Failed(error.to_string())
     }
+}
+
+/// The cluster that a trial asks for, at free ports of loopback and under a name of its own.
+pub(super) fn loopback_config(trial: &TrialConfig) -> Result<ClusterConfig, TrialError> {
+    let members = loopback_members(trial.nodes, None)?;
+    cluster_config(trial, members, process::random_u64() >> 16)
 }
 
 /// The cluster that a trial asks for.

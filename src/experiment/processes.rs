@@ -5,14 +5,14 @@
 
 use super::bed::{Bed, Used};
 use super::faults::FaultAction;
-use super::launch::cluster_config;
+use super::launch::loopback_config;
 use super::measured::{self, failed};
 use super::trial::{CancelFlag, ClientSide, TrialConfig, TrialError};
 use crate::bench::Target;
 use crate::client::{Client, ClusterTarget};
 use crate::kv::{Admin, Role};
 use crate::node::control::NetemCommand;
-use crate::node::launcher::{LocalCluster, loopback_members};
+use crate::node::launcher::LocalCluster;
 use crate::node::process;
 use crate::types::NodeId;
 use rustix::process::Signal;
@@ -40,8 +40,7 @@ impl ProcessBed {
         dir: &Path,
         cancel: &CancelFlag,
     ) -> Result<Self, TrialError> {
-        let members = loopback_members(trial.nodes, None)?;
-        let config = cluster_config(trial, members, process::random_u64() >> 16)?;
+        let config = loopback_config(trial)?;
         let mut cluster = LocalCluster::start(executable, config, dir).map_err(failed)?;
         cluster.wait_for_leader(START_TIMEOUT).map_err(failed)?;
         let clients = usize::try_from(trial.clients.max(1)).map_err(failed)?;

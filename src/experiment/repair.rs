@@ -7,13 +7,12 @@
 //! lacks no shard, and for a newcomer when the change of members is settled. Bytes are those that all
 //! other nodes sent in that time. Nodes die with the thread that calls.
 
-use super::launch::cluster_config;
+use super::launch::loopback_config;
 use super::measured::failed;
 use super::trial::{CancelFlag, TrialConfig, TrialError, TrialKind, TrialOutcome};
 use crate::client::Client;
 use crate::kv::{Admin, NodeStatus, Role};
-use crate::node::launcher::{LocalCluster, loopback_members};
-use crate::node::process;
+use crate::node::launcher::LocalCluster;
 use crate::report::quantity;
 use crate::report::result::PhaseResult;
 use crate::rng::Rng;
@@ -38,8 +37,7 @@ pub(super) fn measure(
     dir: &Path,
     cancel: &CancelFlag,
 ) -> Result<TrialOutcome, TrialError> {
-    let members = loopback_members(trial.nodes, None)?;
-    let config = cluster_config(trial, members, process::random_u64() >> 16)?;
+    let config = loopback_config(trial)?;
     let code = config.code;
     let mut cluster = LocalCluster::start(executable, config, dir)?;
     cluster.wait_for_leader(LIMIT)?;
@@ -52,15 +50,12 @@ pub(super) fn measure(
     site.write_all()?;
     let mut repairs = Vec::new();
     for round in 0..trial.kills {
-        let repair = match trial.kind {
-            TrialKind::Replace => site.replace(round, trial.nodes, code)?,
-            TrialKind::Rejoin
-            | TrialKind::Cluster
-            | TrialKind::Codec
-            | TrialKind::Failover
-            | TrialKind::Capacity => site.rejoin()?,
-        };
-        repairs.push(repair);
+        let is_replaced = trial.kind == TrialKind::Replace;
+        repairs.push(if is_replaced {
+            site.replace(round, trial.nodes, code)?
+        } else {
+            site.rejoin()?
+        });
     }
     let unclean = site.cluster.stop();
     let all = |of: fn(&Repair) -> f64| repairs.iter().map(of).collect::<Vec<f64>>();

@@ -257,7 +257,8 @@ impl TrialConfig {
         if let Some(fault) = self.store_fault() {
             return Some(fault);
         }
-        if let Some(fault) = self.capacity_fault().or_else(|| self.repair_fault()) {
+        let of_kind = self.capacity_fault().or_else(|| self.repair_fault());
+        if let Some(fault) = of_kind.or_else(|| self.simulation_fault()) {
             return Some(fault);
         }
         if self.interval_ms == 0 || self.offered_ops_per_s < 0.0 {
@@ -284,18 +285,33 @@ impl TrialConfig {
         })
     }
 
-    /// What nodes that are killed and come again cannot be: anywhere but in processes of ours.
+    /// What a trial of nodes that are killed and come again cannot be.
     fn repair_fault(&self) -> Option<String> {
         if !matches!(self.kind, TrialKind::Rejoin | TrialKind::Replace) {
             return None;
         }
-        if self.store != DISTKV || self.target == TrialTarget::Sim || self.nodes < 3 {
-            return Some("kinds rejoin and replace: 3 or more nodes, processes of distkv".into());
+        if self.store != DISTKV || self.nodes < 3 {
+            return Some("kinds rejoin and replace: 3 or more nodes of distkv".to_owned());
         }
         let ids = u32::from(self.nodes) + self.kills;
         let is_possible = self.kills > 0 && self.records > 0 && ids <= 32;
         (!is_possible).then(|| {
             "kinds rejoin and replace: kills and records above 0, nodes and kills at most 32".into()
+        })
+    }
+
+    /// What is measured on this machine alone would be real numbers marked as simulated.
+    fn simulation_fault(&self) -> Option<String> {
+        let is_simulated = match self.kind {
+            TrialKind::Cluster | TrialKind::Capacity => true,
+            TrialKind::Codec | TrialKind::Failover | TrialKind::Rejoin | TrialKind::Replace => {
+                false
+            }
+        };
+        (self.target == TrialTarget::Sim && !is_simulated).then(|| {
+            "kinds codec, failover, rejoin and replace are not simulated: leave target out, or \
+             choose others with --only"
+                .to_owned()
         })
     }
 
@@ -351,36 +367,26 @@ impl TrialConfig {
         if self.target == TrialTarget::Sim {
             return SIMULATED_TIME;
         }
-        if self.kind == TrialKind::Failover {
-            return Duration::from_secs(1) + KILL_TIME * self.kills;
-        }
-        let measured = match self.kind {
-            TrialKind::Capacity => {
-                (Duration::from_millis(self.duration_ms) + PROBE_TIME) * PROBES_EXPECTED * 3 / 2
-            }
-            TrialKind::Cluster
-            | TrialKind::Codec
-            | TrialKind::Failover
-            | TrialKind::Rejoin
-            | TrialKind::Replace => Duration::from_millis(self.duration_ms),
-        };
-        if self.kind == TrialKind::Codec {
-            return measured * 2;
-        }
         // Whole values to each of the nodes: 40 MB/s on a shared disk, or what the link lets through.
         let wire_bytes = self.records as f64 * self.value_bytes as f64 * f64::from(self.nodes);
         let link = if self.rate_mbit > 0.0 { self.rate_mbit * 125_000.0 } else { f64::MAX };
-        let is_repair = matches!(self.kind, TrialKind::Rejoin | TrialKind::Replace);
-        let passes = if is_repair { self.kills * 2 } else { self.overwrite_rounds };
-        let rounds = f64::from(1 + passes);
-        let load = Duration::from_secs_f64(rounds * wire_bytes / link.min(40e6));
-        if is_repair {
-            return Duration::from_millis(1000) + load;
+        let writing =
+            |rounds: u32| Duration::from_secs_f64(f64::from(rounds) * wire_bytes / link.min(40e6));
+        let duration = Duration::from_millis(self.duration_ms);
+        let loaded = START_TIME + writing(1 + self.overwrite_rounds);
+        let warm = loaded + Duration::from_millis(self.warmup_ms);
+        match self.kind {
+            TrialKind::Cluster => warm + duration,
+            TrialKind::Capacity => warm + (duration + PROBE_TIME) * PROBES_EXPECTED * 3 / 2,
+            TrialKind::Codec => duration * 2,
+            TrialKind::Failover => START_TIME + KILL_TIME * self.kills,
+            TrialKind::Rejoin | TrialKind::Replace => START_TIME + writing(1 + 2 * self.kills),
         }
-        Duration::from_millis(1000 + self.warmup_ms) + load + measured
     }
 }
 
+/// Of a cluster, and its stop.
+const START_TIME: Duration = Duration::from_secs(1);
 /// Usually.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 /// From a kill until the node is level again and the next pause is over.

@@ -27,7 +27,7 @@ pub(super) struct Gather {
     /// By id.
     asked: NodeSet,
     try_again_at: Instant,
-    /// Everybody was asked so often: each time waits longer, for a slow link would only get slower.
+    /// It was asked for again so often: each time waits longer, for a slow link would only get slower.
     tries: u32,
     /// The own log is read first.
     is_local: bool,
@@ -173,6 +173,10 @@ impl Paxos {
     /// Fills the places for catching up with the lowest slots that are chosen and not held.
     pub(super) fn catch_up(&mut self, now: Instant) {
         self.finish_complete(now);
+        // Who has no place yet is a stranger to the others, and is not answered.
+        if self.home(Epoch(0)).is_none() {
+            return;
+        }
         if self.acceptor.applied >= self.catch_up_until || self.restoring.is_under_way() {
             return;
         }
@@ -203,12 +207,10 @@ impl Paxos {
             return;
         }
         let rules = self.acceptor.rules();
-        let is_complete = |gather: &Gather| {
-            gather.meta.as_ref().is_some_and(|meta| {
-                meta.epoch <= rules.epoch && gather.shards.len() >= usize::from(meta.code.k())
-            })
-        };
-        let complete = self.gathers.iter().filter(|(_, g)| !g.is_local && is_complete(g));
+        let is_known =
+            |gather: &Gather| gather.meta.as_ref().is_some_and(|meta| meta.epoch <= rules.epoch);
+        let complete = self.gathers.iter().filter(|(_, g)| !g.is_local && g.has_all());
+        let complete = complete.filter(|(_, gather)| is_known(gather));
         let complete: Vec<Slot> = complete.map(|(slot, _)| *slot).collect();
         for slot in complete {
             self.try_finish(now, slot);
@@ -245,9 +247,9 @@ impl Paxos {
         self.catch_up(now);
     }
 
-    /// Asks as many peers as shards of `slot` are missing for one each; or all of them for all they
-    /// have, when too few have answered.
-    fn ask(&mut self, now: Instant, slot: Slot, is_all: bool) {
+    /// Asks as many peers as shards of `slot` are missing for one each, who were not asked before. When
+    /// too few have answered in time it `is_repeated`, and in the end all are asked for all they have.
+    fn ask(&mut self, now: Instant, slot: Slot, is_repeated: bool) {
         let contacts = self.contacts();
         let held = self.acceptor.entries.get(&slot).map(|entry| entry.meta.id);
         let held = held.filter(|_| !self.acceptor.is_faulty(slot));
@@ -261,10 +263,12 @@ impl Paxos {
         let Some(gather) = self.gathers.get_mut(&slot) else { return };
         let needed = gather.meta.as_ref().map_or(k, |meta| usize::from(meta.code.k()));
         let mut missing = needed.saturating_sub(gather.shards.len()).max(1);
+        gather.tries = (gather.tries + u32::from(is_repeated)).min(DOUBLINGS_MAX);
+        let is_nobody_left = contacts.without(gather.asked).is_empty();
+        let is_all = is_repeated && (gather.tries > 1 || is_nobody_left);
         if is_all {
             gather.asked = NodeSet::EMPTY;
             missing = usize::MAX;
-            gather.tries = (gather.tries + 1).min(DOUBLINGS_MAX);
         }
         gather.try_again_at = now + self.config.timing.resend() * (1 << gather.tries);
         // The leader first: it has applied most. Then the ids after the own, which spreads load.

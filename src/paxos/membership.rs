@@ -264,7 +264,7 @@ impl Paxos {
     }
 
     /// A code whose values would not be chosen among the members of `after` if only those in `level`
-    /// held their home shards: the one rule, over all lists and codes that values have.
+    /// held their home shards: the one rule, over all lists and codes that values have or get by then.
     fn lacking(&self, now: &Configuration, after: &Configuration, level: NodeSet) -> Option<Code> {
         let epochs = &self.acceptor.epochs;
         let prepare = after.rules.quorums().prepare;
@@ -281,7 +281,10 @@ impl Paxos {
             let acks: Vec<ShardSet> = acks.collect();
             !is_chosen(&acks, prepare, u32::from(code.k()))
         };
-        epochs.shapes().chain([headers]).find(is_lacking).map(|(_, code)| code)
+        // What is proposed until the change closes has the code of now, whether or not any value has it
+        // already.
+        let coming = (now.rules.epoch, now.rules.code);
+        epochs.shapes().chain([coming, headers]).find(is_lacking).map(|(_, code)| code)
     }
 
     /// A newcomer so close behind is waited for.
@@ -434,11 +437,17 @@ impl Paxos {
     }
 
     /// Another node is further: what it has applied is chosen, and is fetched.
-    pub(super) fn handle_members(&mut self, applied: Slot, told: Configuration) {
+    pub(super) fn handle_members(&mut self, now: Instant, applied: Slot, told: Configuration) {
+        let had_place = self.home(Epoch(0)).is_some();
         self.acceptor.commit = self.acceptor.commit.max(applied);
         let known = self.heard.as_ref().map_or(Epoch(0), |heard| heard.rules.epoch);
         if told.rules.epoch > known.max(self.acceptor.rules().epoch) {
             self.heard = Some(told);
+        }
+        // From now on the others answer.
+        if !had_place && self.home(Epoch(0)).is_some() {
+            self.catch_up_until = self.acceptor.commit;
+            self.catch_up(now);
         }
     }
 

@@ -285,7 +285,7 @@ impl Paxos {
             }
             Message::Probe { epoch, applied } => self.handle_probe(from, epoch, applied),
             Message::Members { applied, configuration } => {
-                self.handle_members(applied, configuration);
+                self.handle_members(now, applied, configuration);
             }
             // The replica's: it knows whose data directory is meant.
             Message::Refused { .. } => {}

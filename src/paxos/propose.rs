@@ -13,7 +13,7 @@ use super::policy::{Pick, grown, pick, wanted};
 use super::promise::Recovered;
 use super::sending::PATIENCE_RESENDS;
 use super::{Paxos, Role};
-use crate::config::{Configuration, EpochConfig};
+use crate::config::{Configuration, EpochConfig, Policy};
 use crate::mutant::{Mutant, breaks};
 use crate::time::Instant;
 use crate::types::{Ballot, Bytes, Digest, Shard, ShardSet, Slot, ValueId, ValueMeta};
@@ -220,8 +220,10 @@ impl Paxos {
             let shards = cut(&shards, of(*to));
             peer.outgoing.push(ShardedValue { meta: meta.clone(), shards });
         }
-        let shard_bytes = shards.first().map_or(0, |shard| shard.bytes.len());
-        links.handle_proposed(now, slot, shard_bytes * usize::from(c));
+        if configuration.rules.policy == Policy::Crossword {
+            let shard_bytes = shards.first().map_or(0, |shard| shard.bytes.len());
+            links.handle_proposed(now, slot, shard_bytes * usize::from(c));
+        }
         let own = cut(&shards, of(own));
         let proposal = Proposal {
             meta: meta.clone(),

@@ -66,11 +66,8 @@ found_in_simulation! {
     a_commit_covers_any_ballot: CommitsAnyBallot, scenarios::churn, 0, 60;
     an_accept_for_an_applied_slot_is_taken: AcceptsApplied, scenarios::churn, 0, 30;
     a_gather_ends_with_any_id: GathersAnyId, scenarios::churn, 0, 60;
-    an_old_epoch_is_forgotten: ForgetsOldEpoch, scenarios::epochs, 0, 1500;
     an_epoch_is_in_force_too_early: EpochBeforeApplied, scenarios::epochs, 0, 80;
     a_change_is_closed_unready: ClosesUnready, scenarios::members, 0, 60;
-    the_new_members_alone_close_a_change: ClosesByNewAlone, scenarios::members, 0, 300;
-    promises_of_strangers_count: CountsStrangers, scenarios::members, 0, 250;
     a_lost_directory_is_taken_for_the_old_one: AcceptsLostIdentity, scenarios::amnesia, 0, 20;
     what_a_failed_compare_and_set_met_is_forgotten: ForgetsMet, scenarios::forgetful, 60, 150;
     slots_without_a_snapshot_are_forgotten: ForgetsUncovered, scenarios::forgetful, 0, 60;
@@ -118,11 +115,15 @@ found_by_script! {
     damaged_promises_count: CountsDamaged, scripts::a_record_is_lost(true);
     a_newcomer_guesses_its_place: GuessesHome, scripts_members::a_newcomer_is_early();
     the_cut_between_members_is_ignored: IgnoresCut, scripts_members::the_end_of_a_change_is_found();
+    promises_of_strangers_count: CountsStrangers, scripts_members::a_newcomer_promises();
+    the_new_members_alone_close_a_change: ClosesByNewAlone,
+        scripts_members::the_end_of_a_change_misses_the_old();
     a_change_begins_unsettled: ChangesUnsettled, scripts_members::a_change_comes_on_another();
     an_applied_slot_is_taken_for_chosen: TrustsApplied, scripts_recovery::others_apply_the_slot();
     the_highest_origin_wins: OriginWins, scripts_recovery::an_old_value_is_accepted_anew();
     a_candidate_asks_early: PreparesEarly, scripts_recovery::a_ballot_is_lost();
     claims_are_ignored: IgnoresClaims, scripts_recovery::claimed_bytes_are_missing();
+    an_old_epoch_is_forgotten: ForgetsOldEpoch, scripts_recovery::the_policy_has_changed();
     a_home_shard_repairs: RepairsWithHome, scripts_recovery::a_repaired_slot_is_promised();
 }
 

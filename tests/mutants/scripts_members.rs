@@ -2,7 +2,7 @@
 //! in hand.
 
 use super::cluster::{Cluster, Flight};
-use super::scripts::{apart, pass_for, take};
+use super::scripts::{apart, elect_but, pass_for, take, three};
 use distkv::config::Policy;
 use distkv::paxos::{Begun, Message, RoleName};
 use distkv::types::{NodeSet, Slot, ValueId};
@@ -206,4 +206,52 @@ pub fn a_change_comes_on_another() {
         return;
     }
     panic!("progress: of three members the two that are left find no leader");
+}
+
+/// `d` is to replace `c`, which knows that, and has no vote yet. A value is chosen by `a` and `b`. `c`
+/// asks for promises; it has its own and the newcomer's, who both know nothing of the value.
+pub fn a_newcomer_promises() {
+    let (mut cluster, [a, b, c]) = three();
+    let d = cluster.add_node();
+    // Nobody hears that the newcomer is level, so the change stays open.
+    let says_level = |flight: &Flight| {
+        let is_answer =
+            matches!(flight.message, Message::HeartbeatReply { .. } | Message::Accepted { .. });
+        flight.from == d && is_answer
+    };
+    begin(&mut cluster, (d, c, (1, 2)), says_level);
+    cluster.pass(500, says_level);
+    let knows = |node| cluster.configuration(node).change.is_some();
+    assert!([a, b, c, d].into_iter().all(knows), "the change is under way everywhere");
+    let value = cluster.propose(a, "v", 10);
+    cluster.settle(|flight| apart(&[a, b])(flight) || tells_of(flight, value.slot));
+    assert_eq!(cluster.chosen.get(&value.slot), Some(&value), "chosen by two of three");
+    cluster.crash(a);
+    let is_lost = |flight: &Flight| {
+        flight.from == b && !matches!(flight.message, Message::PreVoteReply { .. })
+    };
+    if elect_but(&mut cluster, &[c], is_lost).is_some() {
+        cluster.propose(c, "last", 10);
+    }
+    cluster.pass(6000, |_| false);
+}
+
+/// The entry that ends a change, of `c` for a newcomer, reaches the newcomer and neither `b` nor `c`:
+/// two of the new members, one of the old. Then its leader dies, and the other two old members, who
+/// know of no end, choose what they like in its slot.
+pub fn the_end_of_a_change_misses_the_old() {
+    let (mut cluster, [a, b, c]) = three();
+    let d = cluster.add_node();
+    let end = begin(&mut cluster, (d, c, (1, 2)), |_| false).next();
+    for _ in 0..100 {
+        if goes_by(&cluster, a, &[a, b, d]) {
+            break;
+        }
+        cluster.pass(25, |flight| flight.to != d && (brings(flight, end) || tells_of(flight, end)));
+    }
+    cluster.crash(a);
+    let leader = elect_but(&mut cluster, &[b], apart(&[b, c])).unwrap();
+    cluster.propose(leader, "second", 10);
+    cluster.settle(apart(&[b, c]));
+    cluster.pass(4000, |_| false);
 }

@@ -3,9 +3,9 @@
 
 use super::cluster::{Cluster, Flight};
 use super::scripts::{apart, elect, elect_but, pass_for, take, three, tick};
-use distkv::config::Policy;
+use distkv::config::{EpochConfig, Policy};
 use distkv::paxos::{Message, RoleName, ShardedValue};
-use distkv::types::{ShardSet, Slot};
+use distkv::types::{Code, Epoch, ShardSet, Slot};
 
 fn leads(cluster: &Cluster, rank: u8) -> bool {
     let paxos = cluster.nodes[usize::from(rank)].paxos.as_ref();
@@ -185,4 +185,35 @@ pub fn a_repaired_slot_is_promised() {
     assert!(has_again, "fetched again");
     cluster.crash(a);
     go_on(&mut cluster, &[c], &[b, c]);
+}
+
+/// A value of 2+1 is chosen by the single shards of `a` and `b`, under a policy whose elections need
+/// all three. The slot after it starts full copies, whose elections need two. `b` holds that entry,
+/// too, and has not heard that the value is chosen; `c` asks for promises, and that of `a` is lost.
+pub fn the_policy_has_changed() {
+    let mut cluster = Cluster::new(Policy::RsPaxos, 2, 3);
+    let a = cluster.elect();
+    cluster.pass(200, |_| false);
+    let (b, c) = ((a + 1) % 3, (a + 2) % 3);
+    let value = cluster.propose(a, "v", 10);
+    let code = Code::new(1, 2).unwrap();
+    let wanted =
+        EpochConfig { epoch: Epoch(0), nodes: 3, policy: Policy::Replicate, code, hybrid_bytes: 0 };
+    cluster.propose_epoch(a, wanted).unwrap();
+    let is_told = tells_of(value.slot);
+    cluster.settle(|flight| apart(&[a, b])(flight) || is_told(flight));
+    assert_eq!(cluster.chosen.get(&value.slot), Some(&value), "chosen by two shards");
+    restart(&mut cluster, a);
+    let is_lost = |flight: &Flight| {
+        let is_silent = |message: &Message| {
+            matches!(
+                message,
+                Message::PreVoteReply { .. } | Message::Members { .. } | Message::Nack { .. }
+            )
+        };
+        flight.from == a && !is_silent(&flight.message)
+    };
+    elect_but(&mut cluster, &[c], is_lost);
+    cluster.settle(is_lost);
+    cluster.pass(4000, |_| false);
 }

@@ -312,18 +312,47 @@ fn who_comes_back_is_sent_each_value_once() {
         payload_bytes += 3000;
     }
     let sent_bytes = Cell::new(0);
-    let count = |flight: &Flight| {
-        if let (Message::Shards { entries, .. }, true) = (&flight.message, flight.to == away) {
-            let shards = entries.iter().flat_map(|value| &value.shards);
-            sent_bytes.set(sent_bytes.get() + shards.map(|shard| shard.bytes.len()).sum::<usize>());
-        }
-        false
-    };
     cluster.start(away);
-    cluster.pass(2000, count);
+    cluster.pass(2000, |flight| count_shards(&sent_bytes, flight, away));
     assert_eq!(cluster.texts(away), ["a", "bb", "ccc"]);
     let sent_bytes = sent_bytes.get();
     assert!(sent_bytes <= payload_bytes + 100, "{sent_bytes} for {payload_bytes}");
+}
+
+/// Adds up what `to` is sent of values it gathers; nothing is lost.
+fn count_shards(sent_bytes: &Cell<usize>, flight: &Flight, to: u8) -> bool {
+    if let (Message::Shards { entries, .. }, true) = (&flight.message, flight.to == to) {
+        let shards = entries.iter().flat_map(|value| &value.shards);
+        sent_bytes.set(sent_bytes.get() + shards.map(|shard| shard.bytes.len()).sum::<usize>());
+    }
+    false
+}
+
+#[test]
+fn a_newcomer_is_sent_each_value_once_though_it_waited_and_a_node_is_dead() {
+    for (waited_ms, step) in [0, 60, 300, 1500].into_iter().zip([1, 2, 3, 4]) {
+        let mut cluster = Cluster::new(Policy::Craft, 3, 5);
+        let leader = cluster.elect();
+        cluster.pass(300, |_| false);
+        let mut payload_bytes = 0;
+        for text in ["a", "bb", "ccc"] {
+            cluster.propose(leader, text, 3000);
+            payload_bytes += 3000;
+        }
+        cluster.pass(300, |_| false);
+        let dead = (leader + step) % 5;
+        cluster.crash(dead);
+        cluster.pass(2000, |_| false);
+        let newcomer = cluster.add_node();
+        let sent_bytes = Cell::new(0);
+        let count = |flight: &Flight| count_shards(&sent_bytes, flight, newcomer);
+        cluster.pass(waited_ms, count);
+        cluster.change(leader, Some(newcomer), Some(dead), (3, 2));
+        cluster.pass(3000, count);
+        assert_eq!(cluster.texts(newcomer), ["a", "bb", "ccc"], "waited {waited_ms} ms");
+        let sent_bytes = sent_bytes.get();
+        assert!(sent_bytes <= payload_bytes + 100, "{waited_ms} ms: {sent_bytes} bytes");
+    }
 }
 
 #[test]

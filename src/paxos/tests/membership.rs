@@ -249,6 +249,16 @@ fn a_change_that_would_endanger_old_values_is_refused() {
 }
 
 #[test]
+fn a_change_that_values_to_come_would_endanger_is_refused() {
+    // No value has this code yet; the first one proposed during the change would keep it open for ever.
+    let mut cluster = Cluster::new(Policy::RsPaxos, 5, 5);
+    let leader = cluster.elect();
+    cluster.pass(500, |_| false);
+    let begun = cluster.change(leader, None, Some((leader + 1) % 5), (4, 0));
+    assert!(matches!(begun, Begun::Unsafe(code) if code.k() == 5), "{begun:?}");
+}
+
+#[test]
 fn a_change_is_closed_only_when_enough_old_members_are_level() {
     // 3+2 needs all five home shards: with one more node away it has to wait.
     let mut cluster = Cluster::new(Policy::Craft, 3, 5);

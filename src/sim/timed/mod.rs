@@ -8,6 +8,7 @@
 
 mod costs;
 mod machine;
+mod network;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,7 @@ use super::node::{NodeConfig, Pace, SimNode, StepOutput};
 use super::world::NEVER;
 use crate::config::ClusterConfig;
 use crate::kv::{NodeStatus, Op, Role};
-use crate::netem::{LinkConfig, LinkOverride, Netem, NetemConfig, NodeOverride};
+use crate::netem::{LinkConfig, Netem};
 use crate::replica::client_machine::{ClientConfig, ClientMachine, Completion, SubmitError};
 use crate::rng::Rng;
 use crate::storage::LogUsage;
@@ -28,6 +29,7 @@ use crate::transport::{Transmit, TransportConfig, TransportStats};
 use crate::types::{NodeId, ReadMode};
 use costs::{Work, micros_of};
 use machine::Machine;
+use network::{Cut, network};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
@@ -85,15 +87,6 @@ pub struct TimedCluster {
     parcels: BTreeMap<u64, (SocketAddr, Vec<Transmit>)>,
     parcels_made: u64,
     cut: Cut,
-}
-
-/// A partition.
-#[derive(Clone, Debug, Default)]
-struct Cut {
-    /// Nodes apart from the others.
-    side: Vec<NodeId>,
-    /// Nodes that the client does not reach.
-    from_client: Vec<NodeId>,
 }
 
 struct Timed {
@@ -475,39 +468,5 @@ impl TimedCluster {
         client.due = client.machine.poll_timeout().unwrap_or(NEVER).max(end);
         let from = client.address;
         self.pack(end, from, transmits);
-    }
-}
-
-/// Links between every two nodes as configured; the client's are the wire alone. What is cut is down.
-fn network(config: &TimedConfig, cut: &Cut, client: SocketAddr) -> NetemConfig {
-    let wire = LinkConfig { delay_ms: config.costs.wire_us / 1e3, ..LinkConfig::default() };
-    let between =
-        LinkConfig { delay_ms: config.link.delay_ms + wire.delay_ms, ..config.link.clone() };
-    let members = &config.cluster.members;
-    let pairs = members.iter().flat_map(|from| members.iter().map(move |to| (from, to)));
-    let links = pairs.filter(|(from, to)| from.id != to.id).map(|(from, to)| LinkOverride {
-        from: Some(from.address),
-        to: Some(to.address),
-        link: LinkConfig {
-            down: cut.side.contains(&from.id) != cut.side.contains(&to.id),
-            ..between.clone()
-        },
-    });
-    let ends = members.iter().flat_map(|node| {
-        let down = cut.from_client.contains(&node.id);
-        let link = LinkConfig { down, ..wire.clone() };
-        [(client, node.address), (node.address, client)].map(|(from, to)| LinkOverride {
-            from: Some(from),
-            to: Some(to),
-            link: link.clone(),
-        })
-    });
-    NetemConfig {
-        links: links.chain(ends).collect(),
-        link: wire.clone(),
-        card: crate::netem::NodeConfig { rate_mbit: config.rate_mbit, queue_bytes: 0 },
-        cards: vec![NodeOverride { node: client, card: crate::netem::NodeConfig::default() }],
-        max_queued_bytes: 4 << 30,
-        ..NetemConfig::default()
     }
 }
