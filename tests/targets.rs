@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// None, said aloud, when it cannot be started here and need not be.
 fn started(kind: StoreKind, nodes: u8, dir: &Path) -> Option<Running> {
-    let running = ExternalStore::start(kind, nodes, dir).unwrap();
+    let running = ExternalStore::start(kind, nodes, 0, dir).unwrap();
     if running.is_none() {
         let why = kind.missing().unwrap();
         // The gate runs this file twice: with the default features, then with etcd.

@@ -100,7 +100,8 @@ pub fn run(args: &FailoverArgs, cancel: &CancelFlag) -> Result<(), FailoverComma
     if dir.exists() {
         return Err(FailoverCommandError::Exists(dir.display().to_string()));
     }
-    let plan = FailoverPlan { kills: args.kills, value_bytes: args.value_bytes, seed: args.seed };
+    let (kills, value_bytes, seed) = (args.kills, args.value_bytes, args.seed);
+    let plan = FailoverPlan { kills, value_bytes, seed, nice: 0 };
     let result = run_failover(&executable, config, &dir, plan, cancel, |number, kill| {
         let (leader, commit) = (kill.leader_ms, kill.commit_ms);
         eprintln!("kill {number}: leader after {leader:.0} ms, commit after {commit:.0} ms");

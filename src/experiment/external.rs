@@ -29,7 +29,7 @@ impl StoreBed {
         if let Some(note) = kind.missing() {
             return Err(TrialError::Skipped(note));
         }
-        let running = ExternalStore::start(kind, trial.nodes, dir).map_err(failed)?;
+        let running = ExternalStore::start(kind, trial.nodes, trial.nice, dir).map_err(failed)?;
         let Some(running) = running else { return Err(failed("the store went missing")) };
         let clients = usize::try_from(trial.clients.max(1)).map_err(failed)?;
         let target =

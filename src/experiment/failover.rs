@@ -31,6 +31,8 @@ pub struct FailoverPlan {
     pub value_bytes: usize,
     /// Seed of the pauses between kills, so that they meet every phase of a heartbeat.
     pub seed: u64,
+    /// Niceness of the nodes.
+    pub nice: u8,
 }
 
 /// One leader killed.
@@ -130,7 +132,7 @@ pub fn run_failover(
 ) -> Result<FailoverReport, FailoverError> {
     let (policy, code) = (config.policy.to_string(), config.code.to_string());
     let (nodes, election_ms) = (config.members.len(), config.timing.election_ms);
-    let mut cluster = LocalCluster::start(executable, config, dir)?;
+    let mut cluster = LocalCluster::start_nice(executable, plan.nice, config, dir)?;
     cluster.wait_for_leader(LIMIT)?;
     let mut watch = Watch::new(&cluster, plan)?;
     watch.load()?;

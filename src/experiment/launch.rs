@@ -111,6 +111,7 @@ fn measure_failover(
         kills: usize::try_from(trial.kills).map_err(failed)?,
         value_bytes: usize::try_from(trial.value_bytes).map_err(failed)?,
         seed: trial.seed,
+        nice: trial.nice,
     };
     // The cluster makes its own folder.
     let report = run_failover(executable, config, &dir.join("cluster"), plan, cancel, |_, _| {});

@@ -41,7 +41,8 @@ impl ProcessBed {
         cancel: &CancelFlag,
     ) -> Result<Self, TrialError> {
         let config = loopback_config(trial)?;
-        let mut cluster = LocalCluster::start(executable, config, dir).map_err(failed)?;
+        let mut cluster =
+            LocalCluster::start_nice(executable, trial.nice, config, dir).map_err(failed)?;
         cluster.wait_for_leader(START_TIMEOUT).map_err(failed)?;
         let clients = usize::try_from(trial.clients.max(1)).map_err(failed)?;
         let timeout = trial.operation_timeout();

@@ -39,7 +39,7 @@ pub(super) fn measure(
 ) -> Result<TrialOutcome, TrialError> {
     let config = loopback_config(trial)?;
     let code = config.code;
-    let mut cluster = LocalCluster::start(executable, config, dir)?;
+    let mut cluster = LocalCluster::start_nice(executable, trial.nice, config, dir)?;
     cluster.wait_for_leader(LIMIT)?;
     let client = Client::new(cluster.cluster(), trial.operation_timeout()).map_err(failed)?;
     let operator = Client::new(cluster.cluster(), STATUS_TIMEOUT).map_err(failed)?;

@@ -319,7 +319,8 @@ impl Experiment {
 /// Every parameter that a trial has.
 #[must_use]
 pub fn parameter_names() -> BTreeSet<String> {
-    let all = serde_json::json!(TrialConfig::default());
+    // With what is left out when it is 0.
+    let all = serde_json::json!(TrialConfig { nice: 1, ..TrialConfig::default() });
     all.as_object().into_iter().flat_map(|map| map.keys().cloned()).collect()
 }
 

@@ -19,7 +19,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -119,13 +119,18 @@ pub enum StoreError {
 pub struct ExternalStore;
 
 impl ExternalStore {
-    /// Starts `kind` with `nodes` members (Redis: always one) and everything of it in `dir`, and waits
-    /// until it answers. None when it is not installed or not built in: [`StoreKind::missing`] says
-    /// which.
+    /// Starts `kind` with `nodes` members (Redis: always one) at niceness `nice` and everything of it
+    /// in `dir`, and waits until it answers. None when it is not installed or not built in:
+    /// [`StoreKind::missing`] says which.
     ///
     /// # Errors
     /// [`StoreError`]; what was started is killed then.
-    pub fn start(kind: StoreKind, nodes: u8, dir: &Path) -> Result<Option<Running>, StoreError> {
+    pub fn start(
+        kind: StoreKind,
+        nodes: u8,
+        nice: u8,
+        dir: &Path,
+    ) -> Result<Option<Running>, StoreError> {
         if kind.missing().is_some() {
             return Ok(None);
         }
@@ -153,7 +158,7 @@ impl ExternalStore {
                 StoreKind::Etcd => etcd_arguments(index, client_ports, peer_ports, &data),
                 StoreKind::Redis => redis_arguments(client_ports[0], &data),
             };
-            running.processes.push(Process::spawn(kind.program().0, &arguments, name, data)?);
+            running.processes.push(Process::spawn(kind.program().0, nice, &arguments, name, data)?);
         }
         running.wait_until_it_answers(START_TIMEOUT)?;
         running.mark();
@@ -263,6 +268,7 @@ struct Process {
 impl Process {
     fn spawn(
         program: &str,
+        nice: u8,
         arguments: &[OsString],
         name: String,
         data: PathBuf,
@@ -274,11 +280,11 @@ impl Process {
         // process id stays the same.
         let mut command = match find_program("setpriv") {
             Some(setpriv) => {
-                let mut command = Command::new(setpriv);
+                let mut command = process::command(&setpriv, nice);
                 command.args(["--pdeathsig", "KILL", program]);
                 command
             }
-            None => Command::new(program),
+            None => process::command(Path::new(program), nice),
         };
         let child = command
             .args(arguments)

@@ -139,6 +139,9 @@ pub struct TrialConfig {
     pub datagram_bytes: u32,
     /// Length of a log segment, which is preallocated, in bytes.
     pub segment_bytes: u32,
+    /// Niceness of the store's processes, 0 to 19, so that the generator beside them is not late.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub nice: u8,
     /// Warm-up before measuring, in milliseconds.
     pub warmup_ms: u64,
     /// Measured time, in milliseconds.
@@ -152,6 +155,12 @@ pub struct TrialConfig {
     /// What things cost in a simulated trial; none in a real one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub costs: Option<Costs>,
+}
+
+/// Left out, so that a configuration without it is addressed as before there was one.
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+fn is_zero(nice: &u8) -> bool {
+    *nice == 0
 }
 
 impl Default for TrialConfig {
@@ -186,6 +195,7 @@ impl Default for TrialConfig {
             rate_mbit: 0.0,
             datagram_bytes: 8160,
             segment_bytes: 64 << 20,
+            nice: 0,
             warmup_ms: 300,
             duration_ms: 1500,
             seed: 0,
@@ -209,8 +219,11 @@ impl TrialConfig {
     pub fn normalise(&mut self) {
         if self.target == TrialTarget::Processes {
             (self.placement, self.costs) = (PlacementKind::Shared, None);
-        } else if self.costs.is_none() {
-            self.costs = Calibration::built_in().map(|built_in| built_in.costs);
+        } else {
+            // Nobody competes for virtual time.
+            self.nice = 0;
+            let built_in = || Calibration::built_in().map(|built_in| built_in.costs);
+            self.costs = self.costs.take().or_else(built_in);
         }
         if !self.workload.is_empty() {
             (self.value_bytes, self.read_share) = (YCSB_VALUE_BYTES, 0.0);
@@ -241,6 +254,9 @@ impl TrialConfig {
         }
         if !(0.0..=100.0).contains(&self.loss_percent) {
             return Some(format!("loss_percent {} is not in 0..=100", self.loss_percent));
+        }
+        if self.nice > 19 {
+            return Some(format!("nice {} is not in 0..=19", self.nice));
         }
         if !self.workload.is_empty() && !loads::is_known(&self.workload) {
             return Some(format!("workload '{}' is none of a, b, c, d, e, f", self.workload));

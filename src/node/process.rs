@@ -1,6 +1,7 @@
-//! What this process, or another one, has used: from Linux's `/proc`.
+//! Processes: what this one, or another, has used (from Linux's `/proc`), and how others are started.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// CPU and memory of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -31,6 +32,18 @@ pub fn usage(pid: Option<u32>) -> ProcessUsage {
         peak_rss_bytes: kib("VmHWM"),
         rss_bytes: kib("VmRSS"),
     }
+}
+
+/// A command that runs `program` at a niceness of 0 to 19, by POSIX's `nice`: it and all its threads
+/// from the beginning. The process id is that of the program.
+#[must_use]
+pub fn command(program: &Path, nice: u8) -> Command {
+    if nice == 0 {
+        return Command::new(program);
+    }
+    let mut command = Command::new("nice");
+    command.arg("-n").arg(nice.to_string()).arg(program);
+    command
 }
 
 /// User and system time in a `/proc/PID/stat`, in seconds.
@@ -67,5 +80,15 @@ mod tests {
         assert!(usage.peak_rss_bytes >= usage.rss_bytes && usage.rss_bytes > 0);
         assert_eq!(cpu_seconds("7 (a b) c) S 1 2 3 4 5 6 7 8 9 10 150 50 0"), Some(2.0));
         assert_ne!(random_u64(), random_u64());
+    }
+
+    #[test]
+    fn a_command_is_as_nice_as_asked_for() {
+        // Without arguments it prints its own niceness.
+        let niceness = |nice: u8| {
+            let output = command(Path::new("nice"), nice).output().unwrap();
+            String::from_utf8(output.stdout).unwrap().trim().parse::<i32>().unwrap()
+        };
+        assert_eq!(niceness(5), (niceness(0) + 5).min(19));
     }
 }

@@ -3,7 +3,8 @@
 //! More shards per node need fewer acknowledgements: worth it when a value is short or some links
 //! are slow. Each c is judged by when its last needed acknowledgement is expected if everything in
 //! flight were spread like that: where values queue, one that takes the link for longer holds up
-//! all behind it. The smallest c among equals wins, which sends least.
+//! all behind it. The smallest c wins that is about as good as the best: it sends least, and a line
+//! knows nothing of how waiting grows when a link gets full.
 
 use super::super::choice::EXACT_NODES_MAX;
 use super::{Pick, View, least_c};
@@ -16,11 +17,14 @@ pub(super) fn pick(view: &View<'_>, payload_bytes: usize) -> Pick {
         return Pick { code, c: if least > 1 { k } else { 1 } };
     }
     let shard_bytes = code.shard_bytes(view.in_flight_bytes + payload_bytes);
-    let best = (least..=k).min_by_key(|c| {
-        let needed = view.quorums.acks_needed(u32::from(k), u32::from(*c)) as usize;
-        expected(view, usize::from(*c) * shard_bytes, needed)
-    });
-    Pick { code, c: best.unwrap_or(least) }
+    let expected_with = |c: u8| {
+        let needed = view.quorums.acks_needed(u32::from(k), u32::from(c)) as usize;
+        expected(view, usize::from(c) * shard_bytes, needed)
+    };
+    let best = (least..=k).map(expected_with).min().unwrap_or(Duration::ZERO);
+    let bound = best.saturating_mul(GAIN_MIN.0) / GAIN_MIN.1;
+    let is_good = |c: &u8| expected_with(*c) <= bound;
+    Pick { code, c: (least..=k).find(is_good).unwrap_or(least) }
 }
 
 /// Where the rule for overlapping shards is not exact only c = 1 and full copies are of use.
@@ -35,6 +39,9 @@ fn expected(view: &View<'_>, bytes: usize, needed: usize) -> Duration {
     times.sort_unstable();
     times.get(needed.saturating_sub(1)).copied().unwrap_or(Duration::MAX)
 }
+
+/// More is sent when that is faster by this ratio at least.
+const GAIN_MIN: (u32, u32) = (4, 3);
 
 #[cfg(test)]
 mod tests {
@@ -75,6 +82,13 @@ mod tests {
         // One shard each needs all five nodes, a full copy each needs three.
         let far = Duration::from_millis(20);
         assert_eq!(picked(far, 40, (0, 3000)), 3);
+    }
+
+    #[test]
+    fn little_gain_is_not_worth_more_bytes() {
+        // The two far nodes are slower by a fifth.
+        assert_eq!(picked(Duration::from_micros(120), 0, (0, 3000)), 1);
+        assert_eq!(picked(Duration::from_micros(150), 0, (0, 3000)), 3);
     }
 
     #[test]
