@@ -195,6 +195,58 @@ impl Paxos {
         };
         self.send(node, message);
     }
+
+    /// For an observer: how far this node has got with what others may answer.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        let sequence = match &self.role {
+            Role::Leader(leader) => leader.sequence,
+            Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => 0,
+        };
+        Reach { ballot: self.acceptor.promised, slot: self.last(), sequence }
+    }
+
+    /// For an observer: does this node, as candidate or leader, count an answer of `node` to what is
+    /// beyond `reach`?
+    #[must_use]
+    pub fn counts(&self, node: u8, reach: Reach) -> bool {
+        match &self.role {
+            Role::Follower | Role::PreCandidate { .. } => false,
+            Role::Candidate(candidacy) => {
+                candidacy.ballot > reach.ballot && candidacy.promises.contains_key(&node)
+            }
+            Role::Leader(leader) => {
+                let peer = leader.peers.get(&node);
+                let is_new = leader.ballot > reach.ballot;
+                let mut later = leader.in_flight.range(reach.slot.next()..);
+                peer.is_some_and(|p| p.confirmed > reach.sequence || is_new && p.has_spoken)
+                    || later.any(|(_, proposal)| !proposal.acks[usize::from(node)].is_empty())
+            }
+        }
+    }
+}
+
+/// How far a node has got: in ballots, slots, and heartbeats of its leadership.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// The highest promised.
+    pub ballot: Ballot,
+    /// The last accepted.
+    pub slot: Slot,
+    /// The last heartbeat sent.
+    pub sequence: u64,
+}
+
+impl Reach {
+    /// As far as either.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            ballot: self.ballot.max(other.ballot),
+            slot: self.slot.max(other.slot),
+            sequence: self.sequence.max(other.sequence),
+        }
+    }
 }
 
 /// So often the election timeout doubles.

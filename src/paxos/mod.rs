@@ -29,6 +29,7 @@ mod tests;
 
 pub use choice::is_chosen;
 pub use effects::Ticket;
+pub use election::Reach;
 pub use gather::Gathered;
 pub use membership::{Begun, Standing};
 pub use message::{Ack, Envelope, Message, Promise, PromiseEntry, ShardedValue, Want};

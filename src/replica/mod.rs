@@ -37,7 +37,7 @@ use reads::Reads;
 use scrub::Scrub;
 use snapshots::{Restored, Snapshots};
 use stages::Stages;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use thiserror::Error;
@@ -164,8 +164,9 @@ pub struct Replica {
     stages: Stages,
     /// Where nodes that the log does not name were heard; at most 32.
     strangers: BTreeMap<u8, SocketAddr>,
-    /// Who says that this node's id belongs to another data directory (rule 12).
-    refused_by: BTreeSet<u8>,
+    /// Who has said that this node's id belongs to another data directory (rule 12), and whether that
+    /// was the last it said.
+    refused_by: BTreeMap<u8, bool>,
     snapshots: Snapshots,
     scrub: Scrub,
     /// The ballot at which this node led when it last looked.
@@ -241,7 +242,7 @@ impl Replica {
             reads: Reads::default(),
             stages: Stages::default(),
             strangers: BTreeMap::new(),
-            refused_by: BTreeSet::new(),
+            refused_by: BTreeMap::new(),
             snapshots,
             scrub: Scrub::new(now),
             led: None,
@@ -446,14 +447,17 @@ impl Replica {
         }
         if let Message::Refused { incarnation } = message {
             if incarnation != self.incarnation {
-                if self.refused_by.insert(node.0) {
+                // Told once: who refuses this node may send it heartbeats all the same.
+                if self.refused_by.insert(node.0, true).is_none() {
                     self.notice_refused(node);
                 }
                 self.trace(|| format!("refused by {node}: this id has another data directory"));
             }
             return true;
         }
-        self.refused_by.remove(&node.0);
+        if let Some(is_last) = self.refused_by.get_mut(&node.0) {
+            *is_last = false;
+        }
         self.paxos.handle_message(now, node.0, message);
         true
     }

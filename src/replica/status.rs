@@ -6,7 +6,7 @@ use crate::kv::{ChangeStatus, MemberStatus, NodeStatus, PeerStatus, Role, Standi
 use crate::paxos::{self, RoleName};
 use crate::time::Instant;
 use crate::transport::TransportStats;
-use crate::types::{Ballot, Slot};
+use crate::types::{Ballot, NodeId, Slot};
 
 impl Replica {
     /// Counters of the transport.
@@ -113,7 +113,11 @@ impl Replica {
                 paxos::Standing::Unknown => Standing::Unknown,
                 paxos::Standing::Removed => Standing::Removed,
             },
-            refused_by: self.refused_by.iter().copied().collect(),
+            refused_by: self
+                .refused_by
+                .iter()
+                .filter_map(|(node, is_last)| is_last.then_some(*node))
+                .collect(),
             storage: self.storage_status(),
         }
     }
@@ -146,5 +150,23 @@ impl Replica {
     #[must_use]
     pub fn is_leader(&self) -> bool {
         self.paxos.role() == RoleName::Leader
+    }
+
+    /// Does it know the data directory of `node`, so that it refuses another one?
+    #[must_use]
+    pub fn has_met(&self, node: NodeId) -> bool {
+        self.paxos.incarnation(node).is_some()
+    }
+
+    /// See [`paxos::Paxos::reach`].
+    #[must_use]
+    pub fn reach(&self) -> paxos::Reach {
+        self.paxos.reach()
+    }
+
+    /// See [`paxos::Paxos::counts`].
+    #[must_use]
+    pub fn counts(&self, node: NodeId, reach: paxos::Reach) -> bool {
+        self.paxos.counts(node.0, reach)
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn scenario(seed: u64) -> Scenario {
     };
     let mut faults = swarm.faults(heal_at);
     faults.sort_by_key(|(at, _)| *at);
-    Scenario {
+    let mut scenario = Scenario {
         cluster,
         link,
         datagram_bytes,
@@ -63,7 +63,32 @@ pub(super) fn scenario(seed: u64) -> Scenario {
         clocks,
         faults,
         heal_at,
+    };
+    draw_lost_directories(seed, &mut scenario);
+    scenario
+}
+
+/// Nodes that lose their data directories, in some runs. Drawn from the seed on their own, so that the
+/// other runs are what they would be without.
+fn draw_lost_directories(seed: u64, scenario: &mut Scenario) {
+    let mut rng = Rng::new(seed ^ 0x10_57D1);
+    let spare = u64::from(scenario.nodes_to_spare());
+    if spare == 0 || !rng.chance(0.15) {
+        return;
     }
+    let end_ms = u64::try_from(scenario.heal_at.as_millis()).unwrap_or(u64::MAX);
+    for _ in 0..rng.range(1, spare.min(2)) {
+        // A node without its directory that is not replaced is the last one (docs/simulator.md).
+        let is_replaced = rng.chance(0.7);
+        let node = pick(&mut rng, scenario.cluster.members.len() as u64);
+        let down = Duration::from_millis(rng.range(5, 1500));
+        let at = Duration::from_millis(rng.range(600, end_ms - 200));
+        scenario.faults.push((at, Fault::LoseDirectory { node, down, is_replaced }));
+        if is_replaced {
+            scenario.cluster.limits.gathers = scenario.cluster.limits.gathers.max(4);
+        }
+    }
+    scenario.faults.sort_by_key(|(at, _)| *at);
 }
 
 /// Kinds of faults that a run may have, as the swarm draws them.

@@ -165,6 +165,18 @@ pub enum Fault {
         /// It is stopped when the change is done; else it runs on, and must learn that it has left.
         is_stopped: bool,
     },
+    /// The node's data directory is lost: it dies, and starts again under its old id without what it
+    /// promised. Its peers must refuse it (rule 12). Only where the cluster can do without.
+    LoseDirectory {
+        /// Rank.
+        node: usize,
+        /// Time until it starts again.
+        #[serde(with = "micros", rename = "down_us")]
+        down: Duration,
+        /// The operator sees that it is refused, has a new machine take its place, and stops it.
+        /// Else it runs on, refused, to the end.
+        is_replaced: bool,
+    },
     /// The operator adds a new machine.
     AddNode {},
     /// The operator gives the change of the members under way up.
@@ -252,6 +264,8 @@ impl Fault {
             Self::CancelChange {} | Self::Operator(Admin::CancelChange) => "change given up",
             Self::ReplaceNode { is_lost: true, .. } => "lost node replaced",
             Self::ReplaceNode { is_lost: false, .. } => "node replaced",
+            Self::LoseDirectory { is_replaced: false, .. } => "lost directory",
+            Self::LoseDirectory { is_replaced: true, .. } => "lost directory, node replaced",
             Self::AddNode {} => "node added",
             Self::RemoveNode { .. } => "node removed",
         }
@@ -274,6 +288,7 @@ impl Fault {
             | Self::Drift { node, .. }
             | Self::Pause { node, .. }
             | Self::ReplaceNode { node, .. }
+            | Self::LoseDirectory { node, .. }
             | Self::RemoveNode { node, .. } => Some(*node),
             Self::Shape { node, .. } => *node,
             Self::PowerCutAll { .. }

@@ -168,6 +168,7 @@ impl World {
                 let links = self.links_between(*from, *to);
                 self.clog_for(kind, links, *rate_kbit, *span);
             }
+            Fault::LoseDirectory { .. } => self.lose_directory(fault, at),
             Fault::CancelChange {} => self.unwant_change(),
             Fault::Operator(admin) => self.operator.ask(self.now, self.fitted(admin)),
             Fault::ReplaceNode { .. } | Fault::AddNode {} | Fault::RemoveNode { .. } => {
@@ -309,7 +310,7 @@ impl World {
         }
     }
 
-    fn stop(&mut self, rank: usize, is_power_cut: bool, down: Duration) {
+    pub(super) fn stop(&mut self, rank: usize, is_power_cut: bool, down: Duration) {
         self.nodes[rank].stop(is_power_cut);
         self.touch(rank);
         self.mends.push((self.now + down, Mend::Start(rank)));

@@ -112,21 +112,44 @@ impl World {
         if is_full || is_busy || !self.may_leave(leaves, joins) {
             return;
         }
-        // A lost machine is one that was to spare for damage. With one lost no other change can be
-        // closed where every home shard is needed (docs/membership.md): its replacement comes first.
-        let is_replaced = |node: &SimNode| node.is_leaving || !node.is_gone;
-        let can_lose = self.plans.losses_left > 0
-            && self.plans.is_empty()
-            && self.rot.is_untouched()
-            && self.nodes.iter().all(is_replaced);
-        if is_lost && let Some(rank) = leaves.filter(|_| can_lose) {
-            self.plans.losses_left -= 1;
-            self.rot.tolerate_one_less();
+        if is_lost && let Some(rank) = leaves.filter(|_| self.can_lose()) {
+            self.book_loss();
             self.say(|| format!("n{rank} is gone for good"));
             self.nodes[rank].is_gone = true;
             self.nodes[rank].stop(true);
             self.touch(rank);
         }
+        self.push_plan(kind, joins, leaves, is_stopped);
+    }
+
+    /// May a machine, or a directory, be lost for good now? It is one that was to spare for damage.
+    /// With one lost no other change can be closed where every home shard is needed (docs/membership.md):
+    /// its replacement comes first.
+    pub(super) fn can_lose(&self) -> bool {
+        let is_replaced = |node: &SimNode| node.is_leaving || !node.is_lost();
+        self.plans.losses_left > 0
+            && self.plans.is_empty()
+            && self.rot.is_untouched()
+            && self.nodes.iter().all(is_replaced)
+    }
+
+    pub(super) fn book_loss(&mut self) {
+        self.plans.losses_left -= 1;
+        self.rot.tolerate_one_less();
+    }
+
+    /// Can a new machine take the place of that rank?
+    pub(super) fn can_replace(&self, rank: usize) -> bool {
+        self.nodes.len() < NODES_MAX && self.may_leave(Some(rank), true)
+    }
+
+    pub(super) fn push_plan(
+        &mut self,
+        kind: &'static str,
+        joins: bool,
+        leaves: Option<usize>,
+        is_stopped: bool,
+    ) {
         let joins = joins.then(|| self.start_newcomer());
         let plan = Plan {
             kind,
@@ -146,7 +169,7 @@ impl World {
     pub(super) fn unwant_change(&mut self) {
         let Some(plan) = self.plans.waiting.front_mut() else { return };
         // Who replaces a lost machine is wanted.
-        plan.is_unwanted |= plan.leaves.is_none_or(|rank| !self.nodes[rank].is_gone);
+        plan.is_unwanted |= plan.leaves.is_none_or(|rank| !self.nodes[rank].is_lost());
     }
 
     /// The code asked for as it fits the number of members by now.
@@ -163,7 +186,7 @@ impl World {
     fn is_short(&self) -> bool {
         let planned = |rank: usize| self.plans.waiting.iter().any(|plan| plan.leaves == Some(rank));
         let is_lost =
-            |(rank, node): (usize, &SimNode)| node.is_gone && !node.is_leaving && !planned(rank);
+            |(rank, node): (usize, &SimNode)| node.is_lost() && !node.is_leaving && !planned(rank);
         self.nodes.iter().enumerate().any(is_lost)
     }
 
@@ -230,9 +253,14 @@ impl World {
             && !plan.is_asked
         {
             self.end_change(plan, false);
-        } else if !plan.is_asked && is_quiet && !plan.is_begun {
+        } else if !plan.is_asked && is_quiet && !plan.is_begun && self.is_wanted_now(&plan) {
             self.ask_for(plan, &configuration);
         }
+    }
+
+    /// That a directory was lost the operator sees when the node says that it is refused.
+    fn is_wanted_now(&self, plan: &Plan) -> bool {
+        plan.leaves.is_none_or(|rank| self.lost.iter().all(|lost| lost.is_known_of(rank)))
     }
 
     fn ask_for(&mut self, plan: Plan, now: &Configuration) {
@@ -301,19 +329,19 @@ impl World {
         leaders.max_by_key(|replica| replica.promised())
     }
 
-    /// Who must end in the same state: the members that the leader shows, but for a lost machine whose
-    /// replacement could not be. None without a leader, and
+    /// Who must end in the same state: the members that the leader shows, but for a lost machine or
+    /// directory whose replacement could not be. None without a leader, and
     /// while somebody who left and still runs has not learnt it.
     pub(super) fn final_members(&self) -> Option<Vec<usize>> {
         let members = &self.leader()?.configuration().members;
         let ranks: Vec<usize> = members.iter().map(|seat| usize::from(seat.id.0)).collect();
         let is_in_order = |(rank, node): (usize, &SimNode)| {
             ranks.contains(&rank)
-                || node.is_gone
+                || node.is_lost()
                 || node.replica().is_some_and(|r| r.standing() == Standing::Removed)
         };
         let is_all = self.nodes.iter().enumerate().all(is_in_order);
-        is_all.then(|| ranks.iter().copied().filter(|rank| !self.nodes[*rank].is_gone).collect())
+        is_all.then(|| ranks.iter().copied().filter(|rank| !self.nodes[*rank].is_lost()).collect())
     }
 }
 

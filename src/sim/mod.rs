@@ -14,6 +14,7 @@ mod draw;
 mod fault;
 mod faults;
 mod load;
+mod lost;
 mod members;
 mod node;
 mod operator;

@@ -63,6 +63,8 @@ pub(super) struct SimNode {
     pub(super) boots: u64,
     /// It never starts again.
     pub(super) is_gone: bool,
+    /// Its data directory was lost: it is not the node that it was.
+    pub(super) is_forgetful: bool,
     /// It is no member any more.
     pub(super) is_leaving: bool,
     rng: Rng,
@@ -125,6 +127,7 @@ impl SimNode {
             is_low: false,
             boots: 0,
             is_gone: false,
+            is_forgetful: false,
             is_leaving: false,
             rng,
         }
@@ -146,6 +149,11 @@ impl SimNode {
     /// What its log holds and has done since it was opened.
     pub(super) fn log_usage(&self) -> Option<LogUsage> {
         self.running.as_ref().map(|running| running.log.usage())
+    }
+
+    /// What it tells its operator.
+    pub(super) fn poll_notice(&mut self) -> Option<String> {
+        self.running.as_mut()?.replica.poll_notice()
     }
 
     pub(super) fn poll_executed(&mut self) -> Option<Executed> {
@@ -207,6 +215,31 @@ impl SimNode {
         } else {
             self.disk.crash(&mut self.rng);
         }
+    }
+
+    /// What it held is lost to the cluster for good.
+    pub(super) const fn is_lost(&self) -> bool {
+        self.is_gone || self.is_forgetful
+    }
+
+    /// Its data directory is lost, while it is down.
+    pub(super) fn lose_directory(&mut self) {
+        self.disk.wipe();
+        self.is_forgetful = true;
+    }
+
+    /// Will it know which directory `node` has, whatever becomes of it?
+    pub(super) fn remembers(&self, node: NodeId) -> bool {
+        let options = self.log_options();
+        let mut disk = match options.durability {
+            Durability::Memory => return self.replica().is_some_and(|own| own.has_met(node)),
+            Durability::Os => self.disk.duplicate(),
+            Durability::Sync => self.disk.durable(),
+        };
+        disk.untrip();
+        disk.set_free_bytes(None);
+        let opened = Log::open(disk, options, 1);
+        opened.is_ok_and(|(_, recovered)| recovered.peers.contains_key(&node))
     }
 
     /// Its disk gives up after a number of operations.

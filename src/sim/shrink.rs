@@ -177,7 +177,8 @@ fn span_of(fault: &mut Fault) -> Option<&mut Duration> {
         | Fault::PowerCut { down, .. }
         | Fault::PowerCutAll { down, .. }
         | Fault::CrashPoint { down, .. }
-        | Fault::DiskError { down, .. } => Some(down),
+        | Fault::DiskError { down, .. }
+        | Fault::LoseDirectory { down, .. } => Some(down),
         Fault::DiskFull { span, .. }
         | Fault::DiskLow { span, .. }
         | Fault::SlowDisk { span, .. }

@@ -6,6 +6,7 @@
 use super::agreed::{Agreed, Scan};
 use super::faults::{LinkTroubles, Mend};
 use super::load::{Client, Current, Session};
+use super::lost::LostDirectory;
 use super::members::Plans;
 use super::node::{NodeConfig, Pace, SEGMENT_BYTES, SimNode};
 use super::operator::Operator;
@@ -69,6 +70,7 @@ pub(super) struct World {
     clients_due: Vec<Instant>,
     pub(super) operator: Operator,
     pub(super) plans: Plans,
+    pub(super) lost: Vec<LostDirectory>,
     by_address: BTreeMap<SocketAddr, Place>,
     pub(super) netem: Netem,
     pub(super) faults: Vec<(Instant, Fault)>,
@@ -170,6 +172,7 @@ impl World {
             clients,
             operator,
             plans: Plans::new(scenario.nodes_to_spare()),
+            lost: Vec::new(),
             by_address,
             netem: Netem::new(config, rng.next_u64()),
             faults: faults.rev().map(|(at, f)| (Instant::ZERO + *at, f.clone())).collect(),
@@ -231,7 +234,8 @@ impl World {
     /// Slots from the one that has applied the fewest to the one that has applied the most. No end
     /// while a client waits, for whom somebody's catching up is no excuse.
     fn gap(&self) -> u64 {
-        let replicas = self.nodes.iter().filter_map(SimNode::replica);
+        let nodes = self.nodes.iter().filter(|node| !node.is_lost());
+        let replicas = nodes.filter_map(SimNode::replica);
         let applied = || replicas.clone().map(|replica| replica.state_digest().0.0);
         let is_done = self.clients.iter().all(Client::is_done);
         if is_done { applied().max().unwrap_or(0) - applied().min().unwrap_or(0) } else { u64::MAX }
@@ -242,6 +246,7 @@ impl World {
         self.is_healed
             && self.clients.iter().all(Client::is_done)
             && self.plans.is_empty()
+            && self.all_lost_are_refused()
             && self.is_level()
     }
 
@@ -358,6 +363,7 @@ impl World {
                 self.send(from, transmit);
             }
             self.check_agreement(rank)?;
+            self.check_lost(rank)?;
             if let Some(death) = output.death {
                 self.die(rank, death);
             }

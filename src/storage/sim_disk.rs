@@ -168,6 +168,13 @@ impl SimDisk {
         }
     }
 
+    /// Everything on it is gone.
+    pub fn wipe(&mut self) {
+        let mut state = self.0.borrow_mut();
+        let files = std::mem::take(&mut state.files);
+        state.release(files.values().map(|file| file.bytes).sum());
+    }
+
     /// A second disk that holds what a power cut would leave for certain.
     #[must_use]
     pub fn durable(&self) -> Self {

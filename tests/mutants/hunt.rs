@@ -111,6 +111,8 @@ const SIMULATED: &[(&str, &str)] = &[
     ("two values in slot", "one value per slot"),
     ("no progress", "progress after the faults"),
     ("the bound on storage", "the bound on storage"),
+    ("which has lost its data directory", "who lost its directory is nobody"),
+    ("and has lost its data directory", "who lost its directory is nobody"),
     ("no linear order", "the search"),
     ("an acknowledged write is lost", "the agreed log"),
     ("the log has", "the agreed log"),

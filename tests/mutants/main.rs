@@ -69,6 +69,7 @@ found_in_simulation! {
     an_epoch_is_in_force_too_early: EpochBeforeApplied, scenarios::epochs, 0, 80;
     a_change_is_closed_unready: ClosesUnready, scenarios::members, 0, 60;
     a_lost_directory_is_taken_for_the_old_one: AcceptsLostIdentity, scenarios::amnesia, 0, 20;
+    a_node_without_its_directory_counts: AcceptsLostIdentity, scenarios::forgotten, 0, 5;
     what_a_failed_compare_and_set_met_is_forgotten: ForgetsMet, scenarios::forgetful, 60, 150;
     slots_without_a_snapshot_are_forgotten: ForgetsUncovered, scenarios::forgetful, 0, 60;
     the_log_lets_nothing_go: NeverFrees, scenarios::wasteful, 0, 20;

@@ -179,6 +179,18 @@ pub fn amnesia(seed: u64) -> Scenario {
     scenario
 }
 
+/// A node loses its data directory and starts again under its old id; nobody takes its place.
+pub fn forgotten(seed: u64) -> Scenario {
+    let mut rng = Rng::new(seed);
+    let policy = pick(&mut rng, &[Policy::Replicate, Policy::Craft]);
+    let mut scenario = quick(&mut rng, 3, policy);
+    let node = usize::try_from(rng.below(3)).unwrap();
+    let down = Duration::from_millis(rng.range(1, 200));
+    let fault = Fault::LoseDirectory { node, down, is_replaced: false };
+    scenario.faults = vec![(Duration::from_millis(rng.range(800, 1500)), fault)];
+    scenario
+}
+
 /// Leaders that stand still or are cut off, while some client has not noticed and asks them.
 pub fn stale(seed: u64) -> Scenario {
     let mut rng = Rng::new(seed);
