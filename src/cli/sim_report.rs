@@ -45,6 +45,7 @@ impl Report {
             searched,
             gave_up,
             judged,
+            judged_serving,
             steps,
             virtual_time,
             longest_silence,
@@ -79,6 +80,7 @@ impl Report {
             "keys_searched": searched,
             "searches_given_up": gave_up,
             "disks_judged": judged,
+            "disks_judged_serving": judged_serving,
             "steps_checked": steps,
             "longest_silence_seconds": longest_silence.as_secs_f64(),
             "datagrams": datagrams,
@@ -117,8 +119,9 @@ pub(super) fn print(report: &Report) {
     );
     println!(
         "checked     order of all operations; {} keys searched for a linear order, {} given up; \
-         {} disks held against the bound on storage; invariants after {} steps",
-        totals.searched, totals.gave_up, totals.judged, totals.steps
+         {} disks held against the bound on storage, {} of them while a peer fetched their \
+         snapshot; invariants after {} steps",
+        totals.searched, totals.gave_up, totals.judged, totals.judged_serving, totals.steps
     );
     println!("trace hash  {:016x}", totals.trace_hash);
     println!("speed       {:.0} operations per CPU second", report.operations_per_cpu_second());

@@ -61,14 +61,19 @@ impl World {
             let node = &self.nodes[rank];
             let Some((usage, replica)) = node.log_usage().zip(node.replica()) else { continue };
             let status = replica.status(self.now);
-            // While a peer fetches its snapshot a node takes no other.
-            let is_busy = status.storage.repairing.is_some() || status.storage.restoring.is_some();
-            if is_busy || replica.is_serving_index(node.clock.local(self.now)) {
+            if status.storage.repairing.is_some() || status.storage.restoring.is_some() {
                 continue;
             }
             let lives = status.live_bytes + status.keys * RECORD_BYTES + usage.snapshot_bytes;
             // Garbage of the snapshot under way, and of the next one.
-            let waiting_slots = 2 * snapshot_slots.max(status.keys / 2) + kept_slots;
+            let mut waiting_slots = 2 * snapshot_slots.max(status.keys / 2) + kept_slots;
+            // While a peer fetches its snapshot a node takes no other: what was applied since then
+            // waits (rule 14), however much that is.
+            if replica.is_serving_index(node.clock.local(self.now)) {
+                let above_floor = status.applied.0 - status.storage.floor.0;
+                waiting_slots = waiting_slots.max(above_floor);
+                self.totals.judged_serving += 1;
+            }
             let allowed =
                 STORAGE_MULTIPLE * lives + waiting_slots * record_bytes + STORAGE_SLACK_BYTES;
             let taken = usage.allocated_bytes;

@@ -36,6 +36,8 @@ pub struct Totals {
     pub gave_up: u64,
     /// Nodes whose disk was held against the bound on storage.
     pub judged: u64,
+    /// Of these, while a peer fetched their index snapshot, so that they took no other.
+    pub judged_serving: u64,
     /// Steps after each of which all invariants of a machine were checked.
     pub steps: u64,
     /// Virtual time.
@@ -73,6 +75,7 @@ impl Totals {
         self.searched += other.searched;
         self.gave_up += other.gave_up;
         self.judged += other.judged;
+        self.judged_serving += other.judged_serving;
         self.steps += other.steps;
         self.virtual_time += other.virtual_time;
         self.longest_silence = self.longest_silence.max(other.longest_silence);
