@@ -81,6 +81,8 @@ mutants! {
     CountsOldAcks = "10",
     /// What a node holds is taken for the chosen value whatever its id.
     GathersAnyId = "10",
+    /// A leader leads on when another ballot has chosen in a slot that it has not come to.
+    LeadsOvertaken = "10",
     /// A configuration is in force when it is proposed.
     EpochBeforeApplied = "11",
     /// The prepare quorum of the newest epoch seen decides older slots too.
@@ -93,7 +95,8 @@ mutants! {
     ClosesByNewAlone = "11",
     /// A change of members begins although few know that the one before is done.
     ChangesUnsettled = "11",
-    /// The promises of the old members decide slots behind the entry that starts others.
+    /// Whoever has the entry chosen that starts other members, or a larger prepare quorum, goes on
+    /// behind it with the promises it has.
     IgnoresCut = "11",
     /// Promises of nodes that are no members count.
     CountsStrangers = "11",

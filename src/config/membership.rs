@@ -362,6 +362,12 @@ impl Epochs {
     /// ever had, which is the newcomer's. It never changes: what is stored under it stays right.
     #[must_use]
     pub fn home(&self, epoch: Epoch, id: u8) -> u8 {
+        self.known_home(epoch, id).unwrap_or(id)
+    }
+
+    /// The same, when any of these lists has `id`.
+    #[must_use]
+    pub fn known_home(&self, epoch: Epoch, id: u8) -> Option<u8> {
         let place = |list: &Arc<[Seat]>| {
             let place = list.iter().position(|seat| seat.id.0 == id)?;
             u8::try_from(place).ok()
@@ -371,7 +377,6 @@ impl Epochs {
             .and_then(|(_, list)| place(list))
             .or_else(|| self.lists.values().find_map(place))
             .or_else(|| self.current.place(id))
-            .unwrap_or(id)
     }
 
     /// Where `id` listens, or did.

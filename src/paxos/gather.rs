@@ -355,9 +355,10 @@ impl Paxos {
     fn try_finish(&mut self, now: Instant, slot: Slot) -> bool {
         let Some(gather) = self.gathers.get(&slot) else { return true };
         let Some(meta) = gather.meta.clone() else { return false };
-        if self.proposes_other(meta.id) {
-            // A later ballot has chosen here: this one is overtaken (rule 10).
-            self.step_down(now, "another value is chosen for a slot in flight");
+        if self.is_overtaken(meta.id) {
+            // A later ballot has chosen here. What this one proposed at an applied slot would count as
+            // chosen at once (rule 10).
+            self.step_down(now, "another ballot has chosen");
         }
         let Some(gather) = self.gathers.get(&slot) else { return true };
         let is_held = self

@@ -13,10 +13,10 @@ use super::policy::{View, grown};
 use super::promise::Recovered;
 use super::sending::Again;
 use super::{Paxos, Role};
-use crate::config::{Configuration, EpochConfig, Seat};
+use crate::config::{Configuration, EpochConfig, Epochs, Seat};
 use crate::mutant::{Mutant, breaks, is_any};
 use crate::time::Instant;
-use crate::types::{Ballot, NodeSet, Shard, ShardSet, Slot, ValueId, ValueMeta};
+use crate::types::{Ballot, Epoch, NodeSet, Shard, ShardSet, Slot, ValueId, ValueMeta};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -49,8 +49,6 @@ pub(super) struct Leader {
     pub(super) links: Links,
     /// Being handed over to this node, until then.
     pub(super) transfer: Option<(u8, Instant)>,
-    /// Other members follow at the barrier: behind it this ballot proposes nothing.
-    pub(super) is_cut: bool,
     pub(super) closing: Closing,
     pub(super) sent: Sent,
 }
@@ -314,16 +312,20 @@ impl Paxos {
         }
     }
 
-    /// Is another value in flight for the slot of `id`?
-    pub(super) fn proposes_other(&self, id: ValueId) -> bool {
+    /// `id` is chosen. Is it another value than is in flight for its slot, or a slot that this
+    /// leadership has not come to?
+    pub(super) fn is_overtaken(&self, id: ValueId) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
+        let next = leader.next_slot.0 + leader.recovered.len() as u64;
         leader.in_flight.get(&id.slot).is_some_and(|proposal| proposal.meta.id != id)
+            || id.slot.0 >= next && !breaks(Mutant::LeadsOvertaken)
     }
 
     /// Moves the commit over what is chosen and next.
     pub(super) fn advance_commit(&mut self) {
         let Role::Leader(leader) = &mut self.role else { return };
-        // What was gathered meanwhile is the value in flight, or this node would not lead.
+        // What was gathered meanwhile is the value in flight, or this node would not lead
+        // ([`Self::is_overtaken`]).
         for (_, proposal) in leader.in_flight.range_mut(..=self.acceptor.applied) {
             proposal.is_chosen = true;
         }
@@ -439,6 +441,13 @@ impl Paxos {
             Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => None,
         }
     }
+}
+
+/// The place of `node` for a value of `epoch` (rule 4): what was recovered may be of an earlier list
+/// than the leader's.
+pub(super) fn place_of(now: &Configuration, epochs: &Epochs, epoch: Epoch, node: u8) -> u8 {
+    let earlier = (epoch < now.rules.epoch).then(|| epochs.known_home(epoch, node)).flatten();
+    earlier.or_else(|| now.place(node)).unwrap_or(node)
 }
 
 /// The home of the node of `rank` within an epoch (rule 4): its rank, whoever leads.

@@ -308,7 +308,9 @@ impl Paxos {
         let is_member = next.is_member(self.own);
         let Role::Leader(leader) = &mut self.role else { return false };
         let (ballot, commit, sequence) = (leader.ballot, leader.commit, leader.sequence);
-        let is_cut = leader.is_cut;
+        let prepare = |of: &Configuration| of.rules.quorums().prepare;
+        let is_for_others = next.members != leader.configuration.members
+            || prepare(&next) > prepare(&leader.configuration);
         let seats: NodeSet = next.seats().map(|seat| seat.id.0).collect();
         let gone: NodeSet =
             leader.peers.keys().copied().filter(|node| !seats.contains(*node)).collect();
@@ -318,21 +320,22 @@ impl Paxos {
         }
         leader.configuration = next;
         leader.is_heartbeat_due = true;
-        // Those who are not members any more learn it while somebody still speaks to them.
+        let is_over = !is_member || is_for_others && !breaks(Mutant::IgnoresCut);
+        // Those who are not members any more learn it while somebody still speaks to them, and the others
+        // while the ballot still leads at which they have accepted it.
         let own = self.own;
-        for node in gone.iter().filter(|node| *node != own) {
+        let told = if is_over { gone.union(seats) } else { gone };
+        for node in told.iter().filter(|node| *node != own) {
             self.send(node, Message::Heartbeat { ballot, sequence, commit });
         }
         if !is_member {
-            for node in seats.iter().filter(|node| *node != own) {
-                self.send(node, Message::Heartbeat { ballot, sequence, commit });
-            }
             self.step_down(now, "is no member any more");
             return false;
         }
-        if is_cut {
-            // What follows was decided by those who are members now: ask them.
-            self.step_down(now, "other members follow");
+        if is_over {
+            // Who promised does not suffice for what follows: a lower ballot that heard of this entry
+            // may have it chosen there. Ask those who are members now.
+            self.step_down(now, "others decide what follows");
             self.campaign_again(ballot, ballot);
             return false;
         }

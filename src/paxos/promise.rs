@@ -63,10 +63,9 @@ pub(super) enum Decision {
         applied: Slot,
         /// In force after it.
         configuration: Box<Configuration>,
-        /// What to propose for each slot after it.
+        /// What to propose for each slot after it, up to one that starts other members: what follows
+        /// is theirs to decide.
         proposals: Vec<Recovered>,
-        /// The last of them starts other members: what follows is theirs to decide.
-        is_cut: bool,
     },
 }
 
@@ -119,7 +118,7 @@ struct SlotEvidence<'a> {
 ///
 /// The epoch in force after the highest applied slot is known from whoever applied it; only its
 /// members count. A later one is among the open slots, or it is not chosen: any Q1 of its predecessor
-/// shows it. Where it has other members this ballot ends: the next one asks them.
+/// shows it. Where it has other members this ballot ends (`Paxos::enter_configuration`).
 pub(super) fn decide(promises: &BTreeMap<u8, Collected>) -> Decision {
     let is_whole = |promise: &Collected| promise.is_complete() || promise.is_taken_in_part();
     let whole = || promises.iter().filter(|(_, promise)| is_whole(promise));
@@ -133,7 +132,6 @@ pub(super) fn decide(promises: &BTreeMap<u8, Collected>) -> Decision {
     let whole: Vec<&Collected> =
         whole().filter(|(node, _)| counts(**node)).map(|(_, promise)| promise).collect();
     let whole_count = u32::try_from(whole.len()).unwrap_or(u32::MAX);
-    let mut is_cut = false;
     let mut epoch = first.rules;
     let mut prepare = epoch.quorums().prepare;
     prepare = newest_prepare(&whole, epoch).unwrap_or(prepare);
@@ -174,8 +172,7 @@ pub(super) fn decide(promises: &BTreeMap<u8, Collected>) -> Decision {
         if let Recovered::Value { meta, .. } = &proposal
             && let Some(next) = configuration(meta).filter(|next| next.rules.epoch > epoch.epoch)
         {
-            is_cut = next.members != first.members && !breaks(Mutant::IgnoresCut);
-            if is_cut {
+            if next.members != first.members {
                 proposals.push(proposal);
                 break;
             }
@@ -187,7 +184,7 @@ pub(super) fn decide(promises: &BTreeMap<u8, Collected>) -> Decision {
         }
         proposals.push(proposal);
     }
-    Decision::Lead { applied, configuration: Box::new(first.clone()), proposals, is_cut }
+    Decision::Lead { applied, configuration: Box::new(first.clone()), proposals }
 }
 
 /// `None`: shards are claimed whose bytes are not here, or a later ballot has chosen: wait.
@@ -445,7 +442,7 @@ impl Paxos {
             Decision::Wait => {
                 self.trace(|| format!("candidate {ballot}: promises do not decide yet"));
             }
-            Decision::Lead { applied, configuration, mut proposals, is_cut } => {
+            Decision::Lead { applied, configuration, mut proposals } => {
                 // What was gathered meanwhile is chosen: nothing is proposed there (rule 5).
                 let gathered = self.acceptor.applied.0.saturating_sub(applied.0);
                 let gathered = usize::try_from(gathered).unwrap_or(usize::MAX);
@@ -462,7 +459,7 @@ impl Paxos {
                 let applied_by =
                     candidacy.promises.iter().map(|(node, promise)| (*node, promise.applied));
                 let applied_by = applied_by.collect();
-                self.lead(now, ballot, (applied, *configuration), (proposals, is_cut), &applied_by);
+                self.lead(now, ballot, (applied, *configuration), proposals, &applied_by);
             }
         }
     }

@@ -5,7 +5,7 @@
 
 use super::acceptor::configuration;
 use super::effects::Effect;
-use super::leader::{Closing, Leader, Peer, Proposal, cut, home_of};
+use super::leader::{Closing, Leader, Peer, Proposal, cut, home_of, place_of};
 use super::lease::Sent;
 use super::links::Links;
 use super::message::{Promise, PromiseEntry, ShardedValue};
@@ -26,7 +26,7 @@ impl Paxos {
         now: Instant,
         ballot: Ballot,
         (applied, configuration): (Slot, Configuration),
-        (proposals, is_cut): (Vec<Recovered>, bool),
+        proposals: Vec<Recovered>,
         applied_by: &BTreeMap<u8, Slot>,
     ) {
         let own = self.own;
@@ -56,7 +56,6 @@ impl Paxos {
             recovered: proposals.into(),
             links: Links::new(32),
             transfer: None,
-            is_cut,
             closing: Closing::NotBefore(now),
             sent: Sent::default(),
         }));
@@ -213,8 +212,10 @@ impl Paxos {
         leader.in_flight_bytes += meta.payload_bytes as usize;
         let Leader { configuration, peers, ballot, links, .. } = &mut **leader;
         let ballot = *ballot;
+        let epochs = &self.acceptor.epochs;
         let of = |node: u8| {
-            wanted(meta.code, home_of(ballot, configuration.place(node).unwrap_or(node)), c)
+            let place = place_of(configuration, epochs, meta.epoch, node);
+            wanted(meta.code, home_of(ballot, place), c)
         };
         for (to, peer) in peers.iter_mut().filter(|(to, peer)| **to != own && peer.is_able()) {
             let shards = cut(&shards, of(*to));

@@ -1,6 +1,6 @@
 //! What a leader sends: entries to whoever can take them, once and again, heartbeats, the commit.
 
-use super::leader::{Leader, cut, home_of};
+use super::leader::{Leader, cut, home_of, place_of};
 use super::message::{Message, ShardedValue};
 use super::policy::wanted;
 use super::{Paxos, Role};
@@ -45,9 +45,10 @@ impl Paxos {
                 Again::To(nodes) => nodes,
             };
             links.handle_sent_again(proposal.meta.slot(), to_whom);
-            let code = proposal.meta.code;
+            let (code, epoch) = (proposal.meta.code, proposal.meta.epoch);
             for (to, peer) in peers.iter_mut().map(|(to, peer)| (*to, peer)) {
-                let home = home_of(ballot, configuration.place(to).unwrap_or(to));
+                let place = place_of(configuration, &self.acceptor.epochs, epoch, to);
+                let home = home_of(ballot, place);
                 let missing =
                     wanted(code, home, proposal.c).without(proposal.acks[usize::from(to)]);
                 if missing.is_empty() || !peer.is_able() || !to_whom.contains(to) {

@@ -116,6 +116,10 @@ found_by_script! {
     damaged_promises_count: CountsDamaged, scripts::a_record_is_lost(true);
     a_newcomer_guesses_its_place: GuessesHome, scripts_members::a_newcomer_is_early();
     the_cut_between_members_is_ignored: IgnoresCut, scripts_members::the_end_of_a_change_is_found();
+    what_is_heard_below_is_not_asked: IgnoresCut,
+        scripts_members::the_end_of_a_change_is_heard_below();
+    a_larger_quorum_is_not_asked: IgnoresCut, scripts_members::a_larger_quorum_is_heard_below();
+    a_leader_that_is_overtaken_leads_on: LeadsOvertaken, scripts_recovery::a_leader_is_overtaken();
     promises_of_strangers_count: CountsStrangers, scripts_members::a_newcomer_promises();
     the_new_members_alone_close_a_change: ClosesByNewAlone,
         scripts_members::the_end_of_a_change_misses_the_old();

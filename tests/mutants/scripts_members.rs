@@ -2,10 +2,10 @@
 //! in hand.
 
 use super::cluster::{Cluster, Flight};
-use super::scripts::{apart, elect_but, pass_for, take, three};
-use distkv::config::Policy;
+use super::scripts::{apart, elect_but, pass_for, take, three, tick};
+use distkv::config::{EpochConfig, Policy};
 use distkv::paxos::{Begun, Message, RoleName};
-use distkv::types::{NodeSet, Slot, ValueId};
+use distkv::types::{Code, NodeSet, Slot, ValueId};
 
 /// Asks whoever leads for the change until it is begun: its slot.
 fn begin(
@@ -167,9 +167,9 @@ pub fn the_end_of_a_change_is_found() {
 /// change is settled: from there on those of the old members who are left, one, need not suffice.
 ///
 /// The second node, `lagging`, misses a value, so that it applies nothing behind it. The entry that
-/// ends the first change is chosen with `lagging` alone, and its leader has applied it, not durably.
-/// The next change is begun at once, chosen with `lagging` and the newcomer, who both know nothing of
-/// that end. Now `lagging` dies (it is one of three old members of whom one is dead, and one of three
+/// ends the first change is chosen with `lagging` alone, and its leader alone has applied it. The
+/// next change is begun at once, chosen with `lagging` and the newcomer, who both know nothing of
+/// that end. Now the leader dies (it is one of three old members of whom one is dead, and one of three
 /// new ones) and the others lose power. Nobody knows any more that there are other members.
 pub fn a_change_comes_on_another() {
     let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
@@ -194,7 +194,7 @@ pub fn a_change_comes_on_another() {
     exchange(&mut cluster, leader, third);
     assert!(cluster.chosen.contains_key(&next), "the second change is begun");
     [leader, lagging, third, fourth].into_iter().for_each(|node| cluster.crash(node));
-    [leader, third, fourth].into_iter().for_each(|node| cluster.start(node));
+    [lagging, third, fourth].into_iter().for_each(|node| cluster.start(node));
     for _ in 0..40 {
         cluster.pass(250, |_| false);
         let Some(leader) = cluster.leader().filter(|leader| cluster.can_propose(*leader)) else {
@@ -254,4 +254,141 @@ pub fn the_end_of_a_change_misses_the_old() {
     cluster.propose(leader, "second", 10);
     cluster.settle(apart(&[b, c]));
     cluster.pass(4000, |_| false);
+}
+
+/// Delivers what waits of this kind from one node to another, which syncs.
+fn hand(cluster: &mut Cluster, from: u8, to: u8, is_it: fn(&Message) -> bool) {
+    take(cluster, from, to, is_it).into_iter().for_each(|flight| cluster.deliver(flight));
+    cluster.sync(to);
+}
+
+fn is_prepare(message: &Message) -> bool {
+    matches!(message, Message::Prepare { .. })
+}
+
+fn is_promise(message: &Message) -> bool {
+    matches!(message, Message::Promise { .. })
+}
+
+fn is_vote(message: &Message) -> bool {
+    matches!(message, Message::PreVote { .. } | Message::PreVoteReply { .. })
+}
+
+/// `candidate` campaigns, with the votes of `near`; the promises of those of them in `prompt` and the
+/// question to `late`, on their way.
+fn ask(
+    cluster: &mut Cluster,
+    candidate: u8,
+    near: &[u8],
+    (prompt, late): (&[u8], u8),
+) -> (Vec<Flight>, Vec<Flight>) {
+    for _ in 0..200 {
+        cluster.flights.clear();
+        tick(cluster, &[candidate], 25);
+        for voter in near {
+            hand(cluster, candidate, *voter, is_vote);
+            hand(cluster, *voter, candidate, is_vote);
+        }
+        cluster.sync(candidate);
+        let question = take(cluster, candidate, late, is_prepare);
+        if question.is_empty() {
+            continue;
+        }
+        let mut promises = Vec::new();
+        for voter in prompt {
+            hand(cluster, candidate, *voter, is_prepare);
+            promises.extend(take(cluster, *voter, candidate, is_promise));
+        }
+        assert_eq!(promises.len(), prompt.len());
+        return (promises, question);
+    }
+    panic!("{candidate} never campaigns");
+}
+
+/// Five nodes, and an entry behind which others decide than before: it is in force where `is_entered`
+/// says so, and was begun by `propose`.
+///
+/// `b` asks for promises, is answered (that is on its way) and stands still. `a` leads, at a higher
+/// ballot, with `e` and `f`, has the entry chosen, and then a value. `z`, which has promised nobody,
+/// hears of the entry from `f`, and only now of what `b` asked: with the promises that were on their
+/// way, and that of `z`, `b` leads by the rules that the entry starts. It and `z` know nothing of
+/// the value behind it, and are enough to choose another: `a` must have asked as many of those who
+/// count there as makes that impossible.
+fn an_entry_is_heard_below(
+    cluster: &mut Cluster,
+    [a, b, z, e, f]: [u8; 5],
+    prompt: &[u8],
+    propose: impl Fn(&mut Cluster),
+    is_entered: impl Fn(&Cluster, u8) -> bool,
+) {
+    let (promises, question) = ask(cluster, b, &[e, f, z], (prompt, z));
+    let near = [a, e, f];
+    for _ in 0..200 {
+        if is_entered(cluster, f) {
+            break;
+        }
+        // Whom a hears no more from asks who the members are.
+        let awake = if is_entered(cluster, a) { &near[..] } else { &[a] };
+        pass_for(cluster, awake, 25, apart(&near));
+        propose(cluster);
+    }
+    assert!(is_entered(cluster, f), "three of five are enough for the entry");
+    if cluster.can_propose(a) {
+        cluster.propose(a, "first", 0);
+        cluster.settle(apart(&near));
+    }
+    for _ in 0..200 {
+        if is_entered(cluster, z) {
+            break;
+        }
+        pass_for(cluster, &[z], 25, apart(&[z, f]));
+    }
+    assert!(is_entered(cluster, z), "z hears of it from f");
+    cluster.flights.clear();
+    question.into_iter().for_each(|flight| cluster.deliver(flight));
+    cluster.sync(z);
+    hand(cluster, z, b, is_promise);
+    promises.into_iter().for_each(|flight| cluster.deliver(flight));
+    assert!(cluster.can_propose(b), "b leads with promises of before and after the entry");
+    cluster.propose(b, "second", 0);
+    cluster.settle(apart(&[b, z]));
+    pass_for(cluster, &[b], 100, apart(&[b, z]));
+    cluster.pass(4000, |_| false);
+}
+
+/// `f` leaves: of the four that are left two choose a value, and three promise.
+pub fn the_end_of_a_change_is_heard_below() {
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 5);
+    let a = cluster.elect();
+    cluster.pass(200, |_| false);
+    let [b, z, e, f] = [1, 2, 3, 4].map(|step| (a + step) % 5);
+    loop {
+        match cluster.change(a, None, Some(f), (1, 3)) {
+            Begun::Proposed(_) => break,
+            begun => assert_eq!(begun, Begun::NotYet),
+        }
+        cluster.pass(25, |_| false);
+    }
+    cluster.settle(|_| false);
+    let is_entered = |cluster: &Cluster, node| goes_by(cluster, node, &[a, b, z, e]);
+    an_entry_is_heard_below(&mut cluster, [a, b, z, e, f], &[e], |_| {}, is_entered);
+}
+
+/// The policy changes to one with a larger prepare quorum, four of five: two copies choose.
+pub fn a_larger_quorum_is_heard_below() {
+    let mut cluster = Cluster::new(Policy::Craft, 3, 5);
+    let a = cluster.elect();
+    cluster.pass(200, |_| false);
+    let [b, z, e, f] = [1, 2, 3, 4].map(|step| (a + step) % 5);
+    let before = cluster.configuration(a).rules;
+    let code = Code::new(3, 2).unwrap();
+    let wanted = EpochConfig { policy: Policy::RsPaxos, code, ..before };
+    let is_entered =
+        |cluster: &Cluster, node| cluster.configuration(node).rules.policy == Policy::RsPaxos;
+    let propose = |cluster: &mut Cluster| {
+        if !is_entered(cluster, a) {
+            cluster.propose_epoch(a, wanted);
+        }
+    };
+    an_entry_is_heard_below(&mut cluster, [a, b, z, e, f], &[e, f], propose, is_entered);
 }

@@ -217,3 +217,53 @@ pub fn the_policy_has_changed() {
     cluster.settle(is_lost);
     cluster.pass(4000, |_| false);
 }
+
+/// A leader is alone with two nodes of seven; the other four elect another, which chooses a value. One
+/// of the two starts anew, hears of that value from the four, and tells the old leader, which
+/// gathers it. What it proposes now comes to the same slot.
+pub fn a_leader_is_overtaken() {
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 7);
+    let old = cluster.elect();
+    cluster.pass(200, |_| false);
+    let [tells, near, far @ ..] = [1, 2, 3, 4, 5, 6].map(|step| (old + step) % 7);
+    // Three of the four have yet to be heard: else the old leader, alone, would step down.
+    cluster.flights.clear();
+    tick(&mut cluster, &[old], 50);
+    let mut late = Vec::new();
+    for node in &far[..3] {
+        let is_heartbeat = |message: &Message| matches!(message, Message::Heartbeat { .. });
+        let heartbeats = take(&mut cluster, old, *node, is_heartbeat);
+        heartbeats.into_iter().for_each(|flight| cluster.deliver(flight));
+        cluster.sync(*node);
+        let is_reply = |message: &Message| matches!(message, Message::HeartbeatReply { .. });
+        late.extend(take(&mut cluster, *node, old, is_reply));
+    }
+    cluster.flights.clear();
+    let new = elect(&mut cluster, &far, &far).unwrap();
+    let value = cluster.propose(new, "new", 10);
+    pass_for(&mut cluster, &far, 300, apart(&far));
+    let has = |cluster: &Cluster, node: u8| {
+        cluster.nodes[usize::from(node)].paxos.as_ref().unwrap().applied() >= value.slot
+    };
+    cluster.crash(tells);
+    cluster.start(tells);
+    for _ in 0..200 {
+        if has(&cluster, tells) {
+            break;
+        }
+        pass_for(&mut cluster, &[tells], 25, apart(&[tells, far[3]]));
+    }
+    late.into_iter().for_each(|flight| cluster.deliver(flight));
+    for _ in 0..40 {
+        if has(&cluster, old) {
+            break;
+        }
+        pass_for(&mut cluster, &[old], 25, apart(&[old, tells, near]));
+    }
+    assert!(has(&cluster, old), "gathered while it leads");
+    if cluster.can_propose(old) {
+        cluster.propose(old, "old", 10);
+    }
+    cluster.settle(apart(&[old, tells, near]));
+    cluster.pass(4000, |_| false);
+}
