@@ -17,7 +17,7 @@ use super::record::Records;
 use super::report::PhaseReport;
 use super::stage::{Stage, metric, part_metric};
 use super::target::{Target, TargetCompletion, TargetOp, TargetOutcome};
-use super::validity::{self, Effort};
+use super::timer_slack::ShortTimerSlack;
 use super::workload::Workload;
 use crate::history::LineOp;
 use crate::rng::Rng;
@@ -38,6 +38,7 @@ pub fn run_phase(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<PhaseReport, BenchError> {
     config.check(phase)?;
+    let _slack = ShortTimerSlack::new();
     Engine::new(target, workload, phase, config, history).run(progress)
 }
 
@@ -137,15 +138,17 @@ impl<'a> Engine<'a> {
         let mut cpu_from = (self.from == self.origin).then(CpuTime::now);
         let mut drain_until = None;
         loop {
-            let now = self.target.now();
+            let mut now = self.target.now();
             if cpu_from.is_none() && now >= self.from {
                 cpu_from = Some(CpuTime::now());
+                now = self.target.now();
             }
             if now >= next_progress {
                 next_progress = now + PROGRESS_INTERVAL;
                 progress(self.progress(now));
+                now = self.target.now();
             }
-            let next_due = self.start_idle();
+            let next_due = self.start_idle(now);
             if self.is_exhausted {
                 if self.idle.len() == self.sessions.len() {
                     break;
@@ -171,10 +174,10 @@ impl<'a> Engine<'a> {
         Ok(self.report(effort))
     }
 
-    /// Starts operations in idle sessions; gives the time when the next one may start.
-    fn start_idle(&mut self) -> Option<Instant> {
+    /// Starts operations in idle sessions from `now` on; gives the time when the next one may start.
+    fn start_idle(&mut self, mut now: Instant) -> Option<Instant> {
         // Noticed even while no session is free: the drain must have an end.
-        self.is_exhausted |= self.until.is_some_and(|until| self.target.now() >= until);
+        self.is_exhausted |= self.until.is_some_and(|until| now >= until);
         if self.quota == 0 || self.planner.is_exhausted() {
             self.run_out();
         }
@@ -182,7 +185,6 @@ impl<'a> Engine<'a> {
             if self.is_exhausted {
                 return None;
             }
-            let now = self.target.now();
             let due = match self.next_due() {
                 Some(due) if due > now => return Some(due),
                 Some(due) => {
@@ -204,6 +206,10 @@ impl<'a> Engine<'a> {
                 return None;
             }
             self.idle.pop();
+            // What starts next starts later; the clock is not read when nothing can.
+            if !self.idle.is_empty() {
+                now = self.target.now();
+            }
         }
         None
     }
@@ -423,69 +429,6 @@ impl<'a> Engine<'a> {
         };
         history.record_call(&call, outcome, served_at)
     }
-
-    fn progress(&self, now: Instant) -> Progress {
-        Progress {
-            phase: self.phase,
-            elapsed: now.saturating_duration_since(self.origin),
-            operations: self.recorder.operations,
-            failures: self.recorder.failures,
-        }
-    }
-
-    fn window_start_unix(&self) -> f64 {
-        let ago = self.target.now().saturating_duration_since(self.from);
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        since.unwrap_or_default().saturating_sub(ago).as_secs_f64()
-    }
-
-    fn report(mut self, effort: Effort) -> PhaseReport {
-        // A window that ran out of operations ends with them, one that ran out of time on time.
-        let end = match self.until {
-            Some(until) if self.ran_out => until.min(self.last_completion),
-            Some(until) => until,
-            None => self.last_completion,
-        };
-        let wall = end.saturating_duration_since(self.from);
-        let per_second = |count: u64| count as f64 / wall.as_secs_f64().max(1e-9);
-        let operations = self.recorder.operations;
-        let offered = self.config.offered.clone().filter(|_| self.phase == Phase::Run);
-        let (lag, latency) = (self.recorder.lag_summary(), self.recorder.service_latency());
-        let is_open = offered.is_some();
-        let invalid = match self.phase {
-            Phase::Load => Vec::new(),
-            Phase::Run if self.target.has_virtual_time() => {
-                validity::reasons(&lag, &latency, &Effort::default(), is_open)
-            }
-            Phase::Run => validity::reasons(&lag, &latency, &effort, is_open),
-        };
-        PhaseReport {
-            phase: self.phase,
-            window_start_unix: self.window_start_unix(),
-            wall_seconds: wall.as_secs_f64(),
-            warmup_seconds: self.from.saturating_duration_since(self.origin).as_secs_f64(),
-            operations,
-            failures: self.recorder.failures,
-            throughput: per_second(operations),
-            bytes_per_second: per_second(self.recorder.bytes),
-            target_rate: offered.as_ref().map(OfferedLoad::mean_rate),
-            offered,
-            invalid,
-            metrics: self.recorder.metric_reports(),
-            errors: self.recorder.error_counts(),
-            lag,
-            lag_histogram: Some(self.recorder.lag_histogram()),
-            thread_cpu_seconds: effort.thread_cpu_seconds,
-            thread_wait_seconds: effort.thread_wait_seconds,
-            process_cpu_seconds: effort.process_cpu_seconds,
-            cpu_us_per_operation: effort
-                .thread_cpu_seconds
-                .filter(|_| operations > 0)
-                .map(|seconds| seconds * 1e6 / operations as f64),
-            series_interval_seconds: self.config.series_interval.as_secs_f64(),
-            series: self.recorder.take_series(wall),
-        }
-    }
 }
 
 /// The schedule to begin with, and the one that follows it at the window's start.
@@ -510,6 +453,9 @@ fn schedules(
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// Load and run draw different sequences from one seed.
 const PHASE_SALT: [u64; 2] = [0x6c6f_6164, 0x7275_6e00];
+
+#[path = "engine_report.rs"]
+mod reporting;
 
 #[cfg(test)]
 #[path = "engine_tests.rs"]

@@ -4,7 +4,7 @@
 //! first, absolute value of the signed result) and `CoreWorkload.buildKeyName`.
 
 use crate::types::Bytes;
-use std::io::Write as _;
+use bytes::BytesMut;
 
 /// YCSB's 64-bit FNV of a number, made non-negative as Java's `Math.abs` does (which leaves the
 /// lowest number negative).
@@ -17,26 +17,51 @@ pub fn fnv_hash(number: u64) -> i64 {
     hash.cast_signed().wrapping_abs()
 }
 
-/// The key name of record `number`: hashed unless `is_ordered`, at least `zero_padding` digits.
-#[must_use]
-pub fn key_name(number: u64, is_ordered: bool, zero_padding: usize) -> Bytes {
-    let mut name = Vec::with_capacity(PREFIX.len() + MAX_DIGITS.max(zero_padding));
-    name.extend_from_slice(PREFIX);
-    let digits_from = name.len();
-    // Writing to a Vec cannot fail.
-    let written = if is_ordered {
-        write!(name, "{number:0zero_padding$}")
-    } else {
-        write!(name, "{:0zero_padding$}", fnv_hash(number))
-    };
-    assert!(written.is_ok() && name.len() > digits_from, "a key name has digits");
-    Bytes::from(name)
+/// Writes key names, some dozens into one block of memory: none is allocated by itself.
+#[derive(Debug)]
+pub(super) struct KeyNames {
+    is_ordered: bool,
+    zero_padding: usize,
+    block: BytesMut,
+}
+
+impl KeyNames {
+    /// Of plain numbers if `is_ordered`, else hashed; with at least `zero_padding` digits.
+    pub fn new(is_ordered: bool, zero_padding: usize) -> Self {
+        Self { is_ordered, zero_padding, block: BytesMut::with_capacity(BLOCK_BYTES) }
+    }
+
+    /// The key name of record `number`.
+    pub fn name(&mut self, number: u64) -> Bytes {
+        self.block.extend_from_slice(PREFIX);
+        if self.is_ordered {
+            self.append_number(number, self.zero_padding);
+        } else {
+            let hash = fnv_hash(number);
+            // The sign counts as a digit, in Java as here.
+            let is_negative = hash.is_negative();
+            self.block.extend_from_slice(if is_negative { b"-" } else { b"" });
+            let digits_min = self.zero_padding.saturating_sub(usize::from(is_negative));
+            self.append_number(hash.unsigned_abs(), digits_min);
+        }
+        self.block.split().freeze()
+    }
+
+    fn append_number(&mut self, number: u64, digits_min: usize) {
+        let mut buffer = itoa::Buffer::new();
+        let digits = buffer.format(number).as_bytes();
+        for _ in digits.len()..digits_min {
+            self.block.extend_from_slice(b"0");
+        }
+        self.block.extend_from_slice(digits);
+    }
 }
 
 const FNV_OFFSET: u64 = 0xCBF2_9CE4_8422_2325;
 const FNV_PRIME: u64 = 1_099_511_628_211;
 const PREFIX: &[u8] = b"user";
-const MAX_DIGITS: usize = 20;
+/// A key that is kept keeps its whole block: no more than a usual value takes.
+const BLOCK_BYTES: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -44,15 +69,32 @@ mod tests {
 
     #[test]
     fn hashed_names_match_ycsb() {
-        assert_eq!(key_name(0, false, 1), "user6284781860667377211");
-        assert_eq!(key_name(1, false, 1), "user8517097267634966620");
-        assert_eq!(key_name(42, false, 1), "user55488592825689361");
+        let mut names = KeyNames::new(false, 1);
+        assert_eq!(names.name(0), "user6284781860667377211");
+        assert_eq!(names.name(1), "user8517097267634966620");
+        assert_eq!(names.name(42), "user55488592825689361");
     }
 
     #[test]
     fn ordered_names_are_padded() {
-        assert_eq!(key_name(42, true, 1), "user42");
-        assert_eq!(key_name(42, true, 8), "user00000042");
-        assert_eq!(key_name(123_456_789, true, 4), "user123456789");
+        assert_eq!(KeyNames::new(true, 1).name(42), "user42");
+        assert_eq!(KeyNames::new(true, 8).name(42), "user00000042");
+        assert_eq!(KeyNames::new(true, 4).name(123_456_789), "user123456789");
+    }
+
+    #[test]
+    fn names_are_what_the_standard_formatter_writes() {
+        for zero_padding in [0, 1, 19, 20, 30, 3000] {
+            let mut names = KeyNames::new(false, zero_padding);
+            let mut ordered = KeyNames::new(true, zero_padding);
+            // All are held, over many blocks: none is written over.
+            let held: Vec<_> =
+                (0..500).map(|number| (names.name(number), ordered.name(number))).collect();
+            for (number, (hashed, plain)) in held.iter().enumerate() {
+                let hash = fnv_hash(number as u64);
+                assert_eq!(hashed, &format!("user{hash:0zero_padding$}"));
+                assert_eq!(plain, &format!("user{number:0zero_padding$}"));
+            }
+        }
     }
 }

@@ -181,6 +181,8 @@ pub(super) struct Recorder {
 #[derive(Default)]
 struct Current {
     start_seconds: f64,
+    /// Where the next point begins; None where that is beyond all time.
+    until: Option<Instant>,
     bytes: u64,
     /// By kind: latencies of the good ones, and failures.
     kinds: [(Option<Histogram<u64>>, u64); 5],
@@ -201,7 +203,7 @@ impl Recorder {
             bytes: 0,
             series: Vec::new(),
             interval,
-            current: Current::default(),
+            current: Current { until: from.checked_add(interval), ..Current::default() },
         }
     }
 
@@ -214,6 +216,7 @@ impl Recorder {
     pub fn operation(&mut self, sample: &Sample<'_>) {
         let is_in_window = sample.completed >= self.from
             && self.until.is_none_or(|until| sample.completed < until);
+        let intended = nanos(sample.completed.saturating_duration_since(sample.due));
         if is_in_window {
             self.roll(sample.completed);
             // Wholes come before parts, which are not given here.
@@ -225,11 +228,15 @@ impl Recorder {
                 self.operations += 1;
                 self.bytes += sample.bytes;
                 self.current.bytes += sample.bytes;
-                let latency = sample.completed.saturating_duration_since(sample.due);
-                good.get_or_insert_with(|| histogram(2)).saturating_record(nanos(latency));
+                good.get_or_insert_with(|| histogram(2)).saturating_record(intended);
             }
         }
         self.latency(sample);
+        if self.has_rate && sample.error.is_none() && sample.invoked >= self.from {
+            let histograms = &mut self.metrics[sample.metric as usize];
+            let all = histograms.intended.get_or_insert_with(|| histogram(3));
+            all.saturating_record(intended);
+        }
     }
 
     /// An operation or a part of one ended.
@@ -246,10 +253,6 @@ impl Recorder {
             return;
         }
         histograms.good.get_or_insert_with(new).saturating_record(latency);
-        if self.has_rate && !sample.metric.is_part() {
-            let intended = nanos(sample.completed.saturating_duration_since(sample.due));
-            histograms.intended.get_or_insert_with(new).saturating_record(intended);
-        }
     }
 
     /// Ends the series at the window's end and gives it out.
@@ -312,8 +315,7 @@ impl Recorder {
 
     /// Closes points of the series until the current one covers `at`.
     fn roll(&mut self, at: Instant) {
-        let elapsed = at.saturating_duration_since(self.from).as_secs_f64();
-        while elapsed >= self.current.start_seconds + self.interval.as_secs_f64()
+        while self.current.until.is_some_and(|until| at >= until)
             && self.series.len() < SERIES_POINTS_MAX
         {
             self.finish_point();
@@ -323,7 +325,8 @@ impl Recorder {
     fn finish_point(&mut self) {
         let points = self.series.len() + 1;
         let start_seconds = points as f64 * self.interval.as_secs_f64();
-        let next = Current { start_seconds, ..Current::default() };
+        let until = self.current.until.and_then(|until| until.checked_add(self.interval));
+        let next = Current { start_seconds, until, ..Current::default() };
         let done = std::mem::replace(&mut self.current, next);
         let mut all: Option<Histogram<u64>> = None;
         let mut kinds = Vec::new();

@@ -23,6 +23,7 @@ mod report;
 mod stage;
 mod staleness;
 mod target;
+mod timer_slack;
 mod validity;
 mod warmup;
 mod workload;
@@ -35,7 +36,7 @@ pub use choices::{
 pub use engine::run_phase;
 pub use generator::{AcknowledgedCounter, KeyChooser, Length, ParetoLengths, TrueZipfian, Zipfian};
 pub use history::{History, HistoryError};
-pub use keys::{fnv_hash, key_name};
+pub use keys::fnv_hash;
 pub use measure::{KindPoint, Metric, SeriesPoint};
 pub use merge::MergeError;
 pub use offered::{OfferedError, OfferedLoad, RateStep};

@@ -4,7 +4,7 @@
 
 use super::choices::{InsertOrder, RequestDistribution, ScanDistribution};
 use super::generator::{AcknowledgedCounter, KeyChooser, Length, TrueZipfian, Zipfian};
-use super::keys::key_name;
+use super::keys::KeyNames;
 use super::workload::Workload;
 use crate::rng::Rng;
 use crate::types::Bytes;
@@ -56,8 +56,7 @@ pub(super) struct Plan {
 #[derive(Debug)]
 pub(super) struct Planner {
     phase: Phase,
-    is_ordered: bool,
-    zero_padding: usize,
+    key_names: KeyNames,
     field_count: u64,
     /// Running sums of the proportions, in the order of `KINDS`.
     mix: [f64; 5],
@@ -82,8 +81,10 @@ impl Planner {
         let (low, high) = (workload.min_scan_length, workload.max_scan_length);
         Self {
             phase,
-            is_ordered: workload.insert_order == InsertOrder::Ordered,
-            zero_padding: workload.zero_padding,
+            key_names: KeyNames::new(
+                workload.insert_order == InsertOrder::Ordered,
+                workload.zero_padding,
+            ),
             field_count: workload.field_count as u64,
             mix,
             chooser: key_chooser(workload),
@@ -125,7 +126,7 @@ impl Planner {
             Kind::Read | Kind::Update | Kind::Insert | Kind::ReadModifyWrite => 0,
         };
         let field = usize::try_from(self.rng.below(self.field_count)).unwrap_or(0);
-        let key = key_name(number, self.is_ordered, self.zero_padding);
+        let key = self.key_names.name(number);
         Some(Plan { kind, number, key, scan_rows, field })
     }
 

@@ -21,7 +21,8 @@ pub struct RecordError;
 #[derive(Debug)]
 pub struct Records {
     format: RecordFormat,
-    field_names: Vec<Vec<u8>>,
+    /// What every field begins with: the length of its name, and the name.
+    field_heads: Vec<Vec<u8>>,
     length: Length,
     bytes_max: usize,
     pool: Bytes,
@@ -44,14 +45,20 @@ impl Records {
             rng.fill(&mut pool);
         }
         make_compressible(&mut pool, workload.compressible);
-        let name = |index| format!("{}{index}", workload.field_name_prefix).into_bytes();
-        let field_names: Vec<_> = (0..workload.field_count).map(name).collect();
-        let names_bytes: usize = field_names.iter().map(|name| name.len() + 10).sum();
+        let head = |index| {
+            let name = format!("{}{index}", workload.field_name_prefix);
+            let mut head = Vec::with_capacity(name.len() + 5);
+            append_number(&mut head, name.len());
+            head.extend_from_slice(name.as_bytes());
+            head
+        };
+        let field_heads: Vec<_> = (0..workload.field_count).map(head).collect();
+        let heads_bytes: usize = field_heads.iter().map(|head| head.len() + 5).sum();
         Self {
             format: workload.record,
-            field_names,
+            field_heads,
             length: field_length(workload),
-            bytes_max: names_bytes + field_bytes_max * workload.field_count + 5,
+            bytes_max: heads_bytes + field_bytes_max * workload.field_count + 5,
             pool: Bytes::from(pool),
             is_deterministic: workload.data_integrity,
             stamp: (is_stamped && !workload.data_integrity).then_some(0),
@@ -70,8 +77,8 @@ impl Records {
             self.append_bytes(&mut record, key, 0);
             return Bytes::from(record);
         }
-        append_number(&mut record, self.field_names.len());
-        for index in 0..self.field_names.len() {
+        append_number(&mut record, self.field_heads.len());
+        for index in 0..self.field_heads.len() {
             self.append_field(&mut record, key, index);
         }
         Bytes::from(record)
@@ -90,20 +97,24 @@ impl Records {
         if self.format == RecordFormat::Raw {
             return Ok(self.whole(key));
         }
-        let mut record = Vec::with_capacity(self.bytes_max.max(old.len()));
-        append_number(&mut record, self.field_names.len());
         let mut rest = self.fields_of(old)?;
-        for at in 0..self.field_names.len() {
-            let (field, after) = split_field(rest, &self.field_names[at])?;
+        let mut replaced = 0..0;
+        for (at, head) in self.field_heads.iter().enumerate() {
+            let after = split_field(rest, head)?.1;
             if at == index {
-                self.append_field(&mut record, key, at);
-            } else {
-                record.extend_from_slice(&rest[..rest.len() - after.len()]);
+                replaced = old.len() - rest.len()..old.len() - after.len();
             }
-            assert!(field.len() <= rest.len(), "a field is inside its record");
             rest = after;
         }
-        if rest.is_empty() { Ok(Bytes::from(record)) } else { Err(RecordError) }
+        if !rest.is_empty() {
+            return Err(RecordError);
+        }
+        assert!(!replaced.is_empty(), "field {index} of {}", self.field_heads.len());
+        let mut record = Vec::with_capacity(self.bytes_max.max(old.len()));
+        record.extend_from_slice(&old[..replaced.start]);
+        self.append_field(&mut record, key, index);
+        record.extend_from_slice(&old[replaced.end..]);
+        Ok(Bytes::from(record))
     }
 
     /// The bytes of field `index` of `record`.
@@ -115,10 +126,10 @@ impl Records {
             return Ok(record);
         }
         let mut rest = self.fields_of(record)?;
-        for name in &self.field_names[..index] {
-            rest = split_field(rest, name)?.1;
+        for head in &self.field_heads[..index] {
+            rest = split_field(rest, head)?.1;
         }
-        Ok(split_field(rest, &self.field_names[index])?.0)
+        Ok(split_field(rest, &self.field_heads[index])?.0)
     }
 
     /// With `dataintegrity`: is `record` what was written for `key`? Without it, true.
@@ -127,7 +138,7 @@ impl Records {
         if !self.is_deterministic {
             return true;
         }
-        (0..self.field_names.len()).all(|index| {
+        (0..self.field_heads.len()).all(|index| {
             let (from, length) = self.draw(key, index);
             self.field(record, index) == Ok(&self.pool[from..from + length])
         })
@@ -135,12 +146,11 @@ impl Records {
 
     fn fields_of<'a>(&self, record: &'a [u8]) -> Result<&'a [u8], RecordError> {
         let (count, rest) = split_number(record)?;
-        if count == self.field_names.len() { Ok(rest) } else { Err(RecordError) }
+        if count == self.field_heads.len() { Ok(rest) } else { Err(RecordError) }
     }
 
     fn append_field(&mut self, record: &mut Vec<u8>, key: &[u8], index: usize) {
-        append_number(record, self.field_names[index].len());
-        record.extend_from_slice(&self.field_names[index]);
+        record.extend_from_slice(&self.field_heads[index]);
         let (from, length) = self.draw(key, index);
         append_number(record, length);
         self.append_drawn(record, from, length);
@@ -229,14 +239,9 @@ fn split_number(bytes: &[u8]) -> Result<(usize, &[u8]), RecordError> {
     Err(RecordError)
 }
 
-/// The bytes of the field called `name` at the start of `rest`, and what follows it.
-fn split_field<'a>(rest: &'a [u8], name: &[u8]) -> Result<(&'a [u8], &'a [u8]), RecordError> {
-    let (name_bytes, rest) = split_number(rest)?;
-    let (found, rest) = rest.split_at_checked(name_bytes).ok_or(RecordError)?;
-    let (length, rest) = split_number(rest)?;
-    if found != name {
-        return Err(RecordError);
-    }
+/// The bytes of the field that begins with `head` at the start of `rest`, and what follows it.
+fn split_field<'a>(rest: &'a [u8], head: &[u8]) -> Result<(&'a [u8], &'a [u8]), RecordError> {
+    let (length, rest) = split_number(rest.strip_prefix(head).ok_or(RecordError)?)?;
     rest.split_at_checked(length).ok_or(RecordError)
 }
 
