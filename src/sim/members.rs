@@ -123,8 +123,8 @@ impl World {
     }
 
     /// May a machine, or a directory, be lost for good now? It is one that was to spare for damage.
-    /// With one lost no other change can be closed where every home shard is needed (docs/membership.md):
-    /// its replacement comes first.
+    /// With one lost no other change can be closed where every home shard is needed
+    /// (docs/membership.md): its replacement comes first.
     pub(super) fn can_lose(&self) -> bool {
         let is_replaced = |node: &SimNode| node.is_leaving || !node.is_lost();
         self.plans.losses_left > 0
