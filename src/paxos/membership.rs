@@ -321,8 +321,8 @@ impl Paxos {
         leader.configuration = next;
         leader.is_heartbeat_due = true;
         let is_over = !is_member || is_for_others && !breaks(Mutant::IgnoresCut);
-        // Those who are not members any more learn it while somebody still speaks to them, and the others
-        // while the ballot still leads at which they have accepted it.
+        // Those who are not members any more learn it while somebody still speaks to them, and the
+        // others while the ballot still leads at which they have accepted it.
         let own = self.own;
         let told = if is_over { gone.union(seats) } else { gone };
         for node in told.iter().filter(|node| *node != own) {

@@ -362,11 +362,7 @@ pub fn the_end_of_a_change_is_heard_below() {
     let a = cluster.elect();
     cluster.pass(200, |_| false);
     let [b, z, e, f] = [1, 2, 3, 4].map(|step| (a + step) % 5);
-    loop {
-        match cluster.change(a, None, Some(f), (1, 3)) {
-            Begun::Proposed(_) => break,
-            begun => assert_eq!(begun, Begun::NotYet),
-        }
+    while !matches!(cluster.change(a, None, Some(f), (1, 3)), Begun::Proposed(_)) {
         cluster.pass(25, |_| false);
     }
     cluster.settle(|_| false);
