@@ -26,6 +26,8 @@ pub(super) struct Gather {
     shards: BTreeMap<u8, Shard>,
     /// By id.
     asked: NodeSet,
+    /// Of those, who has said anything.
+    answered: NodeSet,
     try_again_at: Instant,
     /// It was asked for again so often: each time waits longer, for a slow link would only get slower.
     tries: u32,
@@ -242,6 +244,9 @@ impl Paxos {
             .map(|(slot, _)| *slot)
             .collect();
         for slot in overdue {
+            let gather = self.gathers.get(&slot);
+            let unanswered = gather.map(|gather| gather.asked.without(gather.answered));
+            self.silent = self.silent.union(unanswered.unwrap_or_default());
             self.ask(now, slot, true);
         }
         self.catch_up(now);
@@ -267,15 +272,19 @@ impl Paxos {
         let is_nobody_left = contacts.without(gather.asked).is_empty();
         let is_all = is_repeated && (gather.tries > 1 || is_nobody_left);
         if is_all {
-            gather.asked = NodeSet::EMPTY;
+            (gather.asked, gather.answered) = (NodeSet::EMPTY, NodeSet::EMPTY);
             missing = usize::MAX;
         }
         gather.try_again_at = now + self.config.timing.resend() * (1 << gather.tries);
-        // The leader first: it has applied most. Then the ids after the own, which spreads load.
+        // The leader first: it has applied most. Then the ids after the own, which spreads load. Who
+        // let a request wait last: each value would wait as long again.
         let leader = self.leader.map(|ballot| ballot.owner().0).filter(|id| contacts.contains(*id));
         let others = (1..32).map(|step| (self.own + step) % 32);
         let others = others.filter(|id| contacts.contains(*id) && Some(*id) != leader);
-        let order = leader.into_iter().chain(others);
+        let order: Vec<u8> = leader.into_iter().chain(others).collect();
+        let (late, prompt): (Vec<u8>, Vec<u8>) =
+            order.into_iter().partition(|id| self.silent.contains(*id));
+        let order = prompt.into_iter().chain(late);
         let held = if gather.is_for_applied() { None } else { held };
         let mut asked = Vec::new();
         for id in order {
@@ -309,6 +318,13 @@ impl Paxos {
     ) {
         // A peer that applied more than this node has heard of: it is behind.
         self.acceptor.commit = self.acceptor.commit.max(applied);
+        self.silent.remove(from);
+        let told = entries.iter().map(|value| value.meta.slot()).chain(missing.iter().copied());
+        for slot in told {
+            if let Some(gather) = self.gathers.get_mut(&slot) {
+                gather.answered.insert(from);
+            }
+        }
         for value in entries {
             self.take_shards(now, from, value);
         }
@@ -471,6 +487,7 @@ impl Gather {
             meta: None,
             shards: BTreeMap::new(),
             asked: NodeSet::EMPTY,
+            answered: NodeSet::EMPTY,
             try_again_at: now,
             tries: 0,
             is_local: wants_payload,

@@ -39,7 +39,7 @@ use crate::config::{ClusterConfig, Configuration, EpochConfig, Epochs, Limits, Q
 use crate::rng::Rng;
 use crate::storage::{Recovered, StoredValue};
 use crate::time::Instant;
-use crate::types::{Ballot, NodeId, Record, Slot, ValueMeta};
+use crate::types::{Ballot, NodeId, NodeSet, Record, Slot, ValueMeta};
 use acceptor::Acceptor;
 use coders::Coders;
 pub use coders::{CodingTimes, Stopwatch};
@@ -166,6 +166,8 @@ pub struct Paxos {
     repaired: VecDeque<Slot>,
     restoring: Restoring,
     serving: VecDeque<Serving>,
+    /// Who let a request for shards wait, until it answers one.
+    silent: NodeSet,
     /// Slots to ask for, by id.
     wants: BTreeMap<u8, Vec<Want>>,
     gather_at: Instant,
@@ -228,6 +230,7 @@ impl Paxos {
             repaired: VecDeque::new(),
             restoring: Restoring::new(base),
             serving: VecDeque::new(),
+            silent: NodeSet::EMPTY,
             wants: BTreeMap::new(),
             gather_at: now,
             applied_at_tick: Slot::ZERO,

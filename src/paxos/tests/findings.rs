@@ -356,6 +356,29 @@ fn a_newcomer_is_sent_each_value_once_though_it_waited_and_a_node_is_dead() {
 }
 
 #[test]
+fn a_dead_node_holds_up_who_comes_back_once_and_not_for_each_value() {
+    for step in 2..5 {
+        let mut cluster = Cluster::new(Policy::Craft, 3, 5);
+        let leader = cluster.elect();
+        cluster.pass(300, |_| false);
+        let (away, dead) = ((leader + 1) % 5, (leader + step) % 5);
+        cluster.crash(away);
+        cluster.pass(2000, |_| false);
+        // Twelve times as many as are gathered at once.
+        let texts: Vec<String> = (0..400).map(|at| format!("v{at}")).collect();
+        for text in &texts {
+            cluster.propose(leader, text, 30);
+            cluster.settle(|_| false);
+        }
+        cluster.pass(300, |_| false);
+        cluster.crash(dead);
+        cluster.start(away);
+        cluster.pass(1500, |_| false);
+        assert_eq!(cluster.texts(away).len(), texts.len(), "n{dead} is dead");
+    }
+}
+
+#[test]
 fn a_value_that_the_old_leader_alone_applied_reaches_the_next() {
     // The course of the simulator's seed 23744: the next leader lacks the value and proposes nothing
     // in its slot, as an applied one (rule 5); one shard is with whoever applied it, the others with
