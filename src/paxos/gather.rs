@@ -281,10 +281,8 @@ impl Paxos {
         let leader = self.leader.map(|ballot| ballot.owner().0).filter(|id| contacts.contains(*id));
         let others = (1..32).map(|step| (self.own + step) % 32);
         let others = others.filter(|id| contacts.contains(*id) && Some(*id) != leader);
-        let order: Vec<u8> = leader.into_iter().chain(others).collect();
-        let (late, prompt): (Vec<u8>, Vec<u8>) =
-            order.into_iter().partition(|id| self.silent.contains(*id));
-        let order = prompt.into_iter().chain(late);
+        let mut order: Vec<u8> = leader.into_iter().chain(others).collect();
+        order.sort_by_key(|id| self.silent.contains(*id));
         let held = if gather.is_for_applied() { None } else { held };
         let mut asked = Vec::new();
         for id in order {

@@ -16,6 +16,8 @@ mod scrub;
 mod snapshots;
 mod stages;
 mod status;
+#[cfg(test)]
+mod testing;
 
 pub use crate::paxos::{CodingTimes, Stopwatch, Ticket};
 pub use clients::ControlCaller;

@@ -44,37 +44,16 @@ impl Replica {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ClusterConfig, Member, Policy};
     use crate::paxos::{Envelope, Message};
-    use crate::replica::ReplicaConfig;
-    use crate::storage::Recovered;
+    use crate::replica::testing::{address, first_of_three};
     use crate::time::Instant;
-    use crate::transport::TransportConfig;
-    use crate::types::{Ballot, Code, Slot};
-    use std::net::SocketAddr;
-    use std::sync::Arc;
+    use crate::types::{Ballot, Slot};
 
     #[test]
     fn who_refuses_is_named_once() {
         // A leader that refuses this node's directory sends it heartbeats as before, and refuses every
         // answer: each pair was a line in the log.
-        let member = |id| {
-            let address = SocketAddr::from(([10, 0, 0, id], 7000));
-            Member { id: NodeId(id), address }
-        };
-        let members: Vec<Member> = (0..3).map(member).collect();
-        let address = members[1].address;
-        let code = Code::new(1, 2).expect("a code");
-        let cluster = ClusterConfig::new(1, Policy::Replicate, code, members).expect("a cluster");
-        let config = ReplicaConfig {
-            cluster: Arc::new(cluster),
-            node: NodeId(0),
-            transport: TransportConfig::default(),
-            is_traced: false,
-            is_observed: false,
-        };
-        let recovered = Recovered { boot: 1, incarnation: 7, ..Recovered::default() };
-        let mut replica = Replica::new(config, recovered, Instant::ZERO, 1).expect("a replica");
+        let mut replica = first_of_three();
         replica.notices.clear();
         let ballot = Ballot { round: 1, node: 1 };
         for sequence in 1..4 {
@@ -83,7 +62,7 @@ mod tests {
                 Message::Heartbeat { ballot, sequence, commit: Slot::ZERO },
             ] {
                 let envelope = Envelope { from: NodeId(1), incarnation: 9, message };
-                assert!(replica.handle_envelope(Instant::ZERO, address, envelope));
+                assert!(replica.handle_envelope(Instant::ZERO, address(1), envelope));
             }
         }
         let notice = replica.poll_notice().expect("it says that it is refused");

@@ -251,34 +251,13 @@ const VALUE_BYTES: u64 = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ClusterConfig, Member, Policy};
-    use crate::replica::ReplicaConfig;
-    use crate::storage::Recovered;
-    use crate::transport::TransportConfig;
-    use crate::types::{Code, NodeId};
-    use std::net::SocketAddr;
-    use std::sync::Arc;
+    use crate::replica::testing::first_of_three;
 
     #[test]
     fn a_repair_without_keys_ends() {
         // A snapshot in which every key is deleted was taken in: while the repair lasts the node says
         // that it holds nothing durably, and no change of members would ever be closed.
-        let member = |id| {
-            let address = SocketAddr::from(([10, 0, 0, id], 7000));
-            Member { id: NodeId(id), address }
-        };
-        let members = (0..3).map(member).collect();
-        let code = Code::new(1, 2).expect("a code");
-        let cluster = ClusterConfig::new(1, Policy::Replicate, code, members).expect("a cluster");
-        let config = ReplicaConfig {
-            cluster: Arc::new(cluster),
-            node: NodeId(0),
-            transport: TransportConfig::default(),
-            is_traced: false,
-            is_observed: false,
-        };
-        let recovered = Recovered { boot: 1, incarnation: 7, ..Recovered::default() };
-        let mut replica = Replica::new(config, recovered, Instant::ZERO, 1).expect("a replica");
+        let mut replica = first_of_three();
         replica.snapshots.skipped = Some((Slot(0), Slot(9)));
         let due = replica.scrub_timeout().expect("the repair is due");
         assert!(replica.poll_timeout().is_some_and(|at| at <= due), "nobody would call it");
