@@ -1,17 +1,13 @@
 //! Who the members are, epoch by epoch (rules 4, 11, 12; `docs/membership.md`).
 //!
 //! A [`Configuration`] is what one chosen log entry fixes: rules and members, and a change under way.
-//! [`Epochs`] is what a node knows of all of them: the one in force, the member lists before it (a
-//! value's home is its place in the list of its own epoch), and the codes that values have.
+//! What a node knows of all of them is [`Epochs`](super::Epochs).
 //!
 //! Invariants: an id has one address and one data directory for ever, and is never used again after
 //! it left; at most one change is under way; rules and list agree on N.
 
 use super::{ClusterConfig, ConfigError, EpochConfig};
-use crate::types::{
-    Bytes, Code, Content, DecodeError, Epoch, NodeId, NodeSet, Reader, Slot, Writer,
-};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::types::{Bytes, Code, Content, DecodeError, Epoch, NodeId, NodeSet, Reader, Writer};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -188,6 +184,16 @@ impl Configuration {
         Self { rules, members: members.into(), change: None, retired }
     }
 
+    /// It with the data directories of its members as far as `known` tells those that it does not name.
+    #[must_use]
+    pub fn naming(self, known: impl Fn(NodeId) -> Option<u64>) -> Self {
+        let name = |seat: &Seat| match seat.incarnation {
+            0 => Seat { incarnation: known(seat.id).unwrap_or(0), ..*seat },
+            _ => *seat,
+        };
+        Self { members: self.members.iter().map(name).collect(), ..self }
+    }
+
     /// The configuration in which the change under way is given up; its newcomer's id is spent.
     #[must_use]
     pub fn cancelled(&self) -> Self {
@@ -278,7 +284,7 @@ impl Configuration {
 }
 
 impl Seat {
-    fn write(&self, to: &mut Writer) {
+    pub(super) fn write(&self, to: &mut Writer) {
         to.u8(self.id.0);
         match self.address.ip() {
             IpAddr::V4(ip) => {
@@ -312,132 +318,7 @@ impl Seat {
     }
 }
 
-/// Everything that a node knows of configurations: what it needs beside its log, and what a snapshot
-/// must hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Epochs {
-    /// In force after what is applied.
-    pub current: Configuration,
-    /// The slot that started it; zero for the cluster file's.
-    pub since: Slot,
-    /// Every list of members, by the first epoch that had it. Ids are used once, so it stays short.
-    lists: BTreeMap<Epoch, Arc<[Seat]>>,
-    /// Codes of the values with a payload, by the first epoch of their list.
-    shapes: BTreeSet<(Epoch, Code)>,
-}
-
-impl Epochs {
-    /// Before the first change.
-    #[must_use]
-    pub fn new(first: Configuration) -> Self {
-        let lists = [(first.rules.epoch, Arc::clone(&first.members))].into();
-        Self { current: first, since: Slot::ZERO, lists, shapes: BTreeSet::new() }
-    }
-
-    /// The configuration of `slot` is applied. False when it is not newer: it changes nothing.
-    pub fn enter(&mut self, slot: Slot, next: Configuration) -> bool {
-        if next.rules.epoch <= self.current.rules.epoch {
-            return false;
-        }
-        if next.members != self.current.members {
-            self.lists.insert(next.rules.epoch, Arc::clone(&next.members));
-        }
-        self.current = next;
-        self.since = slot;
-        true
-    }
-
-    /// A value of `epoch` with a payload in `code` is applied.
-    pub fn note(&mut self, epoch: Epoch, code: Code) {
-        let list = self.lists.range(..=epoch).next_back().map_or(epoch, |(first, _)| *first);
-        self.shapes.insert((list, code));
-    }
-
-    /// Codes of the values with a payload, by the first epoch of their list.
-    pub fn shapes(&self) -> impl Iterator<Item = (Epoch, Code)> {
-        self.shapes.iter().copied()
-    }
-
-    /// The place of `id` for values of `epoch`: in that epoch's list, else the first place that it
-    /// ever had, which is the newcomer's. It never changes: what is stored under it stays right.
-    #[must_use]
-    pub fn home(&self, epoch: Epoch, id: u8) -> u8 {
-        self.known_home(epoch, id).unwrap_or(id)
-    }
-
-    /// The same, when any of these lists has `id`.
-    #[must_use]
-    pub fn known_home(&self, epoch: Epoch, id: u8) -> Option<u8> {
-        let place = |list: &Arc<[Seat]>| {
-            let place = list.iter().position(|seat| seat.id.0 == id)?;
-            u8::try_from(place).ok()
-        };
-        let of_epoch = self.lists.range(..=epoch).next_back();
-        of_epoch
-            .and_then(|(_, list)| place(list))
-            .or_else(|| self.lists.values().find_map(place))
-            .or_else(|| self.current.place(id))
-    }
-
-    /// Where `id` listens, or did.
-    #[must_use]
-    pub fn address(&self, id: u8) -> Option<SocketAddr> {
-        let mut known = self.current.seats().chain(self.lists.values().flat_map(|l| l.iter()));
-        known.find(|seat| seat.id.0 == id).map(|seat| seat.address)
-    }
-
-    /// Its encoding.
-    pub fn write(&self, to: &mut Writer) {
-        self.current.write(to);
-        to.u64(self.since.0);
-        to.u32(u32::try_from(self.lists.len()).unwrap_or(u32::MAX));
-        for (epoch, list) in &self.lists {
-            to.u64(epoch.0);
-            to.u8(u8::try_from(list.len()).unwrap_or(u8::MAX));
-            for seat in list.iter() {
-                seat.write(to);
-            }
-        }
-        to.u32(u32::try_from(self.shapes.len()).unwrap_or(u32::MAX));
-        for (epoch, code) in &self.shapes {
-            to.u64(epoch.0);
-            to.u8(code.k());
-            to.u8(code.m());
-        }
-    }
-
-    /// Reads what [`Self::write`] wrote.
-    ///
-    /// # Errors
-    /// [`DecodeError`] when it is cut short or nothing that could be.
-    pub fn read(from: &mut Reader) -> Result<Self, DecodeError> {
-        let current = Configuration::read(from)?;
-        let since = Slot(from.u64("since")?);
-        let mut lists = BTreeMap::new();
-        for _ in 0..from.count("lists", 9)? {
-            let epoch = Epoch(from.u64("epoch")?);
-            let count = from.u8("members")?;
-            // In order, each once, as they are written: one image has one form.
-            if lists.range(epoch..).next().is_some() {
-                return Err(invalid("lists", count));
-            }
-            lists.insert(epoch, read_seats(from, count)?);
-        }
-        let mut shapes = BTreeSet::new();
-        for _ in 0..from.count("shapes", 10)? {
-            let epoch = Epoch(from.u64("epoch")?);
-            let (k, m) = (from.u8("k")?, from.u8("m")?);
-            let shape = (epoch, Code::new(k, m).map_err(|_| invalid("code", k))?);
-            if shapes.range(shape..).next().is_some() {
-                return Err(invalid("shapes", k));
-            }
-            shapes.insert(shape);
-        }
-        Ok(Self { current, since, lists, shapes })
-    }
-}
-
-fn read_seats(from: &mut Reader, count: u8) -> Result<Arc<[Seat]>, DecodeError> {
+pub(super) fn read_seats(from: &mut Reader, count: u8) -> Result<Arc<[Seat]>, DecodeError> {
     let mut seats: Vec<Seat> = Vec::with_capacity(usize::from(count.min(32)));
     for _ in 0..count {
         let seat = Seat::read(from)?;
@@ -449,7 +330,7 @@ fn read_seats(from: &mut Reader, count: u8) -> Result<Arc<[Seat]>, DecodeError> 
     Ok(seats.into())
 }
 
-fn invalid(field: &'static str, value: u8) -> DecodeError {
+pub(super) fn invalid(field: &'static str, value: u8) -> DecodeError {
     DecodeError::Invalid { field, value: u64::from(value) }
 }
 
@@ -457,8 +338,9 @@ const NOBODY: u8 = u8::MAX;
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Policy, default_code};
+    use super::super::{Epochs, Policy, default_code};
     use super::*;
+    use crate::types::Slot;
 
     fn first(nodes: u8) -> Configuration {
         let code = Code::new(2, nodes - 2).unwrap();

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod epoch;
+mod epochs;
 mod error;
 mod limits;
 mod membership;
@@ -13,7 +14,8 @@ mod policy;
 
 pub use cluster::{ClusterConfig, Member};
 pub use epoch::EpochConfig;
+pub use epochs::Epochs;
 pub use error::ConfigError;
 pub use limits::{Limits, Timing};
-pub use membership::{Change, ChangeError, Configuration, Epochs, Seat};
+pub use membership::{Change, ChangeError, Configuration, Seat};
 pub use policy::{Policy, Quorums, default_code};

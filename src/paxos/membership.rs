@@ -116,14 +116,37 @@ impl Paxos {
     /// The data directory that belongs to `id`: what the log says, or what was met first.
     #[must_use]
     pub fn incarnation(&self, id: NodeId) -> Option<u64> {
-        let known = self.acceptor.epochs.current.seats().find(|seat| seat.id == id);
-        let known = known.map(|seat| seat.incarnation).filter(|incarnation| *incarnation != 0);
-        known.or_else(|| self.incarnations.get(&id).copied())
+        self.named(id).or_else(|| self.incarnations.get(&id).copied())
+    }
+
+    /// The data directory of `id` that is known here, when `incarnation` is another one (rule 12).
+    /// Whoever was there from the beginning must be the one that the log names *and* the one that was
+    /// met: whoever named it may have missed the first. A newcomer may lose its directory before it
+    /// has a vote, so the log alone says which it joined with.
+    #[must_use]
+    pub fn other_directory(&self, id: NodeId, incarnation: u64) -> Option<u64> {
+        let named = self.named(id);
+        let has_joined = named.is_some() && !self.acceptor.epochs.is_founder(id.0);
+        let met = self.incarnations.get(&id).copied().filter(|_| !has_joined);
+        named.into_iter().chain(met).find(|known| *known != incarnation)
+    }
+
+    /// Does the entry by which this node became a member, or one after it, name the directory of `id`?
+    #[must_use]
+    pub fn joined_knowing(&self, id: NodeId) -> bool {
+        let epochs = &self.acceptor.epochs;
+        let has_joined = epochs.current.is_member(self.own) && !epochs.is_founder(self.own);
+        has_joined && self.named(id).is_some()
+    }
+
+    fn named(&self, id: NodeId) -> Option<u64> {
+        let seat = self.acceptor.epochs.current.seats().find(|seat| seat.id == id)?;
+        Some(seat.incarnation).filter(|incarnation| *incarnation != 0)
     }
 
     /// A node was met for the first time. Only those that belong here are remembered.
     pub fn meet(&mut self, node: NodeId, incarnation: u64) {
-        if self.address(node.0).is_some() && !self.incarnations.contains_key(&node) {
+        if self.address(node.0).is_some() && self.incarnation(node).is_none() {
             self.incarnations.insert(node, incarnation);
             self.effects.persist(Record::Peer { node, incarnation });
         }
@@ -209,7 +232,7 @@ impl Paxos {
             return;
         }
         let newcomer = change.joins.and_then(|seat| self.incarnation(seat.id)).unwrap_or(0);
-        let after = leader.configuration.changed(newcomer);
+        let after = leader.configuration.changed(newcomer).naming(|id| self.incarnation(id));
         match leader.closing {
             Closing::NotBefore(at) if now < at => {}
             Closing::NotBefore(_) => {

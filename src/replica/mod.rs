@@ -436,16 +436,15 @@ impl Replica {
                 self.strangers.insert(node.0, from);
             }
         }
-        match self.paxos.incarnation(node) {
-            Some(known) if known != incarnation && !breaks(Mutant::AcceptsLostIdentity) => {
+        match self.paxos.other_directory(node, incarnation) {
+            Some(known) if !breaks(Mutant::AcceptsLostIdentity) => {
                 self.trace(|| format!("refuse {node}: its data directory is another one now"));
                 if !matches!(message, Message::Refused { .. }) {
                     self.send(now, node.0, Message::Refused { incarnation: known });
                 }
                 return false;
             }
-            Some(_) => {}
-            None => self.paxos.meet(node, incarnation),
+            Some(_) | None => self.paxos.meet(node, incarnation),
         }
         if let Message::Refused { incarnation } = message {
             if incarnation != self.incarnation {

@@ -158,6 +158,13 @@ impl Replica {
         self.paxos.incarnation(node).is_some()
     }
 
+    /// Does the entry by which it became a member name the data directory of `node`? Then it has no
+    /// vote while it does not know that directory.
+    #[must_use]
+    pub fn joined_knowing(&self, node: NodeId) -> bool {
+        self.paxos.joined_knowing(node)
+    }
+
     /// See [`paxos::Paxos::reach`].
     #[must_use]
     pub fn reach(&self) -> paxos::Reach {

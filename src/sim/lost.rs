@@ -3,8 +3,8 @@
 //! Rule 12, held from outside: who has lost its directory never leads, no candidate and no leader
 //! counts what it says, and it says itself that it is refused. Its loss is booked as that of a
 //! machine: at most as many as there are beyond a prepare quorum, with damage at rest together. It is
-//! drawn only when every other node knows for good which directory it had: who had never met it
-//! would take the second one for the first (docs/membership.md, rule 9).
+//! drawn only when every other node knows for good which directory it had, met or named by the log: who
+//! had never heard of it would take the second one for the first (docs/membership.md, rule 9).
 
 use super::fault::Fault;
 use super::node::SimNode;

@@ -230,6 +230,9 @@ impl SimNode {
 
     /// Will it know which directory `node` has, whatever becomes of it?
     pub(super) fn remembers(&self, node: NodeId) -> bool {
+        if self.replica().is_some_and(|own| own.joined_knowing(node)) {
+            return true;
+        }
         let options = self.log_options();
         let mut disk = match options.durability {
             Durability::Memory => return self.replica().is_some_and(|own| own.has_met(node)),

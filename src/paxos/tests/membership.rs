@@ -5,7 +5,7 @@ use super::cluster::{Cluster, Flight};
 use super::random::{change_policy, work};
 use crate::config::{ChangeError, Policy, default_code};
 use crate::rng::Rng;
-use crate::types::{Epoch, NodeSet, Slot};
+use crate::types::{Epoch, NodeId, NodeSet, Slot};
 use std::time::Duration;
 
 fn standing(cluster: &Cluster, node: u8) -> Standing {
@@ -34,6 +34,36 @@ fn await_members(cluster: &mut Cluster, expected: &[u8], is_lost: impl Fn(&Fligh
 
 fn is_begun(begun: &Begun) -> bool {
     matches!(begun, Begun::Proposed(_))
+}
+
+#[test]
+fn a_newcomer_is_told_which_directories_the_others_have() {
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 5);
+    let leader = cluster.elect();
+    let [dead, third, fourth] = [1, 2, 3].map(|more| (leader + more) % 5);
+    let lost = (leader + 4) % 5;
+    let other = |cluster: &Cluster, node: u8, directory| {
+        let paxos = cluster.nodes[usize::from(node)].paxos.as_ref().unwrap();
+        paxos.other_directory(NodeId(lost), directory)
+    };
+    // Two have met the node; the fourth, which had never, met what came after its directory was lost.
+    for (node, directory) in [(leader, 77), (third, 77), (fourth, 78)] {
+        let paxos = cluster.nodes[usize::from(node)].paxos.as_mut().unwrap();
+        paxos.meet(NodeId(lost), directory);
+    }
+    assert_eq!(other(&cluster, fourth, 78), None, "which it could not know");
+    cluster.crash(dead);
+    cluster.crash(lost);
+    let newcomer = cluster.add_node();
+    assert!(is_begun(&cluster.change(leader, Some(newcomer), Some(dead), (1, 4))));
+    let members: Vec<u8> = (0..5).filter(|node| *node != dead).chain([newcomer]).collect();
+    await_members(&mut cluster, &members, |_| false);
+    cluster.pass(200, |_| false);
+    for node in [leader, third, fourth, newcomer] {
+        assert_eq!(other(&cluster, node, 78), Some(77), "{node} takes another for the old one");
+    }
+    assert_eq!(other(&cluster, newcomer, 77), None);
+    assert_eq!(other(&cluster, fourth, 77), Some(78), "it cannot tell which was the first");
 }
 
 #[test]
