@@ -21,6 +21,7 @@ pub mod provenance;
 mod repair;
 pub mod runner;
 mod simulated;
+pub mod source;
 pub mod spec;
 pub mod stores;
 pub mod trial;

@@ -1,7 +1,9 @@
 //! Where a number comes from: the commit, the machine and the time.
 //!
-//! What cannot be found out is `unknown`, never guessed.
+//! What cannot be found out is `unknown`, never guessed. The commit is that of the checkout which the
+//! program was built in, if what is there is still what it was built from.
 
+use super::source;
 use crate::report::result::Provenance;
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,6 +12,8 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const UNKNOWN: &str = "unknown";
+/// What this program was built from: see [`source::digest`].
+const SOURCE: Option<&str> = option_env!("DISTKV_SOURCE");
 const LOCK: &str = include_str!("../../Cargo.lock");
 const TIMED_CRATES: [&str; 5] =
     ["distkv", "reed-solomon-erasure", "reed-solomon-simd", "rusty_erasure", "crc-fast"];
@@ -21,9 +25,11 @@ pub fn collect(data_dir: &Path) -> Provenance {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     let (disk, file_system) = mount_of(data_dir);
+    let (commit, dirty) = commit();
     Provenance {
-        commit: commit(),
-        dirty: git(&["status", "--porcelain"]).is_some_and(|text| !text.is_empty()),
+        commit,
+        dirty,
+        source: SOURCE.map(str::to_owned),
         crate_versions: crate_versions(LOCK),
         rustc: option_env!("DISTKV_RUSTC").map(str::to_owned),
         cpu_model: model.map_or_else(|| UNKNOWN.to_owned(), |(_, name)| name.trim().to_owned()),
@@ -63,9 +69,15 @@ fn rfc3339(unix_seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}Z", second % 60)
 }
 
-fn commit() -> String {
-    let built = option_env!("DISTKV_COMMIT").map(str::to_owned);
-    built.or_else(|| git(&["rev-parse", "HEAD"])).unwrap_or_else(|| UNKNOWN.to_owned())
+/// Commit, and whether what was built is something else than it. Results, docs and tests may differ.
+fn commit() -> (String, bool) {
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let is_there =
+        SOURCE.is_some_and(|built| source::digest(checkout).is_ok_and(|now| now == built));
+    let head = git(&["rev-parse", "HEAD"]).filter(|_| is_there);
+    let status = ["status", "--porcelain", "--"];
+    let changed = git(&[&status[..], &source::PARTS[..]].concat());
+    (head.unwrap_or_else(|| UNKNOWN.to_owned()), changed.is_none_or(|text| !text.is_empty()))
 }
 
 fn git(arguments: &[&str]) -> Option<String> {
@@ -129,6 +141,33 @@ mod tests {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
         assert_eq!(rfc3339(951_782_400), "2000-02-29T00:00:00Z");
         assert_eq!(rfc3339(1_767_225_599), "2025-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn a_digest_covers_names_and_contents() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        fs::create_dir_all(dir.path().join("src/deep")).unwrap();
+        fs::create_dir_all(dir.path().join("experiments")).unwrap();
+        fs::create_dir_all(dir.path().join("scripts")).unwrap();
+        for name in ["Cargo.lock", "Cargo.toml", "scripts/build.rs", "src/deep/a.rs"] {
+            write(name, "x");
+        }
+        let digest = || source::digest(dir.path()).unwrap();
+        let first = digest();
+        write("README.md", "not built in");
+        assert_eq!(digest(), first);
+        write("src/deep/a.rs", "y");
+        let changed = digest();
+        assert_ne!(changed, first);
+        fs::rename(dir.path().join("src/deep/a.rs"), dir.path().join("src/deep/b.rs")).unwrap();
+        assert_ne!(digest(), changed);
+    }
+
+    #[test]
+    fn the_program_knows_what_it_was_built_from() {
+        assert_eq!(SOURCE.map(str::len), Some(16));
+        assert!(option_env!("DISTKV_RUSTC").is_some_and(|text| text.starts_with("rustc 1.")));
     }
 
     #[test]

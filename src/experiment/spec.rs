@@ -27,6 +27,8 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     built_in!("e10-repair.toml"),
     built_in!("e11.toml"),
     built_in!("e11-capacity.toml"),
+    built_in!("e12.toml"),
+    built_in!("e12-reads.toml"),
     built_in!("e13.toml"),
     built_in!("e14.toml"),
     built_in!("e15.toml"),

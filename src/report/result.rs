@@ -45,10 +45,13 @@ pub struct TrialResult {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
-    /// Commit of the source, or `unknown`.
+    /// Commit of the source, or `unknown` when the checkout is not any more what was built.
     pub commit: String,
-    /// Were there uncommitted changes?
+    /// Had what was built uncommitted changes?
     pub dirty: bool,
+    /// Digest of all source files that were built; missing in results of 2026.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// This crate and those whose speed matters.
     pub crate_versions: BTreeMap<String, String>,
     /// Compiler, when known at build.

@@ -3,7 +3,7 @@
 use super::escaped;
 use crate::experiment::spec::Experiment;
 use crate::experiment::trial::TrialConfig;
-use crate::report::result::TrialResult;
+use crate::report::result::{Provenance, TrialResult};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -20,6 +20,11 @@ pub(super) fn marks(results: &[TrialResult]) -> String {
     }
     if machine().any(|one| one.dirty) {
         marks.push("built with uncommitted changes".to_owned());
+    }
+    let build = |one: &Provenance| one.source.clone().unwrap_or_else(|| one.commit.clone());
+    let builds: BTreeSet<String> = machine().map(build).collect();
+    if builds.len() > 1 {
+        marks.push(format!("trials of {} builds", builds.len()));
     }
     let mark = |text: &String| format!("<span class=\"mark\">{}</span>", escaped(text));
     marks.iter().map(mark).collect::<Vec<_>>().join(" ")
@@ -54,6 +59,7 @@ pub(super) fn table(results: &[TrialResult]) -> String {
         let dirty = if one.dirty { " with uncommitted changes" } else { "" };
         for (name, value) in [
             ("commit", format!("{}{dirty}", one.commit)),
+            ("source digest", one.source.clone().unwrap_or_default()),
             ("compiler", one.rustc.clone().unwrap_or_default()),
             ("versions", versions.collect::<Vec<_>>().join(", ")),
             ("CPU", format!("{} ({} logical cores)", one.cpu_model, one.cores)),
