@@ -137,7 +137,7 @@ fn print_plan(
 ) -> Result<(), ReproduceError> {
     let mut had = BTreeSet::new();
     let time = |seconds: u64| format!("{:3} min {:02} s", seconds / 60, seconds % 60);
-    let mut total = 0;
+    let (mut total, mut measuring) = (0, 0);
     println!("{:11}{:>7}{:>8}{:>9}   about", "experiment", "trials", "shared", "repeats");
     for experiment in experiments {
         let own = experiment.trials(seed)?;
@@ -145,6 +145,7 @@ fn print_plan(
             own.into_iter().partition(|trial| had.insert(trial.content()));
         let seconds = runner::estimated_time(&new).as_secs();
         total += seconds;
+        measuring += runner::measuring_time(&new).as_secs();
         println!(
             "{:11}{:>7}{:>8}{:>9}   {}   {}",
             experiment.id,
@@ -157,9 +158,10 @@ fn print_plan(
     }
     let disk = trials.iter().map(|trial| trial.config.disk_bytes()).max().unwrap_or(0);
     println!(
-        "total: {} trials, {}; up to {} MiB of disk at a time",
+        "total: {} trials, {}, {} % of it measuring; up to {} MiB of disk at a time",
         had.len(),
         time(total).trim_start(),
+        100 * measuring / total.max(1),
         disk.div_ceil(1 << 20)
     );
     Ok(())

@@ -44,11 +44,7 @@ pub(super) fn phase_result(
     };
     let is_timeout = |kind: &str| matches!(kind, "timeout" | "lost");
     let live = if name == "load" { report.operations } else { trial.records };
-    let tried = report.operations + report.failures;
-    let mut numbers = BTreeMap::from([
-        (quantity::LAG_P99_US.to_owned(), report.lag.p99_us),
-        (quantity::AVAILABILITY.to_owned(), share(report.operations, tried)),
-    ]);
+    let mut numbers = BTreeMap::from([(quantity::LAG_P99_US.to_owned(), report.lag.p99_us)]);
     if let Some(each) = report.cpu_us_per_operation {
         numbers.insert(quantity::GENERATOR_CPU_US_PER_OP.to_owned(), each);
     }

@@ -56,8 +56,21 @@ impl ProcessBed {
         Ok(Self { cluster, target, operator, cancel, loss_percent, delay_ms, paused, client_side })
     }
 
-    /// The leader by the newest ballot, and the running nodes behind it in order.
+    /// The leader by the newest ballot, and the running nodes behind it in order. An election that is
+    /// under way is waited for.
     fn ranks(&mut self) -> Result<Vec<NodeId>, String> {
+        let deadline = Instant::now() + ELECTION_TIMEOUT;
+        loop {
+            match self.ranks_now() {
+                Err(_) if Instant::now() < deadline && !self.cancel.is_cancelled() => {
+                    std::thread::sleep(POLL_INTERVAL);
+                }
+                known => return known,
+            }
+        }
+    }
+
+    fn ranks_now(&mut self) -> Result<Vec<NodeId>, String> {
         let statuses = self.operator.statuses().map_err(|error| error.to_string())?;
         let known = statuses.into_iter().filter_map(|(_, status)| status);
         let leaders = known.filter(|status| status.role == Role::Leader);
@@ -225,3 +238,6 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 const LOAD_ATTEMPTS: u32 = 3;
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+/// For a fault that needs to know who leads.
+const ELECTION_TIMEOUT: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);

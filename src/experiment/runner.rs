@@ -71,6 +71,12 @@ pub fn estimated_time(trials: &[Trial]) -> Duration {
     trials.iter().map(|trial| trial.config.estimated_time()).sum()
 }
 
+/// The time of it that they measure: without start-up, load and warm-up.
+#[must_use]
+pub fn measuring_time(trials: &[Trial]) -> Duration {
+    trials.iter().map(|trial| trial.config.measuring_time()).sum()
+}
+
 /// Runs `trials` with results under `<out>/trials` and their work files under `<out>/work`; the caller
 /// has this machine for itself ([`super::guard::alone`]). A trial that another experiment of this run
 /// has had, parameters and repeat alike, is not run again: its result is there for both.

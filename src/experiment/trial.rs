@@ -377,6 +377,21 @@ impl TrialConfig {
         }
     }
 
+    /// Expected time of it in which what the trial is for is measured.
+    #[must_use]
+    pub fn measuring_time(&self) -> Duration {
+        let all = self.estimated_time();
+        let duration = Duration::from_millis(self.duration_ms);
+        match (self.target, self.kind) {
+            (TrialTarget::Sim, _) | (_, TrialKind::Codec) => all,
+            (_, TrialKind::Cluster) => duration,
+            (_, TrialKind::Capacity) => duration * PROBES_EXPECTED * 3 / 2,
+            (_, TrialKind::Failover | TrialKind::Rejoin | TrialKind::Replace) => {
+                all.saturating_sub(START_TIME)
+            }
+        }
+    }
+
     /// Expected time of the trial: start-up and stop, load, warm-up and measurement.
     #[must_use]
     pub fn estimated_time(&self) -> Duration {

@@ -7,6 +7,9 @@ use super::metric::Metric;
 use super::stats::Estimate;
 use std::cmp::Ordering;
 
+/// With fewer trials the interval is called what it nearly is.
+const RANGE_BELOW: usize = 5;
+
 /// How the points were made, with the marks that this figure has.
 #[must_use]
 pub fn note(data: &FigureData) -> String {
@@ -27,10 +30,18 @@ pub fn note(data: &FigureData) -> String {
     parts.push(match origin.trials_max {
         1 if is_pooled => "events of one trial".to_owned(),
         _ if is_pooled => format!("events of {trials}"),
-        1 => "*: one trial, no interval".to_owned(),
+        1 => "one trial each, no interval".to_owned(),
+        // The bootstrap of so few is about their range.
+        2..RANGE_BELOW if origin.trials_min == 1 => {
+            format!("median of {trials}, range; *: one trial")
+        }
+        2..RANGE_BELOW => format!("median of {trials}, range"),
         _ if origin.trials_min == 1 => format!("median of {trials}, 95 % CI; *: one trial"),
         _ => format!("median of {trials}, 95 % CI"),
     });
+    if !data.absent.is_empty() {
+        parts.push(format!("no valid trial: {}", data.absent.join(", ")));
+    }
     if let Plot::Points(points) = &data.plot
         && points.series.iter().flat_map(|line| &line.points).any(|point| point.hollow)
     {

@@ -4,8 +4,8 @@
 //! quantile (`get_p99`), and a quantity that a trial recorded under this name
 //! (`capacity_ops_per_s`), whose unit is its ending.
 
-use super::quantity::{ALL_KINDS, GET, PUT, RMW, SCAN};
-use super::result::{LatencySummary, NodeResources, PhaseResult, TrialResult};
+use super::quantity::{self, ALL_KINDS, GET, PUT, RMW, SCAN};
+use super::result::{LatencySummary, NodeResources, PhaseResult, TimelinePoint, TrialResult};
 use super::stats::median;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -370,8 +370,29 @@ fn ratio(above: u64, below: u64) -> Option<f64> {
     (below > 0).then(|| above as f64 / below as f64)
 }
 
+/// The share of intervals of the run in which anything succeeded. (Of the operations tried it would
+/// say little: clients that wait for one another hardly try where nothing answers.)
+fn availability(result: &TrialResult) -> Option<f64> {
+    let timeline = &result.phase("run")?.timeline;
+    let is_served = |point: &&TimelinePoint| point.operations.values().any(|count| *count > 0);
+    ratio(timeline.iter().filter(is_served).count() as u64, timeline.len() as u64)
+}
+
+/// The mean time to put a value together, over the median of a read.
+fn decode_share(result: &TrialResult) -> Option<f64> {
+    let decode_us = quantity(result, quantity::STAGE_DECODE_US)?;
+    let get_us = latency(result, GET)?.p50_us;
+    (get_us > 0).then(|| decode_us / get_us as f64)
+}
+
 /// The recorded number, or the median of the samples; of the run, else of the phase that has it.
+/// What follows from the rest of the result is computed from it.
 fn quantity(result: &TrialResult, name: &str) -> Option<f64> {
+    match name {
+        quantity::AVAILABILITY => return availability(result),
+        quantity::DECODE_SHARE => return decode_share(result),
+        _ => {}
+    }
     let of = |phase: &PhaseResult| {
         let samples = || median(phase.samples.get(name)?);
         phase.numbers.get(name).copied().or_else(samples)

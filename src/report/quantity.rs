@@ -45,8 +45,10 @@ pub const CACHE_HIT_RATE: &str = "cache_hit_rate";
 pub const CAPACITY_OPS_PER_S: &str = "capacity_ops_per_s";
 /// Number: the lowest offered load that was seen not to hold it.
 pub const CAPACITY_ABOVE_OPS_PER_S: &str = "capacity_above_ops_per_s";
-/// Number: operations that succeeded, of all that were tried, 0 to 1.
+/// Derived: intervals of the run in which an operation succeeded, of all, 0 to 1.
 pub const AVAILABILITY: &str = "availability";
+/// Derived: putting a value together, of the median time of a read, 0 to 1.
+pub const DECODE_SHARE: &str = "decode_share";
 /// Number: reads that returned an older value than one acknowledged before them, 0 to 1.
 pub const STALE_SHARE: &str = "stale_share";
 

@@ -1,8 +1,9 @@
 //! Every kind is drawn, twice alike, and says in words what it shows.
 
 use crate::synthetic::{built_in, gallery};
+use distkv::experiment::spec::BUILT_IN;
 use distkv::report::caption::{note, sentence};
-use distkv::report::data::FigureData;
+use distkv::report::data::{FigureData, Plot};
 use distkv::report::draw::has_pdf;
 use distkv::report::figure::{FigureError, draw_all};
 use distkv::report::paper;
@@ -50,8 +51,31 @@ fn every_built_in_figure_is_drawn_in_less_than_ten_seconds() {
     let specs = experiments.iter().flat_map(|experiment| &experiment.figures);
     let is_missing = |id: &&String| drawn.iter().all(|data| data.id != **id);
     let missing: Vec<&String> = specs.map(|spec| &spec.id).filter(is_missing).collect();
-    // Its bandwidth is measured in the paper profile alone.
-    assert_eq!(missing, ["e1-throughput-550"], "not drawn");
+    assert!(missing.is_empty(), "not drawn: {missing:?}");
+}
+
+#[test]
+fn every_file_of_the_folder_is_built_in_and_its_baseline_gives_ratios() {
+    let files = std::fs::read_dir("experiments").unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|ending| ending == "toml"));
+    let known: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+    for file in files {
+        let name = file.to_str().unwrap();
+        assert!(known.contains(&name), "{name} is not built in");
+    }
+    let (experiments, results) = built_in("quick");
+    let dir = tempfile::tempdir().unwrap();
+    let drawn = draw_all(&experiments, &results, dir.path()).unwrap();
+    for experiment in experiments.iter().filter(|experiment| experiment.baseline.is_some()) {
+        let own = || drawn.iter().filter(|data| data.experiment == experiment.id);
+        let is_compared =
+            |data: &FigureData| !data.ratios.is_empty() || matches!(data.plot, Plot::Surface(_));
+        // Courses, distributions and parts are not compared in ratios.
+        let is_plain = |data: &&FigureData| matches!(data.plot, Plot::Points(_) | Plot::Surface(_));
+        if own().any(|data| is_plain(&data)) {
+            assert!(own().any(is_compared), "{}: nothing is its baseline", experiment.id);
+        }
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 /// The ratios of every series that has a counterpart, by series and x.
 pub(super) fn ratios(experiment: &Experiment, spec: &FigureSpec, grid: &Grid<'_>) -> Vec<Ratio> {
     let Some(baseline) = experiment.baseline.as_deref() else { return Vec::new() };
-    let mut ratios = Vec::new();
+    let mut ratios = along_x(baseline, spec, grid);
     for group in &grid.groups {
         let Some(base) = counterpart(baseline, spec, group, grid) else { continue };
         for (place, cell) in &group.cells {
@@ -31,6 +31,26 @@ pub(super) fn ratios(experiment: &Experiment, spec: &FigureSpec, grid: &Grid<'_>
     ratios
 }
 
+/// Where the baseline is a place on the x axis: every other place of the same series over it.
+fn along_x(baseline: &str, spec: &FigureSpec, grid: &Grid<'_>) -> Vec<Ratio> {
+    let base = grid.xs.iter().position(|x| x.as_str() == Some(baseline));
+    let Some(base) = base else { return Vec::new() };
+    let mut ratios = Vec::new();
+    for group in &grid.groups {
+        let others = group.cells.iter().filter(|(place, _)| place.0 != base);
+        ratios.extend(others.filter_map(|(place, cell)| {
+            let ratio = paired(spec, cell, group.cells.get(&(base, place.1))?)?;
+            Some(Ratio {
+                series: group.legend_name(),
+                x: grid.x_at(place.0),
+                x_text: parameter_text(&spec.x, &grid.xs[place.0]),
+                ratio,
+            })
+        }));
+    }
+    ratios
+}
+
 /// The series that differs from `group` in that one parameter is the baseline's name; of the same
 /// origin. None for the baseline itself.
 pub(super) fn counterpart<'g, 'a>(
@@ -45,7 +65,8 @@ pub(super) fn counterpart<'g, 'a>(
     }
     grid.groups.iter().find(|other| {
         let mut pairs = spec.series.iter().zip(group.key.iter().zip(&other.key));
-        other.simulated == group.simulated
+        // Simulated trials have simulated ones beside them, unless that is the question.
+        (other.simulated == group.simulated || spec.series.iter().any(|key| key == "target"))
             && other.key.iter().any(is_baseline)
             && pairs.all(|(key, (own, other))| {
                 // Replication is a code of its own, which follows from the policy.

@@ -5,7 +5,7 @@ use crate::report::figure_spec::FigureSpec;
 use crate::report::metric::{Metric, Quantile};
 use crate::report::result::{TimelinePoint, TrialResult};
 use crate::report::stats::{Estimate, median};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One series over the time of the run.
 #[derive(Clone, Debug)]
@@ -149,6 +149,22 @@ fn value_of(metric: &Metric, point: &TimelinePoint) -> Option<f64> {
     }
 }
 
+/// What was done to another node in each trial, without the nodes.
+fn common_name(names: &BTreeSet<&str>) -> String {
+    let mut names = names.iter();
+    let first = names.next().copied().unwrap_or_default();
+    let words = |name: &str| name.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let shared = names.fold(words(first), |shared, name| {
+        let of_both = shared.iter().zip(words(name)).take_while(|(one, other)| *one == other);
+        let count = of_both.count();
+        shared.into_iter().take(count).collect()
+    });
+    match shared.is_empty() {
+        true => first.to_owned(),
+        false => shared.join(" ").trim_end_matches(':').to_owned(),
+    }
+}
+
 /// Of the trials with as many events as the first one that has any.
 fn events(trials: &[&TrialResult]) -> Vec<(f64, String)> {
     let lists: Vec<_> =
@@ -157,7 +173,8 @@ fn events(trials: &[&TrialResult]) -> Vec<(f64, String)> {
     let alike = || lists.iter().filter(|list| list.len() == first.len());
     let at = |index: usize| {
         let times: Vec<f64> = alike().map(|list| list[index].at_ms as f64 / 1000.0).collect();
-        Some((median(&times)?, first[index].name.clone()))
+        let names: BTreeSet<&str> = alike().map(|list| list[index].name.as_str()).collect();
+        Some((median(&times)?, common_name(&names)))
     };
     (0..first.len()).filter_map(at).collect()
 }

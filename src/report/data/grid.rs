@@ -7,7 +7,7 @@ use crate::report::figure_spec::{FigureKind, FigureSpec};
 use crate::report::result::TrialResult;
 use serde_json::Value;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A result with its parameters by name.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub(super) struct Grid<'a> {
     pub groups: Vec<Group<'a>>,
     /// Left out.
     pub invalid_count: usize,
+    /// Series and x of those left out that nothing else stands for, in words.
+    pub absent: Vec<String>,
 }
 
 /// The trials of one series.
@@ -73,6 +75,25 @@ impl<'a> Row<'a> {
     }
 }
 
+/// `redis at c`: where there are invalid trials alone.
+fn absent(spec: &FigureSpec, invalid: &[&Row<'_>], used: &[&Row<'_>]) -> Vec<String> {
+    let place = |row: &Row<'_>| {
+        let key: Vec<Value> = spec.series.iter().map(|key| row.parameter(key).clone()).collect();
+        (key, row.parameter(&spec.x).clone())
+    };
+    let present: Vec<_> = used.iter().map(|row| place(row)).collect();
+    let is_absent = |row: &&&Row<'_>| !present.contains(&place(row));
+    let text = |row: &&Row<'_>| {
+        let (key, x) = place(row);
+        match spec.x.is_empty() {
+            true => series_name(spec, &key),
+            false => format!("{} at {}", series_name(spec, &key), parameter_text(&spec.x, &x)),
+        }
+    };
+    let names: BTreeSet<String> = invalid.iter().filter(is_absent).map(text).collect();
+    names.into_iter().collect()
+}
+
 impl<'a> Grid<'a> {
     pub fn of(experiment: &Experiment, spec: &FigureSpec, rows: &[Row<'a>]) -> Result<Self, Mixed> {
         let selected = rows.iter().filter(|row| row.is_selected(experiment, spec));
@@ -93,6 +114,7 @@ impl<'a> Grid<'a> {
             ys: axis(y_axis, &used),
             groups: Vec::new(),
             invalid_count: invalid.len(),
+            absent: absent(spec, &invalid, &used),
         };
         for row in used {
             grid.insert(spec, y_axis, row)?;

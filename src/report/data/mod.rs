@@ -13,6 +13,7 @@ pub use grid::{Mixed, Row, parameter_text};
 pub use points::{Part, Point, Points, Series, Stack, StackedBars};
 pub use surface::{Cell, Level, Surface};
 
+use super::caption::number_text;
 use super::figure_spec::{FigureKind, FigureSpec};
 use super::metric::Metric;
 use super::stats::Estimate;
@@ -44,6 +45,8 @@ pub struct FigureData {
     pub origin: Origin,
     /// Trials left out as invalid.
     pub invalid_count: usize,
+    /// `redis at c`: measured, and no trial of it is valid.
+    pub absent: Vec<String>,
 }
 
 /// What is plotted, by kind.
@@ -134,6 +137,7 @@ impl FigureData {
             ratios,
             origin: grid.origin(),
             invalid_count: grid.invalid_count,
+            absent: grid.absent,
         }))
     }
 
@@ -150,11 +154,18 @@ impl FigureData {
     }
 }
 
+/// Two digits after the point, and where those say nothing the digits that do.
+fn short(ratio: f64) -> String {
+    if ratio.abs() >= 0.1 { format!("{ratio:.2}") } else { number_text(ratio) }
+}
+
 /// `2.10x (1.90-2.30)`, or `2.10x (one trial)`.
 #[must_use]
 pub fn ratio_text(ratio: &Estimate) -> String {
     match (ratio.low, ratio.high) {
-        (Some(low), Some(high)) => format!("{:.2}x ({low:.2}-{high:.2})", ratio.median),
-        (Some(_) | None, _) => format!("{:.2}x (one trial)", ratio.median),
+        (Some(low), Some(high)) => {
+            format!("{}x ({}-{})", short(ratio.median), short(low), short(high))
+        }
+        (Some(_) | None, _) => format!("{}x (one trial)", short(ratio.median)),
     }
 }

@@ -5,10 +5,10 @@ use super::lines::{draw_bounds, draw_star, fill_of, legend, looks_of, short_text
 use super::marks::{self, Fill};
 use super::scale::{Axis, Scale};
 use super::sheet::{LANE, Panel, Sheet};
-use super::style::{Look, NOTE, looks, text_style, text_width};
+use super::style::{Look, NOTE, has_look, looks, text_style, text_width};
 use super::{Area, Drawn};
 use crate::report::caption::{note, number_text};
-use crate::report::data::{FigureData, Part, Points, Stack, StackedBars};
+use crate::report::data::{FigureData, Part, Point, Points, Stack, StackedBars};
 use plotters::prelude::Text;
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{BLACK, FontTransform};
@@ -18,9 +18,13 @@ const FILLED: f64 = 0.8;
 
 pub(super) fn draw(data: &FigureData, points: &Points) -> Result<String, String> {
     let looks = looks_of(points);
+    // Policies side by side on the axis keep their colours, and need no legend.
+    let by_place = looks_by_place(points);
+    let entries = if by_place.is_some() { &[] } else { &looks[..] };
+    let is_starred = data.origin.trials_max > 1;
     let sheet = Sheet {
         title: data.title.clone(),
-        legend: legend(points, &looks, Sample::Bar),
+        legend: legend(points, entries, Sample::Bar),
         x: x_axis(points),
         y: y_axis(data, points),
         note: note(data),
@@ -33,6 +37,8 @@ pub(super) fn draw(data: &FigureData, points: &Points) -> Result<String, String>
                 let left = point.x - FILLED / 2.0 + width * index as f64;
                 let one = panel.at(left, panel.y.scale.floor());
                 let two = panel.at(left + width, point.y.median);
+                let look =
+                    by_place.as_ref().and_then(|all| all.get(place_of(point))).unwrap_or(look);
                 marks::bar(area, one, two, *look, fill_of(point, *look))?;
                 let middle = i32::midpoint(one.0, two.0);
                 let cap = ((two.0 - one.0) / 3).min(28);
@@ -41,12 +47,30 @@ pub(super) fn draw(data: &FigureData, points: &Points) -> Result<String, String>
                         let ends = (panel.y_at(low), panel.y_at(high));
                         marks::interval(area, (middle, cap), ends, BLACK)?;
                     }
-                    (Some(_) | None, _) => draw_star(area, (middle - 20, two.1 + 30))?,
+                    (Some(_) | None, _) if is_starred => {
+                        draw_star(area, (middle - 20, two.1 + 30))?
+                    }
+                    (Some(_) | None, _) => {}
                 }
             }
         }
         draw_bounds(area, panel, points, FILLED / 2.0)
     })
+}
+
+/// For one series over names that have a look of their own.
+fn looks_by_place(points: &Points) -> Option<Vec<Look>> {
+    let names = points.categories.as_ref()?;
+    let [series] = points.series.as_slice() else { return None };
+    let is_known = names.iter().all(|name| has_look(name));
+    let named: Vec<(&str, bool)> =
+        names.iter().map(|name| (name.as_str(), series.simulated)).collect();
+    is_known.then(|| looks(&named))
+}
+
+/// A bar's x is the index of its name.
+fn place_of(point: &Point) -> usize {
+    usize::try_from(marks::to_units(point.x)).unwrap_or(0)
 }
 
 /// Above this factor between the largest and the smallest bar, parts are shares of their bar.
@@ -101,13 +125,14 @@ pub(super) fn draw_stacked(data: &FigureData, bars: &StackedBars) -> Result<Stri
         note: note(data),
         lanes: longest.filter(|longest| *longest > 0).map_or(0, |longest| longest / LANE + 1),
     };
+    let is_starred = data.origin.trials_max > 1;
     sheet.draw(|area, panel| {
         for stack in &bars.stacks {
             let scale = if as_shares { 100.0 / heights(stack).sum::<f64>() } else { 1.0 };
             let width = FILLED / bars.bars.len().max(1) as f64;
             let left = stack.category as f64 - FILLED / 2.0 + width * stack.bar as f64;
             let ends = (left, left + 0.9 * width);
-            draw_stack(area, panel, (stack, scale), ends, (&looks, &label(stack)))?;
+            draw_stack(area, panel, (stack, scale), ends, (&looks, &label(stack), is_starred))?;
         }
         Ok(())
     })
@@ -132,7 +157,7 @@ fn draw_stack(
     panel: &Panel<'_>,
     (stack, scale): (&Stack, f64),
     (left, right): (f64, f64),
-    (looks, label): (&[Look], &str),
+    (looks, label, is_starred): (&[Look], &str, bool),
 ) -> Drawn {
     let mut from = 0.0;
     for (height, look) in heights(stack).zip(looks) {
@@ -152,11 +177,11 @@ fn draw_stack(
             marks::interval(area, (middle, cap), (end(low), end(high)), BLACK)?;
             top = top.min(end(high));
         }
-        (Some(_), _) => {}
-        (None, _) => {
+        (None, _) if is_starred => {
             draw_star(area, (middle - 20, top + 30))?;
             top -= 60;
         }
+        (Some(_) | None, _) => {}
     }
     if label.is_empty() {
         return Ok(());

@@ -26,6 +26,7 @@ pub(super) fn draw(data: &FigureData, points: &Points) -> Result<String, String>
         note: note(data),
         lanes: 0,
     };
+    let is_starred = data.origin.trials_max > 1;
     sheet.draw(|area, panel| {
         draw_bounds(area, panel, points, 0.35)?;
         for (index, (line, look)) in points.series.iter().zip(&looks).enumerate() {
@@ -40,6 +41,10 @@ pub(super) fn draw(data: &FigureData, points: &Points) -> Result<String, String>
             }
             for point in &line.points {
                 draw_point(area, panel, (point, at(point)), *look)?;
+                if is_starred && point.y.low.is_none() {
+                    let (x, y) = at(point);
+                    draw_star(area, (x + 36, y))?;
+                }
             }
         }
         Ok(())
@@ -147,14 +152,10 @@ fn draw_point(
     if let (Some(low), Some(high)) = (point.y.low, point.y.high) {
         marks::interval(area, (at.0, 28), (panel.y_at(low), panel.y_at(high)), look.colour)?;
     }
-    marks::marker(area, at, look, fill_of(point, look))?;
-    if point.y.low.is_none() {
-        return draw_star(area, (at.0 + 36, at.1));
-    }
-    Ok(())
+    marks::marker(area, at, look, fill_of(point, look))
 }
 
-/// One trial: a small asterisk instead of an interval.
+/// One trial among points that have more: a small asterisk instead of an interval.
 pub(super) fn draw_star(area: &Area<'_>, at: (i32, i32)) -> Drawn {
     area.draw(&Text::new("*", at, text_style(TEXT, HPos::Left, VPos::Bottom)))
 }

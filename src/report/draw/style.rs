@@ -140,6 +140,11 @@ pub(super) fn looks(names: &[(&str, bool)]) -> Vec<Look> {
     all
 }
 
+/// Does the name keep one colour in all figures?
+pub(super) fn has_look(name: &str) -> bool {
+    colour_of(name).is_some()
+}
+
 fn colour_of(name: &str) -> Option<usize> {
     let has = |known: &&(&str, usize)| name.split([' ', ',']).any(|word| word == known.0);
     COLOURS.iter().find(has).map(|known| known.1)

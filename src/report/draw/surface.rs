@@ -37,12 +37,19 @@ pub(super) fn draw(data: &FigureData, surface: &Surface) -> Result<String, Strin
         }
     };
     let what = format!("{}: {} over {}", data.metric.what(), surface.series, surface.baseline);
+    // What is not drawn stands in no legend.
+    let over = surface.cells.iter().filter(|cell| cell.ratio.median > 1.0).count();
+    let is_passed = over > 0 && over < surface.cells.len();
+    let entry = |is_there: bool, sample: Sample, name: &str| {
+        is_there.then(|| Entry { sample, name: name.to_owned() })
+    };
+    let legend = [
+        entry(is_passed, Sample::Contour, "break-even (1x)"),
+        entry(has_band(surface), Sample::Band(band()), "CI holds 1"),
+    ];
     let sheet = Sheet {
         title: format!("{}; {what}", data.title),
-        legend: vec![
-            Entry { sample: Sample::Contour, name: "break-even (1x)".to_owned() },
-            Entry { sample: Sample::Band(band()), name: "its 95 % CI".to_owned() },
-        ],
+        legend: legend.into_iter().flatten().collect(),
         x: axis(&surface.xs, &surface.x_label),
         y: axis(&surface.ys, &surface.y_label),
         note: note(data),
@@ -71,18 +78,13 @@ fn draw_fields(area: &Area<'_>, panel: &Panel<'_>, surface: &Surface) -> Drawn {
 /// Rows of a fine grid, joined where they touch.
 fn draw_band(area: &Area<'_>, panel: &Panel<'_>, surface: &Surface) -> Drawn {
     let step = 1.0 / f64::from(FINE);
-    let is_inside = |x: f64, y: f64| {
-        let low = surface.log_ratio(x, y, Level::Low);
-        let high = surface.log_ratio(x, y, Level::High);
-        matches!((low, high), (Some(low), Some(high)) if low <= 0.0 && high >= 0.0)
-    };
     for row in 0..fine_steps(surface.ys.len()) {
         let y = f64::from(row) * step;
         let mut from = None;
         let last = fine_steps(surface.xs.len());
         for column in 0..=last {
             let x = f64::from(column) * step;
-            let inside = column < last && is_inside(x + step / 2.0, y + step / 2.0);
+            let inside = column < last && is_in_band(surface, x + step / 2.0, y + step / 2.0);
             match (inside, from) {
                 (true, None) => from = Some(x),
                 (false, Some(start)) => {
@@ -95,6 +97,20 @@ fn draw_band(area: &Area<'_>, panel: &Panel<'_>, surface: &Surface) -> Drawn {
         }
     }
     Ok(())
+}
+
+/// Does the interval of the ratio hold 1 there?
+fn is_in_band(surface: &Surface, x: f64, y: f64) -> bool {
+    let low = surface.log_ratio(x, y, Level::Low);
+    let high = surface.log_ratio(x, y, Level::High);
+    matches!((low, high), (Some(low), Some(high)) if low <= 0.0 && high >= 0.0)
+}
+
+fn has_band(surface: &Surface) -> bool {
+    let step = 1.0 / f64::from(FINE);
+    let middles =
+        |places: usize| (0..fine_steps(places)).map(move |at| (f64::from(at) + 0.5) * step);
+    middles(surface.ys.len()).any(|y| middles(surface.xs.len()).any(|x| is_in_band(surface, x, y)))
 }
 
 fn fine_steps(places: usize) -> u32 {
