@@ -241,3 +241,46 @@ fn an_answer_from_before_the_first_slot_has_a_slot() {
     refuted(&late, "served before one that had ended");
     assert_eq!(checked(&[], &[&[absent("get", 0, 1, 0), put(2, 3, "x", 5)]]).0, 0);
 }
+
+/// A scan from `a` by another client, with rows of (key, version, digest).
+fn scan(from: u64, to: u64, slot: u64, rows: &[(&str, u64, &str)]) -> String {
+    let row = |(key, version, digest): &(&str, u64, &str)| {
+        format!(r#"{{"key":"{key}","version":{version},"value_digest":"{digest}"}}"#)
+    };
+    let rows = rows.iter().map(row).collect::<Vec<_>>().join(",");
+    let rest = format!(r#""slot":{slot},"rows":[{rows}],"outcome":"ok""#);
+    line("scan", from, to, &rest).replace(r#""client":0"#, r#""client":1"#)
+}
+
+#[test]
+fn a_scan_is_a_read_of_every_key_it_covers() {
+    let at = |line: String, key: &str| line.replace(r#""key":"a""#, &format!(r#""key":"{key}""#));
+    let writes = [
+        put(0, 10, "one", 1),
+        at(put(11, 20, "two", 2), "b"),
+        put(21, 30, "three", 3),
+        at(put(31, 40, "four", 4), "c"),
+    ];
+    let with = |scan: String| [&writes[..], &[scan]].concat();
+    let good = scan(50, 60, 4, &[("a", 3, "three"), ("b", 2, "two"), ("c", 4, "four")]);
+    let (code, text) = checked(&[], &[&with(good)]);
+    assert!(code == 0 && text.contains("1 scans, each a read of every key"), "{text}");
+    // Ended early: of what lies behind its last row it says nothing.
+    let early = scan(50, 60, 4, &[("a", 3, "three")]);
+    assert_eq!(checked(&[], &[&with(early)]).0, 0);
+    let stale = scan(50, 60, 4, &[("a", 1, "one"), ("b", 2, "two")]);
+    let text = refuted(&with(stale), "");
+    assert!(text.contains("h0.jsonl:5"), "names the line: {text}");
+    let (code, text) =
+        checked(&[], &[&with(scan(50, 60, 4, &[("a", 3, "three"), ("c", 4, "four")]))]);
+    assert!(code == 1 && text.contains("key 'b'"), "a missing row: {text}");
+    // Without believing slots, too.
+    let slotless = slotless(&scan(50, 60, 4, &[("a", 1, "one")]));
+    refuted(&with(slotless), "no linear order");
+    let back = eventual(&scan(50, 60, 2, &[("a", 1, "one"), ("b", 2, "two")]));
+    let (code, text) = checked(&[], &[&with(back)]);
+    assert!(code == 0, "an eventual scan may be old: {text}");
+    unreadable(&with(scan(50, 60, 4, &[("b", 2, "two"), ("a", 3, "three")])), "must ascend");
+    let (code, text) = checked(&[], &[&with(line("scan", 50, 60, r#""outcome":"ok""#))]);
+    assert!(code == 0 && text.contains("1 scans without rows"), "{text}");
+}

@@ -95,6 +95,7 @@ impl History {
             client: call.client as u64,
             op: call.op,
             key: String::from_utf8_lossy(call.key).into_owned(),
+            rows: None,
             value_digest: call.written_digest.cloned().or(read_digest),
             version,
             expected: None,

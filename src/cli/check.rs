@@ -71,7 +71,8 @@ fn sentence(summary: &Summary) -> String {
         (summary.unknown as u64, "without an answer"),
         (summary.eventual as u64, "eventual reads"),
         (summary.without_slot as u64, "answers without a slot"),
-        (summary.scans, "scans, which are not checked"),
+        (summary.scans, "scans, each a read of every key up to its last row"),
+        (summary.scans_without_rows, "scans without rows, which are not checked"),
     ] {
         if count > 0 {
             let _ = write!(text, "; {count} {what}");

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// A line that makes no sense.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum LineError {
     /// A field that this operation needs.
     #[error("an operation '{op}' with outcome '{outcome}' needs the field '{field}'")]
@@ -26,6 +26,14 @@ pub enum LineError {
         invoked: u64,
         /// When it was answered.
         returned: u64,
+    },
+    /// Rows out of order, twice, or before the start.
+    #[error("the rows of a scan from '{start}' must ascend from there, and '{key}' does not")]
+    Rows {
+        /// Where the scan starts.
+        start: String,
+        /// The first key that does not.
+        key: String,
     },
     /// A version from after the slot.
     #[error(
@@ -51,7 +59,7 @@ pub enum LineOp {
     Delete,
     /// Write a value if the version is as expected.
     Cas,
-    /// Rows in key order; recorded without them, and not checked.
+    /// Rows in key order from a key on; checked when they are recorded.
     Scan,
 }
 
@@ -67,6 +75,17 @@ pub enum LineOutcome {
     Unknown,
 }
 
+/// One row of a scan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineRow {
+    /// The key.
+    pub key: String,
+    /// The slot that wrote it.
+    pub version: u64,
+    /// Names its value.
+    pub value_digest: String,
+}
+
 /// One operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
@@ -76,6 +95,9 @@ pub struct Line {
     pub op: LineOp,
     /// The key; of a scan, where it starts.
     pub key: String,
+    /// What a scan found, in key order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<Vec<LineRow>>,
     /// Names the value written or read: equal for equal values, different for different ones. Null
     /// for none.
     #[serde(default)]

@@ -15,7 +15,7 @@ mod recorded;
 #[cfg(test)]
 mod tests;
 
-pub use line::{Line, LineError, LineOp, LineOutcome};
+pub use line::{Line, LineError, LineOp, LineOutcome, LineRow};
 pub use linear::{Search, search, search_from};
 pub use order::{History, Operation, Outcome, Request, Violation};
 #[cfg(feature = "edge")]

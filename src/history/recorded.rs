@@ -5,13 +5,14 @@
 //! one file have one client space; all files share one clock.
 
 use super::eventual;
-use super::line::{Line, LineError, LineOp, LineOutcome};
+use super::line::{Line, LineError, LineOp, LineOutcome, LineRow};
 use super::linear::{Search, search_from};
 use super::order::{History, Operation, Outcome, Request, Violation};
 use crate::time::Instant;
 use crate::types::ReadMode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::ops::Bound;
 
 /// Lines of any number of files, as one history.
 #[derive(Clone, Debug, Default)]
@@ -20,14 +21,25 @@ pub struct Recorded {
     files: Vec<String>,
     keys: Names,
     digests: Names,
-    scans: u64,
+    scans: Vec<Scan>,
+    scans_without_rows: u64,
     is_preloaded: bool,
+}
+
+/// A scan that was answered, as the read of a key that it is for each key from its start to its last
+/// row; of what lies behind that it says nothing, for a reply may end early.
+#[derive(Clone, Debug)]
+struct Scan {
+    read: Entry,
+    start: String,
+    /// By key: version and digest.
+    rows: BTreeMap<String, (u64, u64)>,
 }
 
 /// What a check that found nothing has looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Operations, scans excluded.
+    /// Operations; a scan counts as a read of every key it covers.
     pub operations: usize,
     /// Keys.
     pub keys: usize,
@@ -37,8 +49,10 @@ pub struct Summary {
     pub without_slot: usize,
     /// Eventual reads: held to monotonicity, not to real time.
     pub eventual: usize,
-    /// Scans: not checked.
+    /// Scans with their rows.
     pub scans: u64,
+    /// Scans without: not checked.
+    pub scans_without_rows: u64,
     /// Keys on which the search gave up.
     pub gave_up: Vec<String>,
 }
@@ -92,8 +106,8 @@ impl Recorded {
         if returned < line.invoke_ns {
             return Err(LineError::Backwards { invoked: line.invoke_ns, returned });
         }
-        if line.op == LineOp::Scan {
-            self.scans += 1;
+        if line.op == LineOp::Scan && (line.rows.is_none() || line.outcome != LineOutcome::Ok) {
+            self.scans_without_rows += 1;
             return Ok(());
         }
         let missing = |field| LineError::Missing { op: line.op, outcome: line.outcome, field };
@@ -110,7 +124,8 @@ impl Recorded {
             (slot, has_slot) = (version, true);
         }
         let is_answered = !matches!(outcome, Outcome::Unknown | Outcome::Refused);
-        let is_eventual = line.mode == ReadMode::Eventual && line.op == LineOp::Get;
+        let is_read = matches!(line.op, LineOp::Get | LineOp::Scan);
+        let is_eventual = line.mode == ReadMode::Eventual && is_read;
         let place = match (is_answered && !has_slot, is_eventual) {
             (false, _) => Place::Known,
             (true, false) => Place::Unknown,
@@ -127,8 +142,50 @@ impl Recorded {
             slot,
             outcome,
         };
-        self.entries.push(Entry { operation, place, file, line: number });
+        let entry = Entry { operation, place, file, line: number };
+        match &line.rows {
+            Some(rows) if line.op == LineOp::Scan => self.push_scan(entry, &line.key, rows),
+            Some(_) | None => {
+                self.entries.push(entry);
+                Ok(())
+            }
+        }
+    }
+
+    fn push_scan(&mut self, read: Entry, start: &str, found: &[LineRow]) -> Result<(), LineError> {
+        let mut rows = BTreeMap::new();
+        for row in found {
+            let last = rows.last_key_value().map(|(key, _): (&String, _)| key.as_str());
+            if row.key.as_str() < start || last.is_some_and(|last| last >= row.key.as_str()) {
+                return Err(LineError::Rows { start: start.to_owned(), key: row.key.clone() });
+            }
+            self.keys.number(&row.key);
+            rows.insert(row.key.clone(), (row.version, self.digests.number(&row.value_digest)));
+        }
+        self.scans.push(Scan { read, start: start.to_owned(), rows });
         Ok(())
+    }
+
+    /// Scans as the reads that they are, now that all keys are known.
+    fn expanded(&self) -> Self {
+        let mut whole = self.clone();
+        for Scan { read, start, rows } in &self.scans {
+            let Some((last, _)) = rows.last_key_value() else { continue };
+            let covered = self
+                .keys
+                .numbers
+                .range::<str, _>((Bound::Included(start.as_str()), Bound::Included(last.as_str())));
+            whole.entries.extend(covered.map(|(text, key)| {
+                let found = rows.get(text).copied();
+                let outcome = found.map_or(Outcome::Absent, |(version, digest)| Outcome::Found {
+                    version,
+                    digest,
+                });
+                let operation = Operation { key: *key, outcome, ..read.operation.clone() };
+                Entry { operation, ..read.clone() }
+            }));
+        }
+        whole
     }
 
     fn request(&mut self, line: &Line) -> Result<Request, LineError> {
@@ -178,7 +235,9 @@ impl Recorded {
     /// # Errors
     /// The violation as text: what is wrong, the key, and the operations involved with their lines.
     pub fn check(&self) -> Result<Summary, String> {
-        self.verdict().map_err(|violation| self.describe(&violation))
+        let expanded = (!self.scans.is_empty()).then(|| self.expanded());
+        let whole = expanded.as_ref().unwrap_or(self);
+        whole.verdict().map_err(|violation| whole.describe(&violation))
     }
 
     fn verdict(&self) -> Result<Summary, Violation> {
@@ -221,7 +280,8 @@ impl Recorded {
             unknown: self.entries.iter().filter(is_unknown).count(),
             without_slot: of(Place::Unknown).count(),
             eventual: self.entries.len() - strong.len(),
-            scans: self.scans,
+            scans: self.scans.len() as u64,
+            scans_without_rows: self.scans_without_rows,
             gave_up,
         })
     }
