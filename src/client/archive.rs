@@ -271,6 +271,18 @@ mod tests {
     }
 
     #[test]
+    fn archives_of_version_1_stay_readable_and_other_versions_are_named() {
+        let golden = include_bytes!("../../tests/golden/archive-1.rows");
+        let row = |key: &[u8], value: &[u8]| ArchiveRow { key: key.into(), value: value.into() };
+        let rows = [row(b"a", b""), row(b"key", b"value"), row(b"z", b"zz")];
+        assert_eq!(read(golden).unwrap(), rows);
+        let mut other = golden.to_vec();
+        other[8] = 2;
+        let text = read(&other).unwrap_err().to_string();
+        assert!(text.contains("format version 2; this program reads version 1"), "{text}");
+    }
+
+    #[test]
     fn every_cut_is_seen() {
         let bytes = written(&rows());
         for cut in 0..bytes.len() {

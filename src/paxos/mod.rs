@@ -520,6 +520,7 @@ impl Paxos {
             }
             Role::Follower | Role::PreCandidate { .. } => {}
         }
+        assert!(self.serving.len() <= 2 * self.limits().gathers, "too many requests for shards");
         let (most, others) = (self.limits().gathers, self.gathers_for_applied());
         assert!(others <= most, "too many gathers for reads and repairs");
         assert!(self.gathers.len() - others <= most, "too many gathers of missed slots");

@@ -1,7 +1,7 @@
 //! Requests of clients: refused, answered from results, proposed, or kept waiting for room.
 
 use super::{Executed, Output, Replica};
-use crate::config::{Change, ChangeError, EpochConfig, Seat};
+use crate::config::{Change, ChangeError, EpochConfig, Limits, Seat};
 use crate::kv::{
     Admin, Applied, Command, Execution, Op, Operation, Outcome, Refusal, Request, Response,
 };
@@ -321,7 +321,9 @@ impl Replica {
 }
 
 impl Writes {
-    pub(super) fn check_invariants(&self) {
+    pub(super) fn check_invariants(&self, limits: &Limits) {
+        assert!(self.waiting.len() <= limits.waiting_requests, "too many waiting requests");
+        assert!(self.waiting_bytes <= limits.waiting_bytes, "waiting requests over their bytes");
         let bytes: usize = self.waiting.iter().map(|w| value_bytes(&w.request.op)).sum();
         assert_eq!(bytes, self.waiting_bytes, "bytes of waiting requests");
         for (slot, proposed) in &self.proposed {

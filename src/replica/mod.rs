@@ -514,8 +514,9 @@ impl Replica {
         self.transport.check_invariants();
         self.state.check_invariants();
         self.cache.check_invariants();
-        self.writes.check_invariants();
-        self.reads.check_invariants();
+        let limits = &self.config.cluster.limits;
+        self.writes.check_invariants(limits);
+        self.reads.check_invariants(limits);
         self.snapshots.check_invariants();
         assert_eq!(self.state.applied(), self.paxos.applied(), "applied and not executed");
     }

@@ -6,6 +6,7 @@
 
 use super::Replica;
 use super::clients::Caller;
+use crate::config::Limits;
 use crate::kv::{Op, Outcome, Refusal, Request, Row};
 use crate::mutant::{Mutant, breaks};
 use crate::time::Instant;
@@ -285,7 +286,9 @@ impl Replica {
 }
 
 impl Reads {
-    pub(super) fn check_invariants(&self) {
+    pub(super) fn check_invariants(&self, limits: &Limits) {
+        let waiting = self.unconfirmed.len() + self.open.len();
+        assert!(waiting <= limits.waiting_requests, "too many waiting reads");
         for slot in &self.to_gather {
             assert!(self.by_slot.contains_key(slot), "{slot} is wanted by nobody");
         }

@@ -251,7 +251,11 @@ const VALUE_BYTES: u64 = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ClusterConfig;
+    use crate::kv::{Command, Operation};
     use crate::replica::testing::first_of_three;
+    use crate::types::{Ballot, Bytes, Digest, Epoch, ValueId, ValueMeta};
+    use std::sync::Arc;
 
     #[test]
     fn a_repair_without_keys_ends() {
@@ -263,5 +267,58 @@ mod tests {
         assert!(replica.poll_timeout().is_some_and(|at| at <= due), "nobody would call it");
         replica.tick_scrub(due);
         assert!(!replica.snapshots.is_repair_outstanding());
+    }
+
+    /// Values of 10,000 bytes that are looked at in ten seconds, each answered at once.
+    fn looked_at(replica: &mut Replica) -> u64 {
+        let (mut count, start) = (0, replica.scrub.due);
+        while let Some(due) = replica.scrub_timeout() {
+            if due >= start + Duration::from_secs(10) {
+                break;
+            }
+            replica.tick_scrub(due);
+            count += std::iter::from_fn(|| replica.scrub.poll_read()).count() as u64;
+            replica.scrub.open.clear();
+        }
+        count
+    }
+
+    #[test]
+    fn repairs_and_scrubs_keep_to_their_rates() {
+        let mut replica = first_of_three();
+        for slot in 1..=3000_u64 {
+            let key = Bytes::from(slot.to_be_bytes().to_vec());
+            let (session, operation) = match slot {
+                1 => (0, Operation::OpenSession),
+                _ => (1, Operation::Put { key }),
+            };
+            let command = Command { session, sequence: slot, answered_below: slot, operation };
+            let value = ValueMeta {
+                id: ValueId { origin: Ballot { round: 1, node: 0 }, slot: Slot(slot) },
+                epoch: Epoch(0),
+                code: replica.paxos.epoch().code,
+                payload_bytes: 10_000,
+                digest: Digest(0),
+                header: command.encode(),
+            };
+            replica.state.apply(&value).expect("a put");
+        }
+        let with = |replica: &mut Replica, repair: u64, scrub: u64| {
+            let mut cluster = ClusterConfig::clone(&replica.config.cluster);
+            cluster.limits.repair_bytes_per_second = repair;
+            cluster.limits.scrub_bytes_per_second = scrub;
+            replica.config.cluster = Arc::new(cluster);
+            replica.scrub.begin_repair(Instant::ZERO);
+            looked_at(replica)
+        };
+        let each = 10_000 + VALUE_BYTES;
+        let is_kept = |count: u64, rate: u64| {
+            let bytes = count * each / 10;
+            assert!(bytes <= rate * 11 / 10 && bytes >= rate / 2, "{bytes} B/s of {rate}");
+        };
+        is_kept(with(&mut replica, 9, 100_000), 100_000);
+        is_kept(with(&mut replica, 9, 2_000_000), 2_000_000);
+        replica.snapshots.skipped = Some((Slot(0), Slot(3000)));
+        is_kept(with(&mut replica, 500_000, 9), 500_000);
     }
 }

@@ -20,6 +20,8 @@ pub struct TransportConfig {
     pub max_peers: usize,
     /// Unacknowledged and queued message bytes per peer.
     pub max_send_bytes_per_peer: usize,
+    /// The same of all peers; one with little in its queue may always send.
+    pub max_send_bytes: usize,
     /// Unacknowledged and queued messages per peer.
     pub max_messages_per_peer: usize,
     /// Incomplete received bytes per peer: the window that is advertised to it.
@@ -67,6 +69,7 @@ impl Default for TransportConfig {
             max_message_bytes: 17 << 20,
             max_peers: 4096,
             max_send_bytes_per_peer: 64 << 20,
+            max_send_bytes: 1 << 30,
             max_messages_per_peer: 1 << 17,
             max_reassembly_bytes_per_peer: 34 << 20,
             max_reassembly_bytes: 256 << 20,
@@ -121,11 +124,12 @@ impl TransportConfig {
         let message = self.max_message_bytes as u64;
         let u32_max = u64::from(u32::MAX);
         let datagram = self.datagram_bytes as u64;
-        let checks: [(&'static str, u64, u64, u64); 19] = [
+        let checks: [(&'static str, u64, u64, u64); 20] = [
             ("datagram_bytes", datagram, 512, 65_507),
             ("max_message_bytes", message, 1, 1 << 30),
             ("max_peers", self.max_peers as u64, 1, 1 << 20),
             ("max_send_bytes_per_peer", self.max_send_bytes_per_peer as u64, message, u64::MAX),
+            ("max_send_bytes", self.max_send_bytes as u64, message, u64::MAX),
             ("max_messages_per_peer", self.max_messages_per_peer as u64, 1, 1 << 24),
             (
                 "max_reassembly_bytes_per_peer",

@@ -37,6 +37,8 @@ use wire::{Datagram, Header, Purpose};
 
 /// What a waiting event is charged beyond its bytes.
 const EVENT_OVERHEAD_BYTES: usize = 64;
+/// What any peer may have in its queue, however full the others are.
+const SMALL_QUEUE_BYTES: usize = 64 << 10;
 
 /// Names a message sent to one peer, to cancel it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +93,14 @@ pub enum SendError {
     QueueFull {
         /// The peer.
         to: SocketAddr,
+        /// Bytes queued or unacknowledged.
+        queued_bytes: usize,
+    },
+    /// The queues of all peers together are full.
+    #[error(
+        "the queues for all peers are full ({queued_bytes} B): send again when they have drained"
+    )]
+    AllQueuesFull {
         /// Bytes queued or unacknowledged.
         queued_bytes: usize,
     },
@@ -216,13 +226,26 @@ impl Transport {
         let Some(at) = self.find_or_add(now, to) else {
             return Err(SendError::TooManyPeers { limit_count: self.shared.config.max_peers });
         };
-        let Some(peer) = self.peers[at].as_deref_mut() else {
-            return Err(SendError::TooManyPeers { limit_count: self.shared.config.max_peers });
-        };
-        let result = peer.outbox.push(to, parts, &self.shared.config).map(MessageId);
+        let result = self.push(at, to, parts);
         self.shared.stats.messages_sent += u64::from(result.is_ok());
         self.mark_ready(at);
         result
+    }
+
+    fn push(&mut self, at: usize, to: SocketAddr, parts: &[Bytes]) -> Result<MessageId, SendError> {
+        let config = &self.shared.config;
+        let queued = |peer: &Peer| peer.outbox.live_bytes();
+        let all = || self.peers.iter().flatten().map(|peer| queued(peer)).sum::<usize>();
+        let bytes: usize = parts.iter().map(Bytes::len).sum();
+        let own = self.peers[at].as_deref().map_or(0, queued);
+        // With little in it a queue needs no look at the others.
+        if own + bytes > SMALL_QUEUE_BYTES && all() + bytes > config.max_send_bytes {
+            return Err(SendError::AllQueuesFull { queued_bytes: all() });
+        }
+        let Some(peer) = self.peers[at].as_deref_mut() else {
+            return Err(SendError::TooManyPeers { limit_count: config.max_peers });
+        };
+        peer.outbox.push(to, parts, config).map(MessageId)
     }
 
     /// Stops sending a message; true when it was not yet acknowledged. The peer may still get it.

@@ -52,7 +52,11 @@ impl ClientMachine {
             Err(SendError::TooLarge { .. }) => {
                 self.end(now, token, Slot::ZERO, ClientOutcome::Failed(Refusal::ValueBound));
             }
-            Err(SendError::QueueFull { .. } | SendError::TooManyPeers { .. }) => {
+            Err(
+                SendError::QueueFull { .. }
+                | SendError::AllQueuesFull { .. }
+                | SendError::TooManyPeers { .. },
+            ) => {
                 self.back_off(now, token);
             }
         }

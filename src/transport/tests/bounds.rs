@@ -118,6 +118,35 @@ fn send_is_bounded() {
 }
 
 #[test]
+fn silent_peers_cannot_fill_the_memory_together() {
+    let config = TransportConfig {
+        max_message_bytes: 100_000,
+        max_send_bytes_per_peer: 1 << 20,
+        max_send_bytes: 4 << 20,
+        ..TransportConfig::for_ethernet()
+    };
+    let now = Instant::from_nanos(5);
+    let mut node = Transport::new(config, 1, 1);
+    let value = Bytes::from(vec![7; 100_000]);
+    let mut refused = 0;
+    for round in 0..2000_u16 {
+        let to = address(round % 100);
+        match node.send(now, to, std::slice::from_ref(&value)) {
+            Ok(_) => {}
+            Err(SendError::AllQueuesFull { queued_bytes }) => {
+                assert!(queued_bytes <= 4 << 20);
+                refused += 1;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(refused > 1900, "only {refused} were refused");
+    // Who has little in its queue is still answered.
+    node.send(now, address(99), &[Bytes::from_static(b"short")]).unwrap();
+    node.check_invariants();
+}
+
+#[test]
 fn a_slow_reader_holds_its_senders_back_and_loses_nothing() {
     let config = TransportConfig {
         max_message_bytes: 100_000,

@@ -1,0 +1,74 @@
+//! What a peer may make grow has its bound, whatever it sends.
+
+use super::super::message::Want;
+use super::super::{Message, Output};
+use super::cluster::Cluster;
+use crate::config::Policy;
+use crate::types::{Bytes, Slot};
+
+#[test]
+fn requests_for_shards_beyond_the_bound_are_answered_without_them() {
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
+    let leader = cluster.elect();
+    cluster.propose(leader, "value", 100);
+    cluster.pass(200, |_| false);
+    let node = &mut cluster.nodes[usize::from(leader)];
+    let (now, asker) = (cluster.now, (leader + 1) % 3);
+    let paxos = node.paxos.as_mut().unwrap();
+    let most = paxos.limits().gathers * 2;
+    let want = Want { slot: Slot(1), is_all: true, held: None };
+    // Its log does not answer meanwhile.
+    for _ in 0..most + 500 {
+        paxos.handle_message(now, asker, Message::Fetch { wants: vec![want; 8] });
+        paxos.check_invariants();
+    }
+    assert_eq!(paxos.serving.len(), most);
+    let (mut reads, mut refused) = (0, 0);
+    while let Some(output) = paxos.poll_output(now) {
+        match output {
+            Output::Send { message: Message::Shards { entries, missing, .. }, .. } => {
+                assert!(entries.is_empty() && missing.len() == 8);
+                refused += 1;
+            }
+            Output::Read { .. } => reads += 1,
+            Output::Persist { .. }
+            | Output::ReadIndex { .. }
+            | Output::Send { .. }
+            | Output::Trace(_) => {}
+        }
+    }
+    assert_eq!((reads, refused), (1, 500), "one read at a time, and each refusal is said");
+}
+
+#[test]
+fn an_index_snapshot_larger_than_its_bound_is_not_taken_in() {
+    let mut config = Cluster::config(Policy::Replicate, 1, 3);
+    config.limits.index_bytes = 10_000;
+    let mut cluster = Cluster::with_config(config, 7);
+    let leader = cluster.elect();
+    let from = (leader + 1) % 3;
+    let now = cluster.now;
+    let paxos = cluster.nodes[usize::from(leader)].paxos.as_mut().unwrap();
+    // 3,000 bytes a part: the fourth is too much, whatever the sender says of their number.
+    for (part_bytes, parts, kept) in [(3_000, 9, 3), (20_000, 2, 0)] {
+        paxos.start_restore(now, from);
+        let mut most = 0;
+        for part in 0..parts {
+            let bytes = Bytes::from(vec![7; part_bytes]);
+            let message = Message::IndexPart { slot: Slot(90), part, parts, bytes };
+            paxos.handle_message(now, from, message);
+            most = most.max(paxos.restore_progress().map_or(0, |(received, _)| received));
+        }
+        assert_eq!(most, kept, "parts of {part_bytes} B");
+        assert_eq!(paxos.restore_progress(), None, "given up");
+        assert!(paxos.poll_restored().is_none());
+    }
+    // One within it is.
+    paxos.start_restore(now, from);
+    for part in 0..3 {
+        let bytes = Bytes::from(vec![7; 3_000]);
+        let message = Message::IndexPart { slot: Slot(90), part, parts: 3, bytes };
+        paxos.handle_message(now, from, message);
+    }
+    assert_eq!(paxos.poll_restored().map(|index| index.bytes.len()), Some(9_000));
+}
