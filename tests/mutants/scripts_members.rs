@@ -256,6 +256,97 @@ pub fn the_end_of_a_change_misses_the_old() {
     cluster.pass(4000, |_| false);
 }
 
+/// A heartbeat of `leader` reaches `node`, and its answer the leader, before anything of that is stored.
+fn answer_early(cluster: &mut Cluster, leader: u8, node: u8) {
+    for _ in 0..20 {
+        cluster.flights.clear();
+        tick(cluster, &[leader], 25);
+        let beats = take(cluster, leader, node, |m| matches!(m, Message::Heartbeat { .. }));
+        beats.into_iter().for_each(|flight| cluster.deliver(flight));
+        let answers = take(cluster, node, leader, |m| matches!(m, Message::HeartbeatReply { .. }));
+        if !answers.is_empty() {
+            return answers.into_iter().for_each(|flight| cluster.deliver(flight));
+        }
+    }
+    panic!("{leader} sends no heartbeat");
+}
+
+fn restart(cluster: &mut Cluster, node: u8) {
+    cluster.crash(node);
+    cluster.start(node);
+}
+
+/// Does it tell of members, or bring what is chosen?
+fn is_news(message: &Message) -> bool {
+    matches!(
+        message,
+        Message::Probe { .. }
+            | Message::Members { .. }
+            | Message::Fetch { .. }
+            | Message::Shards { .. }
+    )
+}
+
+/// The entry that ends a change, of `c` for `d`, is chosen by `b` and `c`: two of the old members and
+/// one of the new. So a lower ballot may still lead among the new, `d` and `a`, and has a value chosen
+/// behind the entry. Between the two ballots lies that of `c`, which has proposed something behind
+/// another value in the entry's slot, on its way to `a` alone. It overtakes what `a` holds.
+///
+/// `c`, `a` and `d` each lose power with something not stored: what `c` has proposed, and that `a` and
+/// `d` have answered a heartbeat (`a` that of `c`, `d` that of `b`).
+pub fn the_end_of_a_change_misses_the_new() {
+    let (mut cluster, [a, b, c]) = three();
+    let d = cluster.add_node();
+    let is_level = |flight: &Flight| {
+        let is_answer =
+            matches!(flight.message, Message::HeartbeatReply { .. } | Message::Accepted { .. });
+        flight.from == d && is_answer
+    };
+    begin(&mut cluster, (d, c, (1, 2)), is_level);
+    cluster.pass(500, is_level);
+    // The ballot of `c` is to be above the next one of `d`.
+    elect_but(&mut cluster, &[b], apart(&[b, c])).unwrap();
+    restart(&mut cluster, b);
+    elect_but(&mut cluster, &[c], apart(&[b, c])).unwrap();
+    answer_early(&mut cluster, c, a);
+    cluster.propose(c, "in its slot", 10);
+    let second = cluster.propose(c, "second", 10);
+    let late = take(&mut cluster, c, a, |m| matches!(m, Message::Accept { .. }));
+    assert_eq!(late.len(), 2, "on the way to a");
+    [a, b, c].into_iter().for_each(|node| restart(&mut cluster, node));
+    elect_but(&mut cluster, &[b], apart(&[b, c])).unwrap();
+    answer_early(&mut cluster, b, d);
+    restart(&mut cluster, d);
+    for _ in 0..100 {
+        if goes_by(&cluster, b, &[a, b, d]) {
+            break;
+        }
+        pass_for(&mut cluster, &[b], 25, apart(&[b, c]));
+    }
+    if !goes_by(&cluster, b, &[a, b, d]) {
+        return cluster.pass(4000, |_| false);
+    }
+    for _ in 0..200 {
+        if goes_by(&cluster, d, &[a, b, d]) {
+            break;
+        }
+        let is_lost = |flight: &Flight| apart(&[b, d])(flight) || !is_news(&flight.message);
+        pass_for(&mut cluster, &[d], 25, is_lost);
+    }
+    assert!(goes_by(&cluster, d, &[a, b, d]), "d hears of the end");
+    elect_but(&mut cluster, &[d], |f| apart(&[a, d])(f) || is_news(&f.message)).unwrap();
+    let first = cluster.propose(d, "first", 10);
+    assert!(first.slot == second.slot && first.origin < second.origin, "{first} and {second}");
+    exchange(&mut cluster, d, a);
+    cluster.sync(d);
+    assert_eq!(cluster.chosen.get(&first.slot), Some(&first), "by a and d");
+    late.into_iter().for_each(|flight| cluster.deliver(flight));
+    cluster.sync(a);
+    cluster.crash(d);
+    elect_but(&mut cluster, &[b], apart(&[a, b]));
+    cluster.pass(4000, |_| false);
+}
+
 /// Delivers what waits of this kind from one node to another, which syncs.
 fn hand(cluster: &mut Cluster, from: u8, to: u8, is_it: fn(&Message) -> bool) {
     take(cluster, from, to, is_it).into_iter().for_each(|flight| cluster.deliver(flight));

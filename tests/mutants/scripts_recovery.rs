@@ -102,6 +102,29 @@ pub fn an_old_value_is_accepted_anew() {
     go_on(&mut cluster, &[b, c], &[b, c]);
 }
 
+/// One id for two values, as where a ballot was used twice: a voter has its shard of one of them and is
+/// sent more shards of the other, from a cluster that is the same but for a node that is down there.
+/// It must go on holding what it acknowledged, and mix nothing.
+pub fn an_id_stands_for_two_values() {
+    let (mut cluster, [leader, voter, third]) = three_coded();
+    let (mut twin, _) = three_coded();
+    twin.crash(third);
+    twin.pass(1000, |_| false);
+    let id = cluster.propose(leader, "one", 10);
+    assert_eq!(twin.propose(leader, "two", 10), id, "at the same ballot");
+    let is_accept = |message: &Message| matches!(message, Message::Accept { .. });
+    let own = take(&mut cluster, leader, voter, is_accept);
+    let other = take(&mut twin, leader, voter, is_accept);
+    assert!(!own.is_empty() && !other.is_empty());
+    for flight in own.into_iter().chain(other) {
+        cluster.deliver(flight);
+        cluster.sync(voter);
+    }
+    cluster.settle(|_| false);
+    cluster.pass(500, |_| false);
+    assert_eq!(cluster.texts(leader), ["one"]);
+}
+
 /// A candidate asks, leads and proposes before anything of that is on its disk, and loses power. It
 /// begins anew with the same ballot, and meets a node that knows nothing of the first time: one id
 /// stands for two values.
