@@ -16,21 +16,21 @@
 
 #[path = "faults/disk.rs"]
 mod disk;
+#[path = "faults/load.rs"]
+mod load;
 
 use disk::{RESERVE_BYTES, SmallDisk};
-use distkv::client::{Client, ClientDriver};
+use distkv::client::Client;
 use distkv::config::{ClusterConfig, Policy};
 use distkv::history::{Line, LineOp, LineOutcome, Recorded};
-use distkv::kv::{Op, Outcome, Role, value_digest};
+use distkv::kv::Role;
 use distkv::node::control::{Direction, NetemCommand};
 use distkv::node::launcher::{LocalCluster, loopback_members};
 use distkv::node::tables::allow_netem_control;
-use distkv::replica::client_machine::{ClientOutcome, Completion, Token};
 use distkv::rng::Rng;
-use distkv::types::ReadMode;
-use distkv::types::{Bytes, Code, NodeId};
+use distkv::types::{Bytes, Code, NodeId, ReadMode};
+use load::{Loader, PROGRESS_LIMIT};
 use rustix::process::Signal;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -39,13 +39,7 @@ use std::time::{Duration, Instant};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_distkv");
 const NODES: u8 = 5;
-const KEYS: u64 = 12;
 const LOADERS: u64 = 2;
-const SESSIONS: usize = 5;
-/// Short, so that some operations end unknown while the cluster is broken.
-const OPERATION_TIMEOUT: Duration = Duration::from_millis(700);
-/// From healing until operations are answered again.
-const PROGRESS_LIMIT: Duration = Duration::from_secs(20);
 /// Answers that count as progress.
 const PROGRESS: u64 = 60;
 
@@ -66,185 +60,10 @@ fn start(dir: &Path, policy: Policy, k: u8) -> LocalCluster {
     cluster
 }
 
-/// Clients on one thread, and what they saw.
-struct Loader<'a> {
-    driver: ClientDriver,
-    id: u64,
-    rng: Rng,
-    origin: Instant,
-    answered: &'a AtomicU64,
-    outstanding: BTreeMap<Token, Line>,
-    versions: BTreeMap<String, u64>,
-    written: u64,
-    lines: Vec<Line>,
-}
-
-impl<'a> Loader<'a> {
-    fn new(
-        cluster: &Arc<ClusterConfig>,
-        id: u64,
-        origin: Instant,
-        answered: &'a AtomicU64,
-    ) -> Self {
-        Self {
-            driver: ClientDriver::new(cluster, SESSIONS, OPERATION_TIMEOUT).unwrap(),
-            id,
-            rng: Rng::new(id + 1),
-            origin,
-            answered,
-            outstanding: BTreeMap::new(),
-            versions: BTreeMap::new(),
-            written: 0,
-            lines: Vec::new(),
-        }
-    }
-
-    /// Keeps every session busy until `stop` is set, then waits for what is outstanding.
-    fn run(&mut self, stop: &AtomicBool) {
-        let mut free: Vec<usize> = (0..SESSIONS).collect();
-        while !stop.load(Ordering::Relaxed) || !self.outstanding.is_empty() {
-            while let Some(session) = free.pop().filter(|_| !stop.load(Ordering::Relaxed)) {
-                let key = format!("key-{}", self.rng.below(KEYS));
-                self.start(session, key);
-            }
-            free.extend(self.wait(Duration::from_millis(50)));
-            // Think time: the nodes share two cores with two other clusters.
-            std::thread::sleep(Duration::from_millis(3));
-        }
-    }
-
-    /// Reads every key until it is answered.
-    fn read_all(&mut self) {
-        let deadline = Instant::now() + PROGRESS_LIMIT;
-        for number in 0..KEYS {
-            let (key, before) = (format!("key-{number}"), self.lines.len());
-            while !self.lines[before..].iter().any(|line| line.outcome == LineOutcome::Ok) {
-                assert!(Instant::now() < deadline, "{key} cannot be read after all faults");
-                if self.outstanding.is_empty() {
-                    let op = Op::Get { key: key.clone().into() };
-                    self.submit(0, &key, LineOp::Get, None, None, op);
-                }
-                self.wait(Duration::from_millis(50));
-            }
-        }
-    }
-
-    fn start(&mut self, session: usize, key: String) {
-        let name: Bytes = key.clone().into();
-        let choice = self.rng.below(100);
-        if choice < 40 {
-            return self.submit(session, &key, LineOp::Get, None, None, Op::Get { key: name });
-        }
-        if choice < 46 {
-            let op = Op::Delete { key: name };
-            return self.submit(session, &key, LineOp::Delete, None, None, op);
-        }
-        let value = self.value();
-        let digest = Some(digest_text(&value));
-        if choice < 70 {
-            let op = Op::Put { key: name, value };
-            return self.submit(session, &key, LineOp::Put, digest, None, op);
-        }
-        let expected = self.versions.get(&key).copied().unwrap_or(0);
-        let op = Op::CompareAndSet { key: name, expected, value };
-        self.submit(session, &key, LineOp::Cas, digest, Some(expected), op);
-    }
-
-    /// Different from every other one; sometimes too large for a datagram.
-    fn value(&mut self) -> Bytes {
-        self.written += 1;
-        let length = if self.rng.below(10) == 0 { 30_000 } else { self.rng.below(2000) };
-        let mut value = vec![0; length as usize + 16];
-        self.rng.fill(&mut value);
-        value[..8].copy_from_slice(&self.id.to_le_bytes());
-        value[8..16].copy_from_slice(&self.written.to_le_bytes());
-        value.into()
-    }
-
-    fn submit(
-        &mut self,
-        session: usize,
-        key: &str,
-        op: LineOp,
-        value_digest: Option<String>,
-        expected: Option<u64>,
-        request: Op,
-    ) {
-        let line = Line {
-            client: self.id * 100 + session as u64,
-            op,
-            key: key.to_owned(),
-            value_digest,
-            version: None,
-            expected,
-            slot: None,
-            mode: ReadMode::Linearizable,
-            invoke_ns: self.origin.elapsed().as_nanos() as u64,
-            return_ns: None,
-            outcome: LineOutcome::Unknown,
-        };
-        let token = self.driver.submit(session, request).unwrap();
-        self.outstanding.insert(token, line);
-    }
-
-    /// Takes in completions for up to `limit`; gives the sessions that are free again.
-    fn wait(&mut self, limit: Duration) -> Vec<usize> {
-        let mut completions = Vec::new();
-        let deadline = Instant::now() + limit;
-        self.driver.wait(deadline, |completion| completions.push(completion)).unwrap();
-        let mut free = Vec::new();
-        for completion in completions {
-            free.push(completion.session_index);
-            let mut line = self.outstanding.remove(&completion.token).unwrap();
-            line.return_ns = Some(self.origin.elapsed().as_nanos() as u64);
-            finish(&mut line, completion);
-            if let Some(version) = line.version {
-                self.versions.insert(line.key.clone(), version);
-            }
-            if line.outcome == LineOutcome::Ok {
-                self.answered.fetch_add(1, Ordering::Relaxed);
-            }
-            self.lines.push(line);
-        }
-        free
-    }
-}
-
-fn digest_text(value: &[u8]) -> String {
-    format!("{:016x}", value_digest(value))
-}
-
-fn finish(line: &mut Line, completion: Completion) {
-    line.outcome = LineOutcome::Ok;
-    match completion.outcome {
-        ClientOutcome::Unknown => {
-            line.outcome = LineOutcome::Unknown;
-            line.return_ns = None;
-        }
-        ClientOutcome::Failed(_) => line.outcome = LineOutcome::Fail,
-        ClientOutcome::Done(outcome) => {
-            line.slot = Some(completion.served_at.0);
-            match outcome {
-                Outcome::Value { version, value } => {
-                    line.version = Some(version);
-                    line.value_digest = Some(digest_text(&value));
-                }
-                Outcome::NotFound => {}
-                Outcome::Written { version } => line.version = Some(version),
-                Outcome::Mismatch { current } => {
-                    line.version = Some(current);
-                    line.outcome = LineOutcome::Fail;
-                }
-                other => panic!("{line:?} was answered {other:?}"),
-            }
-        }
-    }
-}
-
 /// What breaks the cluster, from the test's own thread: nodes die with the thread that started them.
 struct Breaker<'a> {
     cluster: LocalCluster,
-    disk: &'a SmallDisk,
+    disk: Option<&'a SmallDisk>,
     client: Client,
     rng: Rng,
     answered: &'a AtomicU64,
@@ -352,16 +171,9 @@ impl Breaker<'_> {
         self.cluster.signal(paused, Signal::CONT).unwrap();
         self.mend("a leader is killed while another node sleeps");
 
-        self.disk.fill();
-        let deadline = Instant::now() + PROGRESS_LIMIT;
-        while !self.is_any_disk_full() {
-            assert!(Instant::now() < deadline, "no node notices that its disk is full");
+        if let Some(disk) = self.disk {
+            self.fill(disk);
         }
-        let leader = self.leader();
-        self.cluster.kill(leader).unwrap();
-        Self::pause(900, &mut self.rng);
-        self.disk.empty();
-        self.mend("the leader is killed while all disks are full");
 
         for node in self.cluster.nodes() {
             self.cluster.kill(node).unwrap();
@@ -369,9 +181,30 @@ impl Breaker<'_> {
         self.mend("all are killed");
     }
 
-    fn is_any_disk_full(&mut self) -> bool {
-        let statuses = self.client.statuses().unwrap();
-        statuses.into_iter().any(|(_, status)| status.is_some_and(|status| status.disk_full))
+    /// All disks are full: puts are refused, deletes and elections go on. These keys lie before those
+    /// of the load, whose scans must not meet them.
+    fn fill(&mut self, disk: &SmallDisk) {
+        self.client.put(b"a-spare", Bytes::from_static(b"room")).unwrap();
+        disk.fill();
+        let deadline = Instant::now() + PROGRESS_LIMIT;
+        loop {
+            let put = self.client.put(b"a-more", Bytes::from_static(b"room"));
+            if put.is_err_and(|error| error.to_string().contains("a disk is nearly full")) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "puts are taken although the disk is full");
+        }
+        let deleted = self.client.delete(b"a-spare").unwrap();
+        assert!(deleted.is_some(), "a delete makes room");
+        let leader = self.leader();
+        self.cluster.kill(leader).unwrap();
+        let deadline = Instant::now() + PROGRESS_LIMIT;
+        while self.leader() == leader || self.client.get(b"a-spare").is_err() {
+            assert!(Instant::now() < deadline, "nobody leads while all disks are full");
+        }
+        assert!(disk.is_filled(), "the disk stayed full");
+        disk.empty();
+        self.mend("the leader is killed while all disks are full");
     }
 
     /// All nodes come to the same state, and stop when asked.
@@ -396,12 +229,13 @@ impl Breaker<'_> {
 
 fn survive(policy: Policy, k: u8) {
     let disk = SmallDisk::mount();
-    let cluster = start(disk.path(), policy, k);
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = start(disk.as_ref().map_or(dir.path(), SmallDisk::path), policy, k);
     let config = Arc::clone(cluster.cluster());
     let (answered, stop, origin) = (AtomicU64::new(0), AtomicBool::new(false), Instant::now());
     let client = Client::new(&config, Duration::from_secs(2)).unwrap();
     let rng = Rng::new(u64::from(k) + policy as u64);
-    let mut breaker = Breaker { cluster, disk: &disk, client, rng, answered: &answered };
+    let mut breaker = Breaker { cluster, disk: disk.as_ref(), client, rng, answered: &answered };
     let mut histories = std::thread::scope(|scope| {
         let load = |id| {
             let (config, answered, stop) = (&config, &answered, &stop);
@@ -451,7 +285,15 @@ fn judge(name: &str, histories: &[Vec<Line>]) {
     assert!(summary.gave_up.is_empty(), "{name}: no search on {:?}", summary.gave_up);
     let all = || histories.iter().flatten();
     let done = |op| all().filter(|line| line.op == op && line.outcome == LineOutcome::Ok).count();
-    for (op, least) in [(LineOp::Get, 200), (LineOp::Put, 100), (LineOp::Cas, 30)] {
+    for mode in [ReadMode::Linearizable, ReadMode::Lease, ReadMode::Eventual] {
+        let is_one = |line: &&Line| line.op == LineOp::Get && line.mode == mode;
+        let count = all().filter(is_one).filter(|line| line.outcome == LineOutcome::Ok).count();
+        assert!(count >= 40, "{name}: only {count} {mode} reads were answered");
+    }
+    assert_eq!(summary.scans, done(LineOp::Scan) as u64, "{name}: scans without rows");
+    for (op, least) in
+        [(LineOp::Get, 200), (LineOp::Put, 100), (LineOp::Cas, 30), (LineOp::Scan, 20)]
+    {
         assert!(done(op) >= least, "{name}: only {} of {op} were done", done(op));
     }
     assert!(summary.unknown > 0, "{name}: no operation was caught in the middle");

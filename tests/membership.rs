@@ -5,7 +5,7 @@
 
 use distkv::client::Client;
 use distkv::config::{ClusterConfig, Policy};
-use distkv::kv::{NodeStatus, Standing};
+use distkv::kv::{NodeStatus, Role, Standing};
 use distkv::node::launcher::{LocalCluster, loopback_members};
 use distkv::types::{Bytes, Code, NodeId};
 use std::path::Path;
@@ -71,6 +71,50 @@ fn await_status(client: &mut Client, node: u8, is_wanted: impl Fn(&NodeStatus) -
         assert!(Instant::now() < end, "n{node} never was as wanted: {found:?}");
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+#[test]
+fn policies_change_and_leadership_is_handed_over_by_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = start(dir.path(), Policy::Replicate, (1, 4));
+    let config = Arc::clone(cluster.cluster());
+    let mut client = Client::new(&config, Duration::from_secs(30)).unwrap();
+    write(&mut client, 0..20);
+    let text = done(&cluster, &["policy", "craft", "--code", "3+2"]);
+    assert!(text.starts_with("policy craft with code 3+2 from slot "), "{text}");
+    write(&mut client, 20..40);
+    let refused = admin(&cluster, &["policy", "craft", "--code", "4+2"]);
+    assert!(!refused.status.success(), "no code for five nodes");
+    done(&cluster, &["policy", "hybrid", "--code", "3+2", "--hybrid-bytes", "5050"]);
+    write(&mut client, 40..60);
+
+    let leader = |client: &mut Client| {
+        let known = client.statuses().unwrap().into_iter().filter_map(|(_, status)| status);
+        known.filter(|status| status.role == Role::Leader).max_by_key(|status| status.ballot)
+    };
+    let old = leader(&mut client).unwrap().node;
+    let next = (old + 1) % 5;
+    done(&cluster, &["transfer", &next.to_string()]);
+    await_status(&mut client, next, |status| status.role == Role::Leader);
+    let status = Command::new(PROGRAM)
+        .args(["status", "--json", "--cluster"])
+        .arg(cluster.cluster_file())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(status.stdout).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let is_leader = |node: &&serde_json::Value| node["role"].to_string().contains("eader");
+    let leaders = json.as_array().unwrap().iter().filter(is_leader);
+    let leaders: Vec<u64> = leaders.filter_map(|node| node["node"].as_u64()).collect();
+    assert_eq!(leaders, [u64::from(next)], "{text}");
+
+    // Values of all three codes, without their leader and one more.
+    for node in [next, old] {
+        cluster.kill(NodeId(node)).unwrap();
+    }
+    check(&mut client, 0..60);
+    write(&mut client, 60..70);
+    check(&mut client, 60..70);
 }
 
 #[test]

@@ -3,22 +3,31 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A file system of its own that is small enough to be filled; gone when dropped. It takes root: where
-/// that is missing the test fails, for a disk that is only said to be full proves little.
+/// A file system of its own that is small enough to be filled; gone when dropped. It takes root.
 pub struct SmallDisk {
     dir: tempfile::TempDir,
 }
 
 impl SmallDisk {
-    pub fn mount() -> Self {
+    /// Without root there is none, and that is said; with `DISTKV_REQUIRE_EXTERNAL=1` (in CI) it must
+    /// be there.
+    pub fn mount() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let size = format!("size={DISK_BYTES}");
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &size, "distkv-small-disk"]).arg(dir.path());
         let output = mount.output().expect("mount is installed");
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "a small disk must be mounted, which takes root: {said}");
-        Self { dir }
+        if output.status.success() {
+            return Some(Self { dir });
+        }
+        let is_required = std::env::var("DISTKV_REQUIRE_EXTERNAL").is_ok_and(|value| value == "1");
+        assert!(
+            !is_required,
+            "DISTKV_REQUIRE_EXTERNAL=1, but no small disk can be mounted: {said}"
+        );
+        println!("no disk is filled: mounting a small one takes root: {}", said.trim());
+        None
     }
 
     pub fn path(&self) -> &Path {
@@ -37,13 +46,17 @@ impl SmallDisk {
             df.args(["--output=avail", "--block-size=1"]).arg(self.path());
             let said = String::from_utf8(df.output().unwrap().stdout).unwrap();
             let free_bytes: u64 = said.lines().nth(1).unwrap().trim().parse().unwrap();
-            let taken_bytes = free_bytes.saturating_sub(RESERVE_BYTES / 2) as usize;
+            let taken_bytes = free_bytes.saturating_sub(RESERVE_BYTES * 5 / 6) as usize;
             if std::fs::write(self.ballast(), vec![1; taken_bytes]).is_ok() {
                 return;
             }
             std::fs::remove_file(self.ballast()).unwrap();
         }
         panic!("{} cannot be filled up to the nodes' reserve", self.path().display());
+    }
+
+    pub fn is_filled(&self) -> bool {
+        self.ballast().exists()
     }
 
     pub fn empty(&self) {
@@ -62,4 +75,4 @@ impl Drop for SmallDisk {
 /// Five nodes' logs and a reserve, and not much more.
 const DISK_BYTES: u64 = 512 << 20;
 /// What nodes on this disk keep free.
-pub const RESERVE_BYTES: u64 = 48 << 20;
+pub const RESERVE_BYTES: u64 = 128 << 20;
