@@ -3,6 +3,8 @@
 //! No commit: that changes without any source, and each commit would build everything anew. A run
 //! compares the digest with the checkout it finds (`src/experiment/provenance.rs`).
 
+#![allow(clippy::disallowed_methods)]
+
 #[path = "../src/experiment/source.rs"]
 mod source;
 
