@@ -23,12 +23,13 @@ use disk::{RESERVE_BYTES, SmallDisk};
 use distkv::client::Client;
 use distkv::config::{ClusterConfig, Policy};
 use distkv::history::{Line, LineOp, LineOutcome, Recorded};
-use distkv::kv::Role;
+use distkv::kv::{NodeStatus, Outcome, Refusal, Role};
 use distkv::node::control::{Direction, NetemCommand};
 use distkv::node::launcher::{LocalCluster, loopback_members};
 use distkv::node::tables::allow_netem_control;
+use distkv::replica::client_machine::ClientOutcome;
 use distkv::rng::Rng;
-use distkv::types::{Bytes, Code, NodeId, ReadMode};
+use distkv::types::{Code, NodeId, ReadMode};
 use load::{Loader, PROGRESS_LIMIT};
 use rustix::process::Signal;
 use std::path::Path;
@@ -65,17 +66,25 @@ struct Breaker<'a> {
     cluster: LocalCluster,
     disk: Option<&'a SmallDisk>,
     client: Client,
+    /// Its own operations, which the other clients' scans see.
+    probe: Loader<'a>,
     rng: Rng,
     answered: &'a AtomicU64,
 }
 
 impl Breaker<'_> {
-    fn leader(&mut self) -> NodeId {
+    fn statuses(&mut self) -> Vec<NodeStatus> {
         let statuses = self.client.statuses().unwrap();
-        let known = statuses.into_iter().filter_map(|(_, status)| status);
-        let leaders = known.filter(|status| status.role == Role::Leader);
-        let latest = leaders.max_by_key(|status| status.ballot);
-        latest.map_or(NodeId(0), |status| NodeId(status.node))
+        statuses.into_iter().filter_map(|(_, status)| status).collect()
+    }
+
+    fn leading(&mut self) -> Option<NodeStatus> {
+        let leaders = self.statuses().into_iter().filter(|status| status.role == Role::Leader);
+        leaders.max_by_key(|status| status.ballot)
+    }
+
+    fn leader(&mut self) -> NodeId {
+        self.leading().map_or(NodeId(0), |status| NodeId(status.node))
     }
 
     /// `count` nodes after `node`.
@@ -181,30 +190,56 @@ impl Breaker<'_> {
         self.mend("all are killed");
     }
 
-    /// All disks are full: puts are refused, deletes and elections go on. These keys lie before those
-    /// of the load, whose scans must not meet them.
-    fn fill(&mut self, disk: &SmallDisk) {
-        self.client.put(b"a-spare", Bytes::from_static(b"room")).unwrap();
-        disk.fill();
+    /// Asks until the answer is as wanted.
+    fn ask(
+        &mut self,
+        what: &str,
+        (op, key): (LineOp, &str),
+        is_wanted: impl Fn(&ClientOutcome) -> bool,
+    ) -> ClientOutcome {
         let deadline = Instant::now() + PROGRESS_LIMIT;
         loop {
-            let put = self.client.put(b"a-more", Bytes::from_static(b"room"));
-            if put.is_err_and(|error| error.to_string().contains("a disk is nearly full")) {
-                break;
+            let outcome = self.probe.ask(key, op);
+            if is_wanted(&outcome) {
+                return outcome;
             }
-            assert!(Instant::now() < deadline, "puts are taken although the disk is full");
+            assert!(Instant::now() < deadline, "{what}: {op} of '{key}' ends with {outcome:?}");
         }
-        let deleted = self.client.delete(b"a-spare").unwrap();
-        assert!(deleted.is_some(), "a delete makes room");
+    }
+
+    /// All disks are full: puts are refused, deletes and elections go on.
+    fn fill(&mut self, disk: &SmallDisk) {
+        self.ask("before the disk is full", (LineOp::Put, "spare"), is_done);
+        disk.while_full(|| self.work_without_room(disk));
+        self.mend("the leader is killed while all disks are full");
+    }
+
+    fn work_without_room(&mut self, disk: &SmallDisk) {
+        let (put, get, delete) = (LineOp::Put, LineOp::Get, LineOp::Delete);
+        let what = "the disk is full";
+        self.ask(what, (put, "more"), is_refused_for_space);
+        self.ask(what, (delete, "spare"), is_done);
+        let gone = self.ask(what, (get, "spare"), is_done);
+        assert_eq!(gone, ClientOutcome::Done(Outcome::NotFound), "it was deleted");
+
         let leader = self.leader();
         self.cluster.kill(leader).unwrap();
         let deadline = Instant::now() + PROGRESS_LIMIT;
-        while self.leader() == leader || self.client.get(b"a-spare").is_err() {
+        while self.leading().is_none_or(|now| now.node == leader.0) {
             assert!(Instant::now() < deadline, "nobody leads while all disks are full");
         }
-        assert!(disk.is_filled(), "the disk stayed full");
-        disk.empty();
-        self.mend("the leader is killed while all disks are full");
+        let what = "another one leads while the disk is full";
+        self.ask(what, (put, "more"), is_refused_for_space);
+        self.ask(what, (delete, "more"), is_done);
+        loop {
+            let statuses = self.statuses();
+            let full = statuses.iter().filter(|status| status.disk_full).count();
+            if full == usize::from(NODES) - 1 {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{full} of {} say so", statuses.len());
+        }
+        assert!(disk.free_bytes() < RESERVE_BYTES, "the disk stayed full");
     }
 
     /// All nodes come to the same state, and stop when asked.
@@ -227,6 +262,15 @@ impl Breaker<'_> {
     }
 }
 
+fn is_done(outcome: &ClientOutcome) -> bool {
+    matches!(outcome, ClientOutcome::Done(_))
+}
+
+/// In time, too: what takes longer than an operation may ends unknown.
+fn is_refused_for_space(outcome: &ClientOutcome) -> bool {
+    *outcome == ClientOutcome::Failed(Refusal::DiskFull)
+}
+
 fn survive(policy: Policy, k: u8) {
     let disk = SmallDisk::mount();
     let dir = tempfile::tempdir().unwrap();
@@ -235,7 +279,9 @@ fn survive(policy: Policy, k: u8) {
     let (answered, stop, origin) = (AtomicU64::new(0), AtomicBool::new(false), Instant::now());
     let client = Client::new(&config, Duration::from_secs(2)).unwrap();
     let rng = Rng::new(u64::from(k) + policy as u64);
-    let mut breaker = Breaker { cluster, disk: disk.as_ref(), client, rng, answered: &answered };
+    let probe = Loader::new(&config, LOADERS + 1, origin, &answered);
+    let disk = disk.as_ref();
+    let mut breaker = Breaker { cluster, disk, client, probe, rng, answered: &answered };
     let mut histories = std::thread::scope(|scope| {
         let load = |id| {
             let (config, answered, stop) = (&config, &answered, &stop);
@@ -259,6 +305,7 @@ fn survive(policy: Policy, k: u8) {
     last.read_all();
     histories.push(last.lines);
     breaker.settle();
+    histories.push(std::mem::take(&mut breaker.probe.lines));
     judge(&policy.to_string(), &histories);
 }
 

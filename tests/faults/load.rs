@@ -32,6 +32,8 @@ pub struct Loader<'a> {
     outstanding: BTreeMap<Token, Line>,
     versions: BTreeMap<String, u64>,
     written: u64,
+    /// How the operation that ended last did.
+    ended: Option<ClientOutcome>,
     pub lines: Vec<Line>,
 }
 
@@ -52,6 +54,7 @@ impl<'a> Loader<'a> {
             outstanding: BTreeMap::new(),
             versions: BTreeMap::new(),
             written: 0,
+            ended: None,
             lines: Vec::new(),
         }
     }
@@ -82,6 +85,29 @@ impl<'a> Loader<'a> {
                     self.submit(0, &key, LineOp::Get, None, None, op);
                 }
                 self.wait(Duration::from_millis(50));
+            }
+        }
+    }
+
+    /// One get, put or delete, waited for. It is in the history too: scans of others find what it wrote.
+    pub fn ask(&mut self, key: &str, op: LineOp) -> ClientOutcome {
+        assert!(self.outstanding.is_empty(), "one at a time");
+        let name: Bytes = key.to_owned().into();
+        let (digest, request) = match op {
+            LineOp::Get => (None, Op::Get { key: name }),
+            LineOp::Delete => (None, Op::Delete { key: name }),
+            LineOp::Put => {
+                let value = self.value();
+                (Some(digest_text(&value)), Op::Put { key: name, value })
+            }
+            LineOp::Cas | LineOp::Scan => panic!("{op} is for the load"),
+        };
+        self.ended = None;
+        self.submit(0, key, op, digest, None, request);
+        loop {
+            self.wait(Duration::from_millis(50));
+            if let Some(outcome) = self.ended.take() {
+                return outcome;
             }
         }
     }
@@ -169,6 +195,7 @@ impl<'a> Loader<'a> {
             free.push(completion.session_index);
             let mut line = self.outstanding.remove(&completion.token).unwrap();
             line.return_ns = Some(self.origin.elapsed().as_nanos() as u64);
+            self.ended = Some(completion.outcome.clone());
             finish(&mut line, completion);
             if let Some(version) = line.version {
                 self.versions.insert(line.key.clone(), version);
