@@ -274,13 +274,31 @@ fn a_scan_is_a_read_of_every_key_it_covers() {
     let (code, text) =
         checked(&[], &[&with(scan(50, 60, 4, &[("a", 3, "three"), ("c", 4, "four")]))]);
     assert!(code == 1 && text.contains("key 'b'"), "a missing row: {text}");
+    assert!(text.contains("h0.jsonl:5"), "names the line: {text}");
     // Without believing slots, too.
     let slotless = slotless(&scan(50, 60, 4, &[("a", 1, "one")]));
     refuted(&with(slotless), "no linear order");
     let back = eventual(&scan(50, 60, 2, &[("a", 1, "one"), ("b", 2, "two")]));
     let (code, text) = checked(&[], &[&with(back)]);
     assert!(code == 0, "an eventual scan may be old: {text}");
-    unreadable(&with(scan(50, 60, 4, &[("b", 2, "two"), ("a", 3, "three")])), "must ascend");
     let (code, text) = checked(&[], &[&with(line("scan", 50, 60, r#""outcome":"ok""#))]);
     assert!(code == 0 && text.contains("1 scans without rows"), "{text}");
+}
+
+#[test]
+fn rows_that_make_no_sense_are_named_by_file_and_line() {
+    let good = scan(5, 6, 4, &[("a", 3, "x"), ("b", 4, "y")]);
+    let bad = |from: &str, to: &str, what: &str| {
+        let bad = good.replace(from, to);
+        assert_ne!(bad, good);
+        let lines = [put(0, 1, "x", 3), put(2, 3, "y", 4), bad];
+        unreadable(&lines, "line 3");
+        unreadable(&lines, what);
+    };
+    bad(r#""key":"b""#, r#""key":"a""#, "must ascend");
+    bad(r#""key":"b""#, r#""key":"B""#, "must ascend");
+    bad(r#""version":4,"#, "", "missing field `version`");
+    bad(r#""version":4,"#, r#""version":-4,"#, "invalid value");
+    bad(r#","value_digest":"y""#, "", "missing field `value_digest`");
+    bad(r#""rows":[{"#, r#""rows":[7,{"#, "expected struct LineRow");
 }
