@@ -108,4 +108,4 @@ const TOP_UP_INTERVAL: Duration = Duration::from_millis(10);
 /// Five nodes' logs and a reserve, and not much more.
 const DISK_BYTES: u64 = 512 << 20;
 /// What nodes on this disk keep free.
-pub const RESERVE_BYTES: u64 = 48 << 20;
+pub const RESERVE_BYTES: u64 = 128 << 20;
