@@ -79,42 +79,86 @@ fn policies_change_and_leadership_is_handed_over_by_command() {
     let mut cluster = start(dir.path(), Policy::Replicate, (1, 4));
     let config = Arc::clone(cluster.cluster());
     let mut client = Client::new(&config, Duration::from_secs(30)).unwrap();
-    write(&mut client, 0..20);
-    let text = done(&cluster, &["policy", "craft", "--code", "3+2"]);
-    assert!(text.starts_with("policy craft with code 3+2 from slot "), "{text}");
-    write(&mut client, 20..40);
-    let refused = admin(&cluster, &["policy", "craft", "--code", "4+2"]);
-    assert!(!refused.status.success(), "no code for five nodes");
-    done(&cluster, &["policy", "hybrid", "--code", "3+2", "--hybrid-bytes", "5050"]);
-    write(&mut client, 40..60);
-
-    let leader = |client: &mut Client| {
-        let known = client.statuses().unwrap().into_iter().filter_map(|(_, status)| status);
-        known.filter(|status| status.role == Role::Leader).max_by_key(|status| status.ballot)
-    };
-    let old = leader(&mut client).unwrap().node;
-    let next = (old + 1) % 5;
-    done(&cluster, &["transfer", &next.to_string()]);
-    await_status(&mut client, next, |status| status.role == Role::Leader);
-    let status = Command::new(PROGRAM)
-        .args(["status", "--json", "--cluster"])
-        .arg(cluster.cluster_file())
-        .output()
-        .unwrap();
-    let text = String::from_utf8(status.stdout).unwrap();
-    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let is_leader = |node: &&serde_json::Value| node["role"].to_string().contains("eader");
-    let leaders = json.as_array().unwrap().iter().filter(is_leader);
-    let leaders: Vec<u64> = leaders.filter_map(|node| node["node"].as_u64()).collect();
-    assert_eq!(leaders, [u64::from(next)], "{text}");
+    let is_over = AtomicBool::new(false);
+    let (written, old, next) = std::thread::scope(|scope| {
+        let load = scope.spawn(|| write_from(LOAD_KEYS, &config, &is_over));
+        let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            change_policies(&cluster, &mut client);
+            hand_over(&cluster, &mut client)
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        let end = load.join().unwrap();
+        let (old, next) = changed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (end, old, next)
+    });
+    println!("{} values were written meanwhile", written - LOAD_KEYS);
+    assert!(written >= LOAD_KEYS + 20, "writes went on during the changes");
 
     // Values of all three codes, without their leader and one more.
     for node in [next, old] {
         cluster.kill(NodeId(node)).unwrap();
     }
     check(&mut client, 0..60);
+    check(&mut client, LOAD_KEYS..written);
     write(&mut client, 60..70);
     check(&mut client, 60..70);
+}
+
+/// Behind all keys that a test writes itself.
+const LOAD_KEYS: u32 = 1000;
+
+/// Writes one key after the other until it is over; gives the first that was not written.
+fn write_from(first: u32, config: &Arc<ClusterConfig>, is_over: &AtomicBool) -> u32 {
+    let mut client = Client::new(config, Duration::from_secs(30)).unwrap();
+    let mut next = first;
+    while !is_over.load(Ordering::Relaxed) {
+        write(&mut client, next..next + 1);
+        next += 1;
+    }
+    next
+}
+
+/// From replicate to craft to hybrid; twenty values under each.
+fn change_policies(cluster: &LocalCluster, client: &mut Client) {
+    write(client, 0..20);
+    let text = done(cluster, &["policy", "craft", "--code", "3+2"]);
+    assert!(text.starts_with("policy craft with code 3+2 from slot "), "{text}");
+    write(client, 20..40);
+    let refused = admin(cluster, &["policy", "craft", "--code", "4+2"]);
+    assert!(!refused.status.success(), "no code for five nodes");
+    // Copies of the next ten values, shards of those behind them.
+    done(cluster, &["policy", "hybrid", "--code", "3+2", "--hybrid-bytes", "5050"]);
+    write(client, 40..60);
+}
+
+/// Hands the leadership over; gives who led and who leads, as `distkv status --json` tells it.
+fn hand_over(cluster: &LocalCluster, client: &mut Client) -> (u8, u8) {
+    let known = client.statuses().unwrap().into_iter().filter_map(|(_, status)| status);
+    let leader = known.filter(|status| status.role == Role::Leader).max_by_key(|s| s.ballot);
+    let old = leader.unwrap().node;
+    let next = (old + 1) % 5;
+    done(cluster, &["transfer", &next.to_string()]);
+    await_status(client, next, |status| status.role == Role::Leader);
+    let end = Instant::now() + LIMIT;
+    loop {
+        let told = status_json(cluster);
+        let of = |field: &str, node: &serde_json::Value| node[field].as_str().map(str::to_owned);
+        let leaders: Vec<&serde_json::Value> =
+            told.iter().filter(|node| of("role", node).as_deref() == Some("leader")).collect();
+        // The one before may not have heard of it yet.
+        if told.len() == 5 && leaders.len() == 1 && leaders[0]["node"] == next {
+            assert_eq!(of("policy", leaders[0]).as_deref(), Some("hybrid"), "{told:?}");
+            return (old, next);
+        }
+        assert!(Instant::now() < end, "n{next} does not lead alone: {told:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn status_json(cluster: &LocalCluster) -> Vec<serde_json::Value> {
+    let mut command = Command::new(PROGRAM);
+    command.args(["status", "--json", "--cluster"]).arg(cluster.cluster_file());
+    serde_json::from_slice(&command.output().unwrap().stdout).unwrap()
 }
 
 #[test]
@@ -141,15 +185,7 @@ fn a_wiped_node_is_refused_and_replaced_under_load() {
     let address = cluster.start_newcomer(NodeId(5)).unwrap().to_string();
     let is_over = AtomicBool::new(false);
     let written = std::thread::scope(|scope| {
-        let load = scope.spawn(|| {
-            let mut client = Client::new(&config, Duration::from_secs(20)).unwrap();
-            let mut next = 60;
-            while !is_over.load(Ordering::Relaxed) {
-                write(&mut client, next..next + 1);
-                next += 1;
-            }
-            next
-        });
+        let load = scope.spawn(|| write_from(60, &config, &is_over));
         let text =
             done(&cluster, &["replace-node", "--old", "2", "--new", "5", "--address", &address]);
         assert!(text.contains("done; the members are n0"), "{text}");
