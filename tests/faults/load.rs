@@ -89,7 +89,7 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// One get, put or delete, waited for. It is in the history too: scans of others find what it wrote.
+    /// One get, put or delete, waited for. It is in the history too: scans of others find it.
     pub fn ask(&mut self, key: &str, op: LineOp) -> ClientOutcome {
         assert!(self.outstanding.is_empty(), "one at a time");
         let name: Bytes = key.to_owned().into();
