@@ -98,6 +98,8 @@ mutants! {
     /// Whoever has the entry chosen that starts other members, or a larger prepare quorum, goes on
     /// behind it with the promises it has.
     IgnoresCut = "11",
+    /// What was proposed in an older epoch counts behind the entry that ended it.
+    OldEpochOvertakes = "11",
     /// Promises of nodes that are no members count.
     CountsStrangers = "11",
     /// A node that lost its data directory is accepted under its old id.

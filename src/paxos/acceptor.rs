@@ -253,6 +253,14 @@ impl Paxos {
             self.trace(|| format!("refuse {}: header or shards that are not of its code", meta.id));
             return None;
         }
+        // Rule 11: who proposed it did not know of the entry that ended its epoch, and that lies before
+        // this slot. It must not take the place of what is proposed behind that entry.
+        let held = self.acceptor.entries.get(&slot).map(|entry| entry.meta.epoch);
+        let latest = held.max(Some(self.acceptor.rules().epoch));
+        if latest > Some(meta.epoch) && !breaks(Mutant::OldEpochOvertakes) {
+            self.trace(|| format!("refuse {}: of an epoch that ended before it", meta.id));
+            return None;
+        }
         let acceptor = &mut self.acceptor;
         let is_chosen = (ballot, slot) <= acceptor.commit_mark && ballot == acceptor.commit_mark.0;
         let mut held = ShardSet::EMPTY;

@@ -163,7 +163,11 @@ pub(super) fn decide(promises: &BTreeMap<u8, Collected>) -> Decision {
     let last = evidence.keys().next_back().copied().unwrap_or_default();
     let mut proposals = Vec::new();
     for slot in (applied.0 + 1..=last.0).map(Slot) {
-        let of_slot = evidence.remove(&slot).unwrap_or_default();
+        let mut of_slot = evidence.remove(&slot).unwrap_or_default();
+        // Rule 11: behind the entry that starts an epoch nothing of an older one was ever chosen.
+        let is_of_now =
+            |of: &ValueMeta| of.epoch >= epoch.epoch || breaks(Mutant::OldEpochOvertakes);
+        of_slot.accepted.retain(|(_, _, value)| is_of_now(&value.meta));
         // Rule 13: a faulty promise does not count towards Q1 for that slot.
         if sound_count < prepare + of_slot.faulty_count && !breaks(Mutant::CountsDamaged) {
             return Decision::Wait;

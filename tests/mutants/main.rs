@@ -125,6 +125,8 @@ found_by_script! {
         scripts_members::the_end_of_a_change_misses_the_old();
     the_old_members_alone_close_a_change: ClosesByOldAlone,
         scripts_members::the_end_of_a_change_misses_the_new();
+    what_is_behind_the_end_of_a_change_is_overtaken: OldEpochOvertakes,
+        scripts_members::what_is_behind_the_end_is_overtaken();
     a_change_begins_unsettled: ChangesUnsettled, scripts_members::a_change_comes_on_another();
     an_applied_slot_is_taken_for_chosen: TrustsApplied, scripts_recovery::others_apply_the_slot();
     the_highest_origin_wins: OriginWins, scripts_recovery::an_old_value_is_accepted_anew();

@@ -479,3 +479,76 @@ pub fn a_larger_quorum_is_heard_below() {
     };
     an_entry_is_heard_below(&mut cluster, [a, b, z, e, f], &[e, f], propose, is_entered);
 }
+
+/// Fails with nothing broken (docs/membership.md, "Open"). Five nodes, of which `g` leaves. `f` asks for
+/// promises, is answered by `b` (that is on its way) and stands still. `c`, at a higher ballot,
+/// proposes two values, which are on their way to `a` alone. `b`, at a ballot above both, has the entry
+/// chosen in the slot of the first of them, with `c` and `g`: two of the four who are left. `a` hears of
+/// the entry and promises `f`, which leads by the new list with `a`, and has a value chosen. What `c`
+/// proposed behind the entry's slot overtakes it at `a`, and is what the next leader finds.
+///
+/// `c` and `a` lose power once: `c` with what it had proposed not stored, `a` having answered a heartbeat
+/// of `c` and not stored that.
+pub fn what_is_behind_the_end_is_overtaken() {
+    let mut config = Cluster::config(Policy::Replicate, 1, 5);
+    config.limits.in_flight_slots = 8;
+    let mut cluster = Cluster::with_config(config, 7);
+    let a = cluster.elect();
+    // In a young log everybody is nearly level, and a leader would wait to close the change.
+    for _ in 0..80 {
+        cluster.propose(a, "old", 0);
+        cluster.settle(|_| false);
+    }
+    cluster.pass(200, |_| false);
+    let [b, c, f, g] = [1, 2, 3, 4].map(|step| (a + step) % 5);
+    while !matches!(cluster.change(a, None, Some(g), (1, 3)), Begun::Proposed(_)) {
+        cluster.pass(25, |_| false);
+    }
+    cluster.settle(|_| false);
+    let (promises, question) = ask(&mut cluster, f, &[b, c, g], (&[b], a));
+    cluster.flights.clear();
+    let near = [b, c, g];
+    // Whoever answers is level, and the change would be closed.
+    let is_answer = |flight: &Flight| matches!(flight.message, Message::HeartbeatReply { .. });
+    elect_but(&mut cluster, &[c], |flight| apart(&near)(flight) || is_answer(flight)).unwrap();
+    cluster.propose(c, "in its slot", 10);
+    let second = cluster.propose(c, "second", 10);
+    answer_early(&mut cluster, c, a);
+    let late = take(&mut cluster, c, a, |m| matches!(m, Message::Accept { .. }));
+    assert!(late.iter().any(|flight| brings(flight, second.slot)), "on the way to a");
+    [a, c].into_iter().for_each(|node| restart(&mut cluster, node));
+    let members = [a, b, c, f];
+    for (awake, with) in [(b, &near[..]), (a, &[a, g])] {
+        for _ in 0..200 {
+            if !goes_by(&cluster, awake, &members) {
+                pass_for(&mut cluster, &[awake], 25, apart(with));
+            }
+        }
+        assert!(goes_by(&cluster, awake, &members), "{awake} hears of the end");
+    }
+    cluster.flights.clear();
+    question.into_iter().for_each(|flight| cluster.deliver(flight));
+    cluster.sync(a);
+    hand(&mut cluster, a, f, is_promise);
+    promises.into_iter().for_each(|flight| cluster.deliver(flight));
+    if cluster.can_propose(f) {
+        let first = cluster.propose(f, "first", 10);
+        assert!(first.slot == second.slot && first.origin < second.origin);
+        exchange(&mut cluster, f, a);
+        cluster.sync(f);
+        let is_told = |flight: &Flight| flight.from == f && tells_of(flight, first.slot);
+        for _ in 0..40 {
+            if !cluster.chosen.contains_key(&first.slot) {
+                let is_lost = |flight: &Flight| apart(&[a, f])(flight) || is_told(flight);
+                pass_for(&mut cluster, &[f], 25, is_lost);
+            }
+        }
+        assert_eq!(cluster.chosen.get(&first.slot), Some(&first), "by a and f");
+    }
+    late.into_iter().for_each(|flight| cluster.deliver(flight));
+    cluster.sync(a);
+    cluster.crash(f);
+    elect_but(&mut cluster, &[b], apart(&[a, b, c]));
+    cluster.start(f);
+    cluster.pass(4000, |_| false);
+}
