@@ -123,8 +123,6 @@ found_by_script! {
     promises_of_strangers_count: CountsStrangers, scripts_members::a_newcomer_promises();
     the_new_members_alone_close_a_change: ClosesByNewAlone,
         scripts_members::the_end_of_a_change_misses_the_old();
-    the_old_members_alone_close_a_change: ClosesByOldAlone,
-        scripts_members::the_end_of_a_change_misses_the_new();
     what_is_behind_the_end_of_a_change_is_overtaken: OldEpochOvertakes,
         scripts_members::what_is_behind_the_end_is_overtaken();
     a_change_begins_unsettled: ChangesUnsettled, scripts_members::a_change_comes_on_another();
@@ -187,4 +185,16 @@ fn a_snapshot_that_counts_early_loses_nothing() {
 #[test]
 fn moved_homes_change_no_decision() {
     survives(&[Mutant::MovesHomes], &simulated(scenarios::churn), 30);
+}
+
+/// Alone it does no harm any more; with what an older epoch proposed it does.
+#[test]
+fn a_change_closed_by_the_old_members_loses_nothing() {
+    survives(&[Mutant::ClosesByOldAlone], &simulated(scenarios::members), 40);
+    let script = |_| {
+        scripts_members::the_end_of_a_change_misses_the_new();
+        Ok(())
+    };
+    survives(&[Mutant::ClosesByOldAlone], &script, 1);
+    hunt(&[Mutant::ClosesByOldAlone, Mutant::OldEpochOvertakes], &script, 0, 1);
 }
