@@ -275,6 +275,10 @@ fn a_scan_is_a_read_of_every_key_it_covers() {
         checked(&[], &[&with(scan(50, 60, 4, &[("a", 3, "three"), ("c", 4, "four")]))]);
     assert!(code == 1 && text.contains("key 'b'"), "a missing row: {text}");
     assert!(text.contains("h0.jsonl:5"), "names the line: {text}");
+    let (code, text) = checked(&[], &[&with(scan(50, 60, 4, &[]))]);
+    assert!(code == 1 && text.contains("h0.jsonl:5"), "no row at all: {text}");
+    let behind = scan(50, 60, 4, &[]).replace(r#""key":"a""#, r#""key":"d""#);
+    assert_eq!(checked(&[], &[&with(behind)]).0, 0);
     // Without believing slots, too.
     let slotless = slotless(&scan(50, 60, 4, &[("a", 1, "one")]));
     refuted(&with(slotless), "no linear order");

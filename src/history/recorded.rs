@@ -27,7 +27,8 @@ pub struct Recorded {
 }
 
 /// A scan that was answered, as the read of a key that it is for each key from its start to its last
-/// row; of what lies behind that it says nothing, for a reply may end early.
+/// row; of what lies behind that it says nothing, for a reply may end early. It never ends before its
+/// first row: one without rows is for every key from its start on.
 #[derive(Clone, Debug)]
 struct Scan {
     read: Entry,
@@ -170,11 +171,9 @@ impl Recorded {
     fn expanded(&self) -> Self {
         let mut whole = self.clone();
         for Scan { read, start, rows } in &self.scans {
-            let Some((last, _)) = rows.last_key_value() else { continue };
-            let covered = self
-                .keys
-                .numbers
-                .range::<str, _>((Bound::Included(start.as_str()), Bound::Included(last.as_str())));
+            let last = rows.last_key_value();
+            let end = last.map_or(Bound::Unbounded, |(last, _)| Bound::Included(last.as_str()));
+            let covered = self.keys.numbers.range::<str, _>((Bound::Included(start.as_str()), end));
             whole.entries.extend(covered.map(|(text, key)| {
                 let found = rows.get(text).copied();
                 let outcome = found.map_or(Outcome::Absent, |(version, digest)| Outcome::Found {
