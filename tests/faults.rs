@@ -203,6 +203,8 @@ impl Breaker<'_> {
             if is_wanted(&outcome) {
                 return outcome;
             }
+            // A node that ended by itself says more.
+            self.cluster.check().unwrap();
             assert!(Instant::now() < deadline, "{what}: {op} of '{key}' ends with {outcome:?}");
         }
     }
@@ -237,6 +239,7 @@ impl Breaker<'_> {
             if full == usize::from(NODES) - 1 {
                 break;
             }
+            self.cluster.check().unwrap();
             assert!(Instant::now() < deadline, "{full} of {} say so", statuses.len());
         }
         assert!(disk.free_bytes() < RESERVE_BYTES, "the disk stayed full");

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A file system of its own that is small enough to be filled; gone when dropped. It takes root.
@@ -58,10 +58,11 @@ impl SmallDisk {
         // The nodes write meanwhile: what was free a moment ago may be gone.
         let is_full = (0..20).any(|_| self.top_up());
         assert!(is_full, "{} cannot be filled up to the nodes' reserve", self.path().display());
-        let stop = AtomicBool::new(false);
+        let (stop, lowest_bytes) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
         let done = std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
+                    lowest_bytes.fetch_min(self.free_bytes(), Ordering::Relaxed);
                     self.top_up();
                     std::thread::sleep(TOP_UP_INTERVAL);
                 }
@@ -72,12 +73,14 @@ impl SmallDisk {
             done
         });
         std::fs::remove_file(self.ballast()).unwrap();
+        let lowest_bytes = lowest_bytes.into_inner();
+        println!("of {RESERVE_BYTES} bytes in reserve {lowest_bytes} were free at the least");
         done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     }
 
     /// Whether all was taken that was to be.
     fn top_up(&self) -> bool {
-        let taken_bytes = self.free_bytes().saturating_sub(RESERVE_BYTES / 2) as usize;
+        let taken_bytes = self.free_bytes().saturating_sub(LEFT_BYTES) as usize;
         let mut ballast = File::options().create(true).append(true).open(self.ballast()).unwrap();
         let before_bytes = ballast.metadata().unwrap().len();
         let is_taken = ballast.write_all(&vec![1; taken_bytes]).is_ok();
@@ -105,6 +108,8 @@ impl Drop for SmallDisk {
 
 /// Short beside the second between two looks of a node at its space.
 const TOP_UP_INTERVAL: Duration = Duration::from_millis(10);
+/// Under the reserve, and no more: what is taken from the reserve itself is not there for elections.
+const LEFT_BYTES: u64 = RESERVE_BYTES - (4 << 20);
 /// Five nodes' logs and a reserve, and not much more.
 const DISK_BYTES: u64 = 512 << 20;
 /// What nodes on this disk keep free.
