@@ -52,8 +52,8 @@ impl SmallDisk {
         self.path().join("ballast")
     }
 
-    /// Runs `work` while less is free than the nodes' reserve: room to elect, not to put. Nodes that are
-    /// short of space give their own back, so that what they free is taken at once.
+    /// Runs `work` while less is free than the nodes' reserve: room to elect, not to put. Nodes that
+    /// are short of space give their own back, so that what they free is taken at once.
     pub fn while_full(&self, work: impl FnOnce()) {
         // The nodes write meanwhile: what was free a moment ago may be gone.
         let is_full = (0..20).any(|_| self.top_up());
