@@ -14,6 +14,7 @@ mod random;
 mod references;
 mod scenarios;
 mod scripts;
+mod scripts_ballots;
 mod scripts_members;
 mod scripts_recovery;
 
@@ -124,7 +125,7 @@ found_by_script! {
     the_new_members_alone_close_a_change: ClosesByNewAlone,
         scripts_members::the_end_of_a_change_misses_the_old();
     what_is_behind_the_end_of_a_change_is_overtaken: OldEpochOvertakes,
-        scripts_members::what_is_behind_the_end_is_overtaken();
+        scripts_ballots::what_is_behind_the_end_is_overtaken();
     a_change_begins_unsettled: ChangesUnsettled, scripts_members::a_change_comes_on_another();
     an_applied_slot_is_taken_for_chosen: TrustsApplied, scripts_recovery::others_apply_the_slot();
     the_highest_origin_wins: OriginWins, scripts_recovery::an_old_value_is_accepted_anew();
@@ -192,7 +193,7 @@ fn moved_homes_change_no_decision() {
 fn a_change_closed_by_the_old_members_loses_nothing() {
     survives(&[Mutant::ClosesByOldAlone], &simulated(scenarios::members), 40);
     let script = |_| {
-        scripts_members::the_end_of_a_change_misses_the_new();
+        scripts_ballots::the_end_of_a_change_misses_the_new();
         Ok(())
     };
     survives(&[Mutant::ClosesByOldAlone], &script, 1);
