@@ -238,7 +238,7 @@ impl Peer {
 
 impl Proposal {
     /// Is it chosen, among the members in force and among those that it starts?
-    fn is_chosen_in(&self, configuration: &Configuration) -> bool {
+    pub(super) fn is_chosen_in(&self, configuration: &Configuration) -> bool {
         let k = u32::from(self.meta.code.k());
         let is_chosen_among = |members: &[Seat], prepare: u32| {
             let mut acks = [ShardSet::EMPTY; 32];

@@ -47,7 +47,7 @@ const ANY: u8 = SLOT | UNKNOWN | BYTES;
 /// Of the runs that belong to every `cargo test`: none comes near it.
 const STATES_MAX: usize = 5_000_000;
 /// Of each large run, unless `DISTKV_MODEL_STEPS` says otherwise: about an hour.
-const FULL_STATES_MAX: usize = 4_000_000_000;
+pub const FULL_STATES_MAX: usize = 4_000_000_000;
 
 const fn three(ballots: u8) -> Setup {
     Setup::new(3, 2, ballots)
@@ -133,7 +133,7 @@ fn explore_all(runs: &[(&str, Setup)]) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's setting, not the core's")]
-fn setting(name: &str) -> Option<String> {
+pub fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 

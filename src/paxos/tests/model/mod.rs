@@ -11,6 +11,7 @@
 
 mod acceptor;
 mod exhaustive;
+mod members;
 mod mutants;
 mod protocol;
 mod rules;
