@@ -377,3 +377,20 @@ mod checkers {
         assert!(!is_wide(&format!("//{}", "a".repeat(102))));
     }
 }
+
+#[test]
+fn the_readme_quotes_the_claims_and_shows_figures_that_are_there() {
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{file}: {e}"));
+    let readme = read("README.md");
+    let links = readme.split(['(', ')']).filter(|link| link.starts_with("results/"));
+    let (claims, others): (Vec<&str>, Vec<&str>) =
+        links.partition(|link| link.ends_with("claims.md"));
+    assert!(!claims.is_empty(), "README.md links no claims");
+    for file in claims {
+        assert!(readme.contains(read(file).trim()), "README.md does not quote {file}");
+    }
+    assert!(others.iter().any(|link| link.ends_with(".svg")), "README.md shows no figure");
+    for file in others {
+        read(file);
+    }
+}

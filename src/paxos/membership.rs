@@ -4,7 +4,8 @@
 //! future shards and gathers what was before, without a vote. The second closes the change; the
 //! leader proposes it in a quiet moment, when the nodes that will be members hold durably what makes
 //! every value so far chosen among them. It is chosen when it is so among the old members and among
-//! the new. `docs/membership.md` says why that is enough.
+//! the new, and behind it nothing of an older epoch counts. `docs/membership.md` says why that is
+//! enough.
 //!
 //! Invariants: only members of the epoch in force count for anything; the next change begins when
 //! any Q1 of the members has one that knows durably that it is one.
