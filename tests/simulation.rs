@@ -26,9 +26,10 @@ fn seeds_pass_with_every_checker_on() {
     for kind in ["crash", "power cut", "power cut of all", "pause", "disk low", "partition"] {
         assert!(totals.faults.get(kind).is_some_and(|count| *count > 0), "no {kind} was tried");
     }
-    // Tried is not met: of what a run counts apart, each must have had its effect.
-    for (kind, count) in &totals.faults {
-        println!("{kind}: {count} tried, {:?} met", totals.effects.get(kind));
+    // Tried is not met.
+    for (kind, count) in totals.faults.iter().filter(|(_, count)| **count >= 10) {
+        let met = totals.effects.get(kind).copied().unwrap_or(0);
+        assert!(met > 0, "{kind} was tried {count} times and never met anything");
     }
     assert!(totals.rebuilt > 0, "no value was rebuilt from shards");
 }

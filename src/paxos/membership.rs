@@ -147,7 +147,7 @@ impl Paxos {
 
     /// A node was met for the first time. Only those that belong here are remembered.
     pub fn meet(&mut self, node: NodeId, incarnation: u64) {
-        if self.address(node.0).is_some() && self.incarnation(node).is_none() {
+        if self.incarnation(node).is_none() && self.address(node.0).is_some() {
             self.incarnations.insert(node, incarnation);
             self.effects.persist(Record::Peer { node, incarnation });
         }

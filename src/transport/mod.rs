@@ -141,6 +141,8 @@ pub struct Transport {
     shared: Shared,
     rng: Rng,
     peers: Vec<Option<Box<Peer>>>,
+    /// At least what waits for all peers: what was acknowledged since the last count is still in it.
+    queued_at_most: usize,
     free: Vec<usize>,
     by_address: BTreeMap<SocketAddr, usize>,
     last_found: Option<(SocketAddr, usize)>,
@@ -178,6 +180,7 @@ impl Transport {
             },
             rng: Rng::new(seed),
             peers: Vec::new(),
+            queued_at_most: 0,
             free: Vec::new(),
             by_address: BTreeMap::new(),
             last_found: None,
@@ -234,18 +237,21 @@ impl Transport {
 
     fn push(&mut self, at: usize, to: SocketAddr, parts: &[Bytes]) -> Result<MessageId, SendError> {
         let config = &self.shared.config;
-        let queued = |peer: &Peer| peer.outbox.live_bytes();
-        let all = || self.peers.iter().flatten().map(|peer| queued(peer)).sum::<usize>();
         let bytes: usize = parts.iter().map(Bytes::len).sum();
+        let queued = |peer: &Peer| peer.outbox.live_bytes();
         let own = self.peers[at].as_deref().map_or(0, queued);
-        // With little in it a queue needs no look at the others.
-        if own + bytes > SMALL_QUEUE_BYTES && all() + bytes > config.max_send_bytes {
-            return Err(SendError::AllQueuesFull { queued_bytes: all() });
+        if own + bytes > SMALL_QUEUE_BYTES && self.queued_at_most + bytes > config.max_send_bytes {
+            self.queued_at_most = self.peers.iter().flatten().map(|peer| queued(peer)).sum();
+            if self.queued_at_most + bytes > config.max_send_bytes {
+                return Err(SendError::AllQueuesFull { queued_bytes: self.queued_at_most });
+            }
         }
         let Some(peer) = self.peers[at].as_deref_mut() else {
             return Err(SendError::TooManyPeers { limit_count: config.max_peers });
         };
-        peer.outbox.push(to, parts, config).map(MessageId)
+        let id = peer.outbox.push(to, parts, config)?;
+        self.queued_at_most += bytes;
+        Ok(MessageId(id))
     }
 
     /// Stops sending a message; true when it was not yet acknowledged. The peer may still get it.
@@ -354,6 +360,8 @@ impl Transport {
                 assert!(has_timer || peer.is_ready, "{address} would be forgotten");
             }
         }
+        let queued: usize = self.peers.iter().flatten().map(|peer| peer.outbox.live_bytes()).sum();
+        assert!(queued <= self.queued_at_most, "more is queued than was counted");
         assert_eq!(held_bytes, self.shared.held_bytes, "reassembly bytes");
         assert!(held_bytes <= config.max_reassembly_bytes as u64, "reassembly over its bound");
         let event_bytes: usize = self.shared.events.iter().map(event_charge).sum();

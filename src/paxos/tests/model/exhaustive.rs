@@ -1,29 +1,13 @@
 //! Every interleaving, with all rules kept. The small runs belong to each `cargo test`; the large
 //! ones are ignored by default, and print a line for the table in docs/model.md.
 
+use super::checking::{setting, visit};
 use super::protocol::Protocol;
 use super::setup::{BYTES, SLOT, Setup, UNKNOWN};
 use stateright::{Checker, Expectation, HasDiscoveries, Model};
-use std::time::Instant;
 
-/// Visits every state, or as many as `states_max` steps reach; panics with a trace when a property
-/// fails. True when no state is left.
 fn explore(name: &str, setup: Setup, states_max: usize) -> bool {
-    let began = Instant::now();
-    let checker = Protocol::new(setup).checker().target_state_count(states_max).spawn_dfs().join();
-    let is_finished = checker.state_count() < states_max;
-    eprintln!(
-        "| {name} | {} | {} | {} | {} | {:.1} s |",
-        checker.state_count(),
-        checker.unique_state_count(),
-        checker.max_depth(),
-        if is_finished { "finished" } else { "truncated" },
-        began.elapsed().as_secs_f64()
-    );
-    if let Some((property, path)) = checker.discoveries().into_iter().next() {
-        panic!("{name}, {setup:?}: fails that {property}\n{}", trace(&setup, path.into_vec()));
-    }
-    is_finished
+    visit(name, Protocol::new(setup), states_max, |path| trace(&setup, path))
 }
 
 /// A path, one step and one state a line.
@@ -130,11 +114,6 @@ fn explore_all(runs: &[(&str, Setup)]) {
     for (name, setup) in runs.iter().filter(|(name, _)| name.contains(&wanted)) {
         explore(name, *setup, steps.unwrap_or(FULL_STATES_MAX));
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test's setting, not the core's")]
-pub fn setting(name: &str) -> Option<String> {
-    std::env::var(name).ok()
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! `DISTKV_MODEL_RUN`; and `...::walks::full` likewise.
 
 mod acceptor;
+mod checking;
 mod exhaustive;
 mod members;
 mod mutants;

@@ -4,31 +4,13 @@
 //! name, wherever they rest, so that a moved home changes no decision (docs/model.md). Rule 8 is
 //! held by construction: shards grow here whenever they like. Rule 14 is not of one slot.
 
+use super::checking::shortest;
 use super::protocol::{AGREEMENT, APPLIED_IS_CHOSEN, Protocol};
 use super::setup::{BYTES, Broken, SLOT, Setup, UNKNOWN};
-use stateright::{Checker, HasDiscoveries, Model};
-use std::time::Instant;
 
-/// The shortest way to two values, breadth first.
 fn breaks(setup: Setup, broken: Broken, property: &'static str) {
-    let setup = setup.breaking(broken);
-    let began = Instant::now();
-    let found = HasDiscoveries::AnyOf([property].into());
-    let checker = Protocol::new(setup)
-        .checker()
-        .target_state_count(STATES_MAX)
-        .finish_when(found)
-        .spawn_bfs()
-        .join();
-    let path = checker.discoveries().remove(property).map(|path| path.into_vec());
-    let path = path.unwrap_or_else(|| panic!("{setup:?}: not found that not {property}"));
-    eprintln!(
-        "| {broken:?} | {} | {property} | {} | {} | {:.2} s |",
-        setup.ballots,
-        path.len() - 1,
-        checker.unique_state_count(),
-        began.elapsed().as_secs_f64()
-    );
+    let name = format!("{broken:?} | {}", setup.ballots);
+    shortest(&name, Protocol::new(setup.breaking(broken)), property, STATES_MAX);
 }
 
 const STATES_MAX: usize = 3_000_000;

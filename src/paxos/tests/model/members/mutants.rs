@@ -1,33 +1,14 @@
 //! Rules of docs/membership.md broken on purpose, and the counterexample that the model finds.
 
+use super::super::checking::{setting, shortest};
 use super::exhaustive::trace;
 use super::protocol::{END, NEXT, Protocol, RECOVERY};
 use super::setup::{Broken, Kind, Setup};
-use stateright::{Checker, HasDiscoveries, Model};
-use std::time::Instant;
 
-/// The shortest way to two values, breadth first.
 fn breaks(setup: Setup, broken: Broken, property: &'static str) {
-    let setup = setup.breaking(broken);
-    let began = Instant::now();
-    let found = HasDiscoveries::AnyOf([property].into());
-    let checker = Protocol::new(setup)
-        .checker()
-        .target_state_count(STATES_MAX)
-        .finish_when(found)
-        .spawn_bfs()
-        .join();
-    let path = checker.discoveries().remove(property).map(|path| path.into_vec());
-    let path = path.unwrap_or_else(|| panic!("{setup:?}: not found that not {property}"));
-    eprintln!(
-        "| {broken:?} | {:?} | {} | {property} | {} | {} | {:.2} s |",
-        setup.kind,
-        setup.ballots,
-        path.len() - 1,
-        checker.unique_state_count(),
-        began.elapsed().as_secs_f64()
-    );
-    if super::super::exhaustive::setting("DISTKV_MODEL_TRACE").is_some() {
+    let name = format!("{broken:?} | {:?} | {}", setup.kind, setup.ballots);
+    let path = shortest(&name, Protocol::new(setup.breaking(broken)), property, STATES_MAX);
+    if setting("DISTKV_MODEL_TRACE").is_some() {
         eprintln!("{}", trace(path));
     }
 }
