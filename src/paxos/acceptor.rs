@@ -255,9 +255,9 @@ impl Paxos {
         }
         // Rule 11: who proposed it did not know of the entry that ended its epoch, and that lies before
         // this slot. It must not take the place of what is proposed behind that entry.
-        let held = self.acceptor.entries.get(&slot).map(|entry| entry.meta.epoch);
-        let latest = held.max(Some(self.acceptor.rules().epoch));
-        if latest > Some(meta.epoch) && !breaks(Mutant::OldEpochOvertakes) {
+        let of_slot = self.acceptor.entries.get(&slot).map(|entry| entry.meta.epoch);
+        let latest = self.acceptor.rules().epoch.max(of_slot.unwrap_or_default());
+        if meta.epoch < latest && !breaks(Mutant::OldEpochOvertakes) {
             self.trace(|| format!("refuse {}: of an epoch that ended before it", meta.id));
             return None;
         }
