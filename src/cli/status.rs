@@ -50,7 +50,8 @@ pub enum StatusError {
 pub fn run(args: &StatusArgs) -> Result<(), StatusError> {
     let file = super::cluster_file(args.cluster.as_ref());
     let cluster = Arc::new(read_cluster_file(&file)?);
-    let mut client = Client::new(&cluster, Duration::from_millis(args.timeout))?;
+    let timeout = Duration::from_millis(args.timeout);
+    let mut client = Client::new(&cluster, timeout)?.with_status_timeout(timeout);
     let statuses = client.statuses()?;
     if statuses.iter().all(|(_, status)| status.is_none()) {
         return Err(StatusError::Silent(file.display().to_string()));

@@ -103,6 +103,7 @@ pub struct Client {
     driver: ClientDriver,
     cluster: Arc<ClusterConfig>,
     timeout: Duration,
+    status_timeout: Duration,
 }
 
 #[expect(
@@ -110,13 +111,22 @@ pub struct Client {
     reason = "whatever is no answer to what was asked is the same error"
 )]
 impl Client {
-    /// A client of `cluster` whose operations end after `timeout`. Nothing is sent yet.
+    /// A client of `cluster` whose operations end after `timeout`, and whose questions for a node's status
+    /// after a second if that is less. Nothing is sent yet.
     ///
     /// # Errors
     /// [`ClientError::Driver`] when there is no socket to be had.
     pub fn new(cluster: &Arc<ClusterConfig>, timeout: Duration) -> Result<Self, ClientError> {
         let driver = ClientDriver::new(cluster, 1, timeout)?;
-        Ok(Self { driver, cluster: Arc::clone(cluster), timeout })
+        let status_timeout = timeout.min(STATUS_TIMEOUT);
+        Ok(Self { driver, cluster: Arc::clone(cluster), timeout, status_timeout })
+    }
+
+    /// Nodes have so long to tell their status.
+    #[must_use]
+    pub const fn with_status_timeout(mut self, status_timeout: Duration) -> Self {
+        self.status_timeout = status_timeout;
+        self
     }
 
     /// The value of `key` with its version; None when there is none.
@@ -220,13 +230,14 @@ impl Client {
     ) -> Result<Vec<(NodeId, Option<NodeStatus>)>, ClientError> {
         let mut asked = Vec::new();
         for node in nodes {
-            asked.push((self.driver.submit_status(0, *node)?, *node));
+            let token = self.driver.submit_status(0, *node, self.status_timeout)?;
+            asked.push((token, *node));
         }
         let mut statuses: Vec<(NodeId, Option<NodeStatus>)> =
             asked.iter().map(|(_, node)| (*node, None)).collect();
         let mut left = asked.len();
         while left > 0 {
-            self.driver.wait(Instant::now() + self.timeout, |completion| {
+            self.driver.wait(Instant::now() + self.status_timeout, |completion| {
                 left -= 1;
                 let index = asked.iter().position(|(token, _)| *token == completion.token);
                 if let (Some(index), ClientOutcome::Done(Outcome::Status(status))) =
@@ -305,6 +316,9 @@ impl Client {
         }
     }
 }
+
+/// A node that lives tells its status at once; whoever looks for a leader among dead ones looks often.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The machine lets through only answers to what was asked, so this is not reached.
 fn wrong<T>(_outcome: &Outcome) -> Result<T, ClientError> {

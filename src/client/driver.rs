@@ -110,7 +110,7 @@ impl ClientDriver {
         self.io.machine.submit(self.io.clock.now(), session_index, op)
     }
 
-    /// Asks one node for its status.
+    /// Asks one node for its status, which it has so long to tell.
     ///
     /// # Errors
     /// [`SubmitError`] when the session has its window full, or there is no such node.
@@ -118,8 +118,9 @@ impl ClientDriver {
         &mut self,
         session_index: usize,
         node: NodeId,
+        patience: Duration,
     ) -> Result<Token, SubmitError> {
-        self.io.machine.submit_status(self.io.clock.now(), session_index, node)
+        self.io.machine.submit_status(self.io.clock.now(), session_index, node, patience)
     }
 
     /// Gives one node's driver a command.

@@ -26,6 +26,8 @@ pub struct Limits {
     pub waiting_requests: usize,
     /// Bytes of requests that wait.
     pub waiting_bytes: usize,
+    /// Bytes of values that reads wait for (one read may exceed it alone).
+    pub reading_bytes: usize,
     /// Bytes of recent values that a node keeps decoded.
     pub cache_bytes: usize,
     /// Values that are gathered from peers at the same time for reads and repairs; as many again
@@ -64,6 +66,7 @@ impl Default for Limits {
             in_flight_bytes: 8 << 20,
             waiting_requests: 4096,
             waiting_bytes: 32 << 20,
+            reading_bytes: 128 << 20,
             cache_bytes: 16 << 20,
             gathers: 32,
             scan_rows: 1000,

@@ -286,7 +286,7 @@ impl Watch {
             self.ask_again_at = now + ASK_EVERY;
             for (at, node) in self.nodes.clone().into_iter().enumerate() {
                 if Some(node) != dead && !self.asked.values().any(|asked| *asked == node) {
-                    let token = self.driver.submit_status(PUTS + READS + at, node)?;
+                    let token = self.driver.submit_status(PUTS + READS + at, node, LIMIT)?;
                     self.asked.insert(token, node);
                 }
             }

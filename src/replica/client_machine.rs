@@ -208,7 +208,8 @@ impl ClientMachine {
         session_index: usize,
         op: Op,
     ) -> Result<Token, SubmitError> {
-        self.admit(now, session_index, op, self.config.read_mode, None)
+        let (mode, patience) = (self.config.read_mode, self.config.operation_timeout);
+        self.admit(now, session_index, op, mode, None, patience)
     }
 
     /// What the reads that follow promise.
@@ -227,10 +228,10 @@ impl ClientMachine {
         op: Op,
         mode: ReadMode,
     ) -> Result<Token, SubmitError> {
-        self.admit(now, session_index, op, mode, None)
+        self.admit(now, session_index, op, mode, None, self.config.operation_timeout)
     }
 
-    /// Asks one node for its status.
+    /// Asks one node for its status, which it has so long to tell.
     ///
     /// # Errors
     /// [`SubmitError`]; nothing was started then.
@@ -239,12 +240,12 @@ impl ClientMachine {
         now: Instant,
         session_index: usize,
         node: NodeId,
+        patience: Duration,
     ) -> Result<Token, SubmitError> {
         let Some(member) = self.place_of(node) else {
             return Err(SubmitError::NoNode { node });
         };
-        let mode = ReadMode::default();
-        self.admit(now, session_index, Op::Status, mode, Some(member))
+        self.admit(now, session_index, Op::Status, ReadMode::default(), Some(member), patience)
     }
 
     /// Gives one node's driver a command.
@@ -262,8 +263,8 @@ impl ClientMachine {
         if member.is_none() {
             return Err(SubmitError::NoNode { node });
         }
-        let mode = ReadMode::default();
-        self.admit(now, session_index, Op::Control { command }, mode, member)
+        let (mode, patience) = (ReadMode::default(), self.config.operation_timeout);
+        self.admit(now, session_index, Op::Control { command }, mode, member, patience)
     }
 
     /// Takes in one datagram; garbage is counted.
@@ -358,6 +359,7 @@ impl ClientMachine {
         op: Op,
         read_mode: ReadMode,
         fixed_member: Option<usize>,
+        patience: Duration,
     ) -> Result<Token, SubmitError> {
         let sessions = self.sessions.len();
         let Some(session) = self.sessions.get_mut(index) else {
@@ -368,7 +370,7 @@ impl ClientMachine {
         }
         session.outstanding += 1;
         self.stats.submitted += 1;
-        let deadline = now + self.config.operation_timeout;
+        let deadline = now + patience;
         let mut operation = Operation::new(index, op, fixed_member, deadline);
         operation.read_mode = read_mode;
         let needs_session = operation.is_write();

@@ -358,3 +358,38 @@ fn outcome_of(applied: Applied) -> Outcome {
         Applied::Stale => Outcome::Refused(Refusal::Stale),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::Read;
+    use crate::replica::testing::{address, leader_alone, set_limits};
+
+    #[test]
+    fn writes_that_wait_are_bounded_in_number_and_bytes() {
+        let (now, mut replica) = leader_alone();
+        set_limits(&mut replica, |limits| {
+            (limits.waiting_requests, limits.waiting_bytes) = (10, 5000);
+        });
+        let mut sequence = 0;
+        // Nothing is ever persisted, so that the window fills and stays full.
+        let mut put = |replica: &mut Replica, bytes: usize| {
+            sequence += 1;
+            let op =
+                Op::Put { key: Bytes::from_static(b"key"), value: Bytes::from(vec![7; bytes]) };
+            let request =
+                Request { session: 1, sequence, answered_below: 0, read: Read::default(), op };
+            replica.handle_request(now, address(9), request);
+            replica.writes.check_invariants(&replica.config.cluster.limits);
+            replica.writes.waiting.len()
+        };
+        while put(&mut replica, 1) == 0 {}
+        let waiting: Vec<usize> = (0..12).map(|_| put(&mut replica, 1)).collect();
+        assert_eq!(waiting, [2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 10]);
+        assert_eq!(replica.writes.known.len(), replica.writes.proposed.len() + 10);
+
+        set_limits(&mut replica, |limits| limits.waiting_requests = 100);
+        let waiting: Vec<usize> = [3000, 3000, 1500].map(|bytes| put(&mut replica, bytes)).into();
+        assert_eq!(waiting, [11, 11, 12], "the second is over the bytes");
+    }
+}

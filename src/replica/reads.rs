@@ -20,6 +20,8 @@ pub(super) struct Reads {
     unconfirmed: VecDeque<Unconfirmed>,
     /// Served, waiting for values.
     open: BTreeMap<u64, Open>,
+    /// Bytes of values that these will answer with.
+    open_bytes: usize,
     next_open: u64,
     /// When the first of these is looked at, or before.
     tick_at: Option<Instant>,
@@ -49,10 +51,18 @@ struct Open {
     give_up_at: Instant,
 }
 
+impl Open {
+    fn bytes(&self) -> usize {
+        self.rows.iter().map(|row| row.bytes).sum()
+    }
+}
+
 #[derive(Debug)]
 struct OpenRow {
     key: Bytes,
     version: Slot,
+    /// Of the value, at hand or not.
+    bytes: usize,
     value: Option<Bytes>,
 }
 
@@ -163,31 +173,35 @@ impl Replica {
         give_up_at: Instant,
         rows: Vec<(Bytes, crate::kv::Entry)>,
     ) {
-        let id = self.reads.next_open;
-        let mut missing = 0;
-        let mut open_rows = Vec::with_capacity(rows.len());
-        for (key, entry) in rows {
-            let value = if entry.payload_bytes == 0 {
-                Some(Bytes::new())
-            } else {
-                self.cache.find(entry.version)
-            };
-            if value.is_none() {
-                missing += 1;
-                self.reads.by_slot.entry(entry.version).or_default().push(id);
-                self.reads.to_gather.insert(entry.version);
-            }
-            open_rows.push(OpenRow { key, version: entry.version, value });
-        }
+        let rows: Vec<OpenRow> = rows
+            .into_iter()
+            .map(|(key, entry)| {
+                let (version, bytes) = (entry.version, entry.payload_bytes as usize);
+                let value = if bytes == 0 { Some(Bytes::new()) } else { self.cache.find(version) };
+                OpenRow { key, version, bytes, value }
+            })
+            .collect();
         let served_at = self.state.applied();
         let retry_at = now + self.config.cluster.timing.resend();
-        let rows = open_rows;
+        let missing = rows.iter().filter(|row| row.value.is_none()).count();
         let open = Open { caller, op, served_at, rows, missing, retry_at, give_up_at };
         if missing == 0 {
             return self.answer_read(now, open);
         }
+        // One that is larger than the bound is served alone.
+        let open_bytes = self.reads.open_bytes + open.bytes();
+        let is_full = open_bytes > self.config.cluster.limits.reading_bytes;
+        if is_full && !self.reads.open.is_empty() {
+            return self.refuse(now, open.caller, Refusal::Busy);
+        }
+        let id = self.reads.next_open;
         self.reads.next_open += 1;
+        for row in open.rows.iter().filter(|row| row.value.is_none()) {
+            self.reads.by_slot.entry(row.version).or_default().push(id);
+            self.reads.to_gather.insert(row.version);
+        }
         self.reads.tick_at = Some(self.reads.tick_at.map_or(retry_at, |at| at.min(retry_at)));
+        self.reads.open_bytes = open_bytes;
         self.reads.open.insert(id, open);
     }
 
@@ -202,7 +216,7 @@ impl Replica {
                 }
             }
             if open.missing == 0
-                && let Some(open) = self.reads.open.remove(&id)
+                && let Some(open) = self.reads.remove(id)
             {
                 self.answer_read(now, open);
             }
@@ -257,7 +271,7 @@ impl Replica {
 
     /// Takes a read out, and its wishes for values with it.
     fn close(&mut self, id: u64) -> Option<Open> {
-        let open = self.reads.open.remove(&id)?;
+        let open = self.reads.remove(id)?;
         for row in open.rows.iter().filter(|row| row.value.is_none()) {
             let is_last = self.reads.by_slot.get_mut(&row.version).is_some_and(|waiting| {
                 waiting.retain(|other| *other != id);
@@ -286,9 +300,19 @@ impl Replica {
 }
 
 impl Reads {
+    fn remove(&mut self, id: u64) -> Option<Open> {
+        let open = self.open.remove(&id)?;
+        self.open_bytes -= open.bytes();
+        Some(open)
+    }
+
     pub(super) fn check_invariants(&self, limits: &Limits) {
         let waiting = self.unconfirmed.len() + self.open.len();
         assert!(waiting <= limits.waiting_requests, "too many waiting reads");
+        let bytes: usize = self.open.values().map(Open::bytes).sum();
+        assert_eq!(bytes, self.open_bytes, "bytes of open reads");
+        let is_within = bytes <= limits.reading_bytes || self.open.len() == 1;
+        assert!(is_within, "open reads over their bound");
         for slot in &self.to_gather {
             assert!(self.by_slot.contains_key(slot), "{slot} is wanted by nobody");
         }
@@ -307,3 +331,42 @@ impl Reads {
 
 /// A read waits this many resend times for its values.
 const GIVE_UP_RESENDS: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replica::testing::{address, first_of_three, key_of, put_values, set_limits};
+
+    /// One more get, of what slot `slot` wrote; is it open now, or refused?
+    fn get(replica: &mut Replica, slot: u64) -> bool {
+        let before = replica.reads.open.len();
+        let caller = Caller { address: address(9), session: 1, sequence: slot };
+        let give_up_at = replica.read_give_up_at(Instant::ZERO);
+        replica.serve(Instant::ZERO, caller, Op::Get { key: key_of(slot) }, give_up_at);
+        replica.reads.check_invariants(&replica.config.cluster.limits);
+        replica.reads.open.len() > before
+    }
+
+    #[test]
+    fn values_that_reads_wait_for_are_bounded() {
+        let mut replica = first_of_three();
+        set_limits(&mut replica, |limits| limits.reading_bytes = 35_000);
+        put_values(&mut replica, 9, 10_000);
+        let opened = (2..=6).filter(|slot| get(&mut replica, *slot)).count();
+        assert_eq!(opened, 3, "a fourth would be over the bound");
+
+        // What is answered gives its place back.
+        replica.take_value(Instant::ZERO, Slot(2), &Bytes::from(vec![0; 10_000]));
+        assert!(get(&mut replica, 5));
+        assert!(!get(&mut replica, 6));
+
+        // A read larger than the bound is served when no other is open.
+        let open: Vec<u64> = replica.reads.open.keys().copied().collect();
+        for id in open {
+            replica.close(id);
+        }
+        set_limits(&mut replica, |limits| limits.reading_bytes = 5_000);
+        assert!(get(&mut replica, 7));
+        assert!(!get(&mut replica, 8));
+    }
+}

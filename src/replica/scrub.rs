@@ -251,11 +251,7 @@ const VALUE_BYTES: u64 = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ClusterConfig;
-    use crate::kv::{Command, Operation};
-    use crate::replica::testing::first_of_three;
-    use crate::types::{Ballot, Bytes, Digest, Epoch, ValueId, ValueMeta};
-    use std::sync::Arc;
+    use crate::replica::testing::{first_of_three, put_values, set_limits};
 
     #[test]
     fn a_repair_without_keys_ends() {
@@ -286,28 +282,12 @@ mod tests {
     #[test]
     fn repairs_and_scrubs_keep_to_their_rates() {
         let mut replica = first_of_three();
-        for slot in 1..=3000_u64 {
-            let key = Bytes::from(slot.to_be_bytes().to_vec());
-            let (session, operation) = match slot {
-                1 => (0, Operation::OpenSession),
-                _ => (1, Operation::Put { key }),
-            };
-            let command = Command { session, sequence: slot, answered_below: slot, operation };
-            let value = ValueMeta {
-                id: ValueId { origin: Ballot { round: 1, node: 0 }, slot: Slot(slot) },
-                epoch: Epoch(0),
-                code: replica.paxos.epoch().code,
-                payload_bytes: 10_000,
-                digest: Digest(0),
-                header: command.encode(),
-            };
-            replica.state.apply(&value).expect("a put");
-        }
+        put_values(&mut replica, 3000, 10_000);
         let with = |replica: &mut Replica, repair: u64, scrub: u64| {
-            let mut cluster = ClusterConfig::clone(&replica.config.cluster);
-            cluster.limits.repair_bytes_per_second = repair;
-            cluster.limits.scrub_bytes_per_second = scrub;
-            replica.config.cluster = Arc::new(cluster);
+            set_limits(replica, |limits| {
+                limits.repair_bytes_per_second = repair;
+                limits.scrub_bytes_per_second = scrub;
+            });
             replica.scrub.begin_repair(Instant::ZERO);
             looked_at(replica)
         };

@@ -1,23 +1,43 @@
 //! A replica for the tests of its parts.
 
-use super::{Replica, ReplicaConfig};
-use crate::config::{ClusterConfig, Member, Policy};
+use super::{Output, Replica, ReplicaConfig};
+use crate::config::{ClusterConfig, Limits, Member, Policy};
+use crate::kv::{Command, Operation};
 use crate::storage::Recovered;
 use crate::time::Instant;
 use crate::transport::TransportConfig;
-use crate::types::{Code, NodeId};
+use crate::types::{Ballot, Bytes, Code, Digest, Epoch, NodeId, Slot, ValueId, ValueMeta};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Where node `id` of [`first_of_three`]'s cluster listens.
+/// Where node `id` of these clusters listens.
 pub(super) fn address(id: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, id], 7000))
 }
 
 /// n0 of a new cluster of three that keep full copies.
 pub(super) fn first_of_three() -> Replica {
-    let members = (0..3).map(|id| Member { id: NodeId(id), address: address(id) }).collect();
-    let code = Code::new(1, 2).expect("a code");
+    first_of(3)
+}
+
+/// A cluster of one, which leads.
+pub(super) fn leader_alone() -> (Instant, Replica) {
+    let (mut now, mut replica) = (Instant::ZERO, first_of(1));
+    while !replica.is_leader() {
+        while let Some(output) = replica.poll_output(now) {
+            if let Output::Persist { ticket, .. } = output {
+                replica.handle_persisted(now, ticket);
+            }
+        }
+        now = now.max(replica.poll_timeout().expect("an election is due"));
+        replica.handle_timeout(now);
+    }
+    (now, replica)
+}
+
+fn first_of(nodes: u8) -> Replica {
+    let members = (0..nodes).map(|id| Member { id: NodeId(id), address: address(id) }).collect();
+    let code = Code::new(1, nodes - 1).expect("a code");
     let cluster = ClusterConfig::new(1, Policy::Replicate, code, members).expect("a cluster");
     let config = ReplicaConfig {
         cluster: Arc::new(cluster),
@@ -28,4 +48,37 @@ pub(super) fn first_of_three() -> Replica {
     };
     let recovered = Recovered { boot: 1, incarnation: 7, ..Recovered::default() };
     Replica::new(config, recovered, Instant::ZERO, 1).expect("a replica")
+}
+
+/// Other bounds for `replica` from now on.
+pub(super) fn set_limits(replica: &mut Replica, change: impl FnOnce(&mut Limits)) {
+    let mut cluster = ClusterConfig::clone(&replica.config.cluster);
+    change(&mut cluster.limits);
+    replica.config.cluster = Arc::new(cluster);
+}
+
+/// The key that [`put_values`] writes in `slot`.
+pub(super) fn key_of(slot: u64) -> Bytes {
+    Bytes::from(slot.to_be_bytes().to_vec())
+}
+
+/// Opens a session and applies puts of `payload_bytes` each, to other keys, up to slot `last`: the state
+/// alone has them, so that their values are nowhere.
+pub(super) fn put_values(replica: &mut Replica, last: u64, payload_bytes: u32) {
+    for slot in 1..=last {
+        let (session, operation) = match slot {
+            1 => (0, Operation::OpenSession),
+            _ => (1, Operation::Put { key: key_of(slot) }),
+        };
+        let command = Command { session, sequence: slot, answered_below: slot, operation };
+        let value = ValueMeta {
+            id: ValueId { origin: Ballot { round: 1, node: 0 }, slot: Slot(slot) },
+            epoch: Epoch(0),
+            code: replica.paxos.epoch().code,
+            payload_bytes,
+            digest: Digest(0),
+            header: command.encode(),
+        };
+        replica.state.apply(&value).expect("a put");
+    }
 }

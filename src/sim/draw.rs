@@ -52,6 +52,7 @@ pub(super) fn scenario(seed: u64) -> Scenario {
         cluster,
         link,
         datagram_bytes,
+        ack_delay: Duration::from_millis(1),
         client_count,
         sessions_per_client,
         key_count: rng.range(2, 12),
@@ -64,8 +65,16 @@ pub(super) fn scenario(seed: u64) -> Scenario {
         faults,
         heal_at,
     };
+    draw_bounds(seed, &mut scenario);
     draw_lost_directories(seed, &mut scenario);
     scenario
+}
+
+/// Drawn from the seed on their own, so that the rest is what it would be without.
+fn draw_bounds(seed: u64, scenario: &mut Scenario) {
+    let mut rng = Rng::new(seed ^ 0xB0_5EED);
+    scenario.ack_delay = Duration::from_millis([1, 5, 25][pick(&mut rng, 3)]);
+    scenario.cluster.limits.reading_bytes = [2000, 128 << 20, 128 << 20][pick(&mut rng, 3)];
 }
 
 /// Nodes that lose their data directories, in some runs. Drawn from the seed on their own, so that the

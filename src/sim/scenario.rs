@@ -32,6 +32,8 @@ pub struct Scenario {
     pub link: LinkConfig,
     /// UDP payload at most.
     pub datagram_bytes: usize,
+    /// An acknowledgement waits so long for data to ride on.
+    pub ack_delay: Duration,
     /// Clients.
     pub client_count: u64,
     /// Sessions of each client, which ask side by side.
@@ -93,6 +95,8 @@ struct Raw {
     value_bytes_max: u64,
     operations_per_client: u64,
     datagram_bytes: usize,
+    #[serde(with = "micros", default = "default_ack_delay")]
+    ack_delay_us: Duration,
     #[serde(with = "micros")]
     attempt_timeout_us: Duration,
     #[serde(with = "micros")]
@@ -184,6 +188,7 @@ impl ScenarioFile {
             cluster,
             link: raw.link,
             datagram_bytes: raw.datagram_bytes,
+            ack_delay: raw.ack_delay_us,
             client_count: raw.client_count,
             sessions_per_client: raw.sessions_per_client,
             key_count: raw.key_count,
@@ -216,6 +221,7 @@ impl ScenarioFile {
             value_bytes_max: scenario.value_bytes_max,
             operations_per_client: scenario.operations_per_client,
             datagram_bytes: scenario.datagram_bytes,
+            ack_delay_us: scenario.ack_delay,
             attempt_timeout_us: scenario.attempt_timeout,
             think_time_us: scenario.think_time,
             sync_time_us: scenario.sync_time,
@@ -250,7 +256,8 @@ impl fmt::Display for Scenario {
         writeln!(f, "limits {:?}", cluster.limits)?;
         writeln!(f, "timing {:?}", cluster.timing)?;
         writeln!(f, "link {:?}, datagrams of {} B", self.link, self.datagram_bytes)?;
-        writeln!(f, "think {:?}, sync up to {:?}", self.think_time, self.sync_time)?;
+        let (ack, think, sync) = (self.ack_delay, self.think_time, self.sync_time);
+        writeln!(f, "acknowledgements after {ack:?}, think {think:?}, sync up to {sync:?}")?;
         for (rank, clock) in self.clocks.iter().enumerate() {
             let ClockSetting { offset_ms, drift_ppm } = clock;
             writeln!(f, "clock of rank {rank}: {offset_ms} ms ahead, {drift_ppm} ppm fast")?;
@@ -269,6 +276,11 @@ pub(super) fn address_of(rank: usize) -> SocketAddr {
 
 const fn one() -> u64 {
     1
+}
+
+/// Of files from before it was drawn.
+const fn default_ack_delay() -> Duration {
+    Duration::from_millis(1)
 }
 
 /// Their addresses are numbered in one byte.

@@ -112,6 +112,7 @@ impl World {
         let transport = TransportConfig {
             cluster_id: cluster.cluster,
             datagram_bytes: scenario.datagram_bytes,
+            ack_delay_us: u64::try_from(scenario.ack_delay.as_micros()).unwrap_or(u64::MAX),
             ..TransportConfig::default()
         };
         let mut by_address = BTreeMap::new();

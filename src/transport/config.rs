@@ -82,10 +82,10 @@ impl Default for TransportConfig {
             max_window_bytes: 4 << 20,
             ack_delay_us: 1_000,
             initial_rtt_us: 30_000,
-            min_pto_us: 10_000,
+            min_pto_us: 2_000,
             max_pto_us: 500_000,
             pacing_min_rtt_us: 1_000,
-            unreachable_after_ptos: 5,
+            unreachable_after_ptos: 7,
             give_up_ms: 30_000,
             idle_ms: 600_000,
         }

@@ -18,6 +18,9 @@ const MIN_PACKET_THRESHOLD: u64 = 3;
 const MAX_PACKET_THRESHOLD: u64 = 128;
 const MIN_TIME_EIGHTHS: u32 = 9;
 const MAX_TIME_EIGHTHS: u32 = 24;
+/// So many timeouts in a row are no tail of a burst: the window comes down. With the shortest timeout
+/// that is 62 ms, longer than a disk's sync holds a peer's answer.
+const PERSISTENT_PTOS: u32 = 5;
 /// Lost packets are remembered while at most this many packets are tracked.
 const MAX_REMEMBERED_PACKETS: usize = 4096;
 
@@ -173,7 +176,7 @@ impl Flight {
         self.pto_count = self.pto_count.saturating_add(1);
         self.pto_from = now;
         path.stats.probe_timeouts += 1;
-        if self.pto_count == 3 {
+        if self.pto_count == PERSISTENT_PTOS {
             path.congestion.on_persistent_timeout(path.config);
         }
         // The two oldest packets' items are the probes: what they carry was to be sent anyway.

@@ -353,11 +353,12 @@ impl Transport {
             let peer = self.peers[*at].as_deref();
             assert!(peer.is_some_and(|peer| peer.address == *address), "{address} is misfiled");
             if let Some(peer) = peer {
-                peer.check_invariants(config);
                 held_bytes += peer.held_bytes();
-                let has_timer =
-                    peer.timer.is_some_and(|at_time| self.timers.contains(&(at_time, *at)));
-                assert!(has_timer || peer.is_ready, "{address} would be forgotten");
+                if peer.check_invariants(config) {
+                    let has_timer =
+                        peer.timer.is_some_and(|at_time| self.timers.contains(&(at_time, *at)));
+                    assert!(has_timer || peer.is_ready, "{address} would be forgotten");
+                }
             }
         }
         let queued: usize = self.peers.iter().flatten().map(|peer| peer.outbox.live_bytes()).sum();
@@ -384,10 +385,11 @@ impl Transport {
                 self.shared.stats.stale_datagrams += 1;
                 self.challenge(now, at, epoch);
             }
-            None | Some(_) => {
-                peer.remote_epoch = Some(epoch);
+            None => {
+                peer.meet(epoch);
                 peer.handle_data(now, datagram, &mut self.shared);
             }
+            Some(_) => peer.handle_data(now, datagram, &mut self.shared),
         }
         self.mark_ready(at);
     }

@@ -111,6 +111,16 @@ impl Peer {
         self.inbox.on_packet(now, number, is_eliciting, &shared.config);
     }
 
+    /// The peer speaks for the first time. What has timed out by now was sent before it was there: it goes
+    /// again at once, and not when the timeout, doubled each time, ends.
+    pub fn meet(&mut self, epoch: u64) {
+        self.remote_epoch = Some(epoch);
+        if self.flight.pto_count > 0 {
+            self.resend_all();
+            self.flight.pto_count = 0;
+        }
+    }
+
     /// The peer has proved that it lives as `epoch` now.
     pub fn switch_epoch(&mut self, epoch: u64, shared: &mut Shared) {
         shared.stats.messages_dropped += self.outbox.clear() as u64;
@@ -237,16 +247,17 @@ impl Peer {
         self.inbox.partial_bytes()
     }
 
-    /// Costs nothing when nothing has changed since the last time.
-    pub fn check_invariants(&self, config: &crate::transport::TransportConfig) {
+    /// Costs nothing when nothing has changed since the last time: false then.
+    pub fn check_invariants(&self, config: &crate::transport::TransportConfig) -> bool {
         // What is ready may still change by being polled.
         if !self.is_unchecked.replace(self.is_ready) {
-            return;
+            return false;
         }
         self.outbox.check_invariants(config);
         self.flight.check_invariants();
         self.inbox.check_invariants(config);
         self.congestion.check_invariants(config);
+        true
     }
 
     fn is_idle(&self) -> bool {

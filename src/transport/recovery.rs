@@ -226,8 +226,11 @@ mod tests {
         }
         let smoothed = rtt.measured().unwrap();
         assert!(smoothed.abs_diff(Duration::from_micros(300)) < Duration::from_micros(2));
-        assert_eq!(rtt.pto(0, &config), Duration::from_millis(10));
-        assert_eq!(rtt.pto(1, &config), Duration::from_millis(20));
+        // 0.3 ms, the granularity of timers, and the delay of an acknowledgement.
+        assert_eq!(rtt.pto(0, &config), Duration::from_micros(2300));
+        assert_eq!(rtt.pto(1, &config), Duration::from_micros(4600));
+        let floor = TransportConfig { min_pto_us: 10_000, ..config.clone() };
+        assert_eq!(rtt.pto(0, &floor), Duration::from_millis(10));
         assert_eq!(rtt.pto(30, &config), Duration::from_millis(500));
     }
 }

@@ -102,6 +102,22 @@ fn old_datagrams_do_not_undo_a_restart() {
 }
 
 #[test]
+fn what_waits_for_a_peer_that_starts_goes_when_it_speaks() {
+    let mut world = World::new(LinkConfig::default(), &TransportConfig::default(), 3);
+    world.nodes.remove(&address(B));
+    world.send(A, B, message(0, 100));
+    // Timeouts of 91, 182, 364 ms: the next is due after 1.1 s.
+    world.run_for(Duration::from_millis(700));
+    world.start(B, 2001, &TransportConfig::default());
+    let start = world.now;
+    world.send(B, A, message(1, 100));
+    world.run_until(Duration::from_secs(1), |world| world.message_count(B) == 1);
+    assert!(world.now.since(start) <= Duration::from_millis(1));
+    world.run_for(Duration::from_secs(2));
+    assert_eq!((world.message_count(A), world.message_count(B)), (1, 1));
+}
+
+#[test]
 fn an_unreachable_peer_is_reported_once_tried_slowly_and_reached_again() {
     let mut world = World::new(lan(), &TransportConfig::default(), 3);
     world.netem.set_down(address(A), address(B), true);
