@@ -62,8 +62,8 @@ pub(super) fn key_of(slot: u64) -> Bytes {
     Bytes::from(slot.to_be_bytes().to_vec())
 }
 
-/// Opens a session and applies puts of `payload_bytes` each, to other keys, up to slot `last`: the state
-/// alone has them, so that their values are nowhere.
+/// Opens a session and applies puts of `payload_bytes` each, to other keys, up to slot `last`: the
+/// state alone has them, so that their values are nowhere.
 pub(super) fn put_values(replica: &mut Replica, last: u64, payload_bytes: u32) {
     for slot in 1..=last {
         let (session, operation) = match slot {

@@ -8,6 +8,7 @@ use crate::config::{ClusterConfig, ConfigError, EpochConfig, default_code};
 use crate::kv::Admin;
 use crate::netem::{LinkConfig, NetemConfigError};
 use crate::time::Duration;
+use crate::transport::TransportConfig;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::SocketAddr;
@@ -126,6 +127,16 @@ impl Scenario {
     #[must_use]
     pub fn draw(seed: u64) -> Self {
         draw::scenario(seed)
+    }
+
+    /// How nodes and clients talk.
+    pub(super) fn transport(&self) -> TransportConfig {
+        TransportConfig {
+            cluster_id: self.cluster.cluster,
+            datagram_bytes: self.datagram_bytes,
+            ack_delay_us: u64::try_from(self.ack_delay.as_micros()).unwrap_or(u64::MAX),
+            ..TransportConfig::default()
+        }
     }
 
     /// Nodes that may be without their record of a slot so that everything can still be rebuilt,

@@ -20,7 +20,7 @@ use crate::replica::Replica;
 use crate::replica::client_machine::{ClientConfig, ClientMachine};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
-use crate::transport::{Transmit, TransportConfig};
+use crate::transport::Transmit;
 use crate::types::Slot;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -109,12 +109,7 @@ impl World {
         }
         let mut rng = Rng::new(seed ^ 0x5EED);
         let cluster = Arc::new(scenario.cluster.clone());
-        let transport = TransportConfig {
-            cluster_id: cluster.cluster,
-            datagram_bytes: scenario.datagram_bytes,
-            ack_delay_us: u64::try_from(scenario.ack_delay.as_micros()).unwrap_or(u64::MAX),
-            ..TransportConfig::default()
-        };
+        let transport = scenario.transport();
         let mut by_address = BTreeMap::new();
         let nodes: Vec<SimNode> = (0..cluster.members.len())
             .map(|rank| {

@@ -111,8 +111,8 @@ impl Peer {
         self.inbox.on_packet(now, number, is_eliciting, &shared.config);
     }
 
-    /// The peer speaks for the first time. What has timed out by now was sent before it was there: it goes
-    /// again at once, and not when the timeout, doubled each time, ends.
+    /// The peer speaks for the first time. What has timed out by now was sent before it was there: it
+    /// goes again at once, and not when the timeout, doubled each time, ends.
     pub fn meet(&mut self, epoch: u64) {
         self.remote_epoch = Some(epoch);
         if self.flight.pto_count > 0 {
