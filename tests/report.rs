@@ -7,5 +7,7 @@
 mod browser;
 #[path = "report/figures.rs"]
 mod figures;
+#[path = "report/latex.rs"]
+mod latex;
 #[path = "report/synthetic.rs"]
 mod synthetic;

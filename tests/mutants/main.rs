@@ -59,7 +59,6 @@ found_in_simulation! {
     a_recovered_value_gets_a_new_id: RenamesValue, scenarios::churn, 0, 60;
     a_recovered_value_gets_another_code: RecodesValue, scenarios::churn, 0, 20;
     too_few_promises_decide: DecidesWithFewer, scenarios::churn, 0, 60;
-    what_is_applied_is_not_promised: HidesApplied, scenarios::churn, 0, 60;
     a_late_promise_decides_again: DecidesAgain, scenarios::churn, 0, 600;
     single_shards_count_as_copies: CountsSinglesAsCopies, scenarios::churn, 0, 60;
     the_failure_detector_chooses: DetectorChooses, scenarios::churn, 0, 600;
@@ -111,6 +110,7 @@ found_by_script! {
     a_lease_counts_from_its_answer: LeaseFromReply, scripts::a_lease_comes_late();
     a_granter_promises: GrantersPromise, scripts::a_granter_is_asked();
     promises_are_answered_early: PromisesEarly, scripts::a_promise_is_lost();
+    what_is_applied_is_not_promised: HidesApplied, scripts::what_is_applied_is_proposed_anew();
     acknowledgements_of_before_count: CountsOldAcks, scripts::an_old_ack_comes();
     an_older_record_answers: AnswersOlderRecord, scripts::a_record_is_lost(false);
     damage_is_hidden: HidesDamage, scripts::a_record_is_lost(true);

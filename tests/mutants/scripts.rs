@@ -279,3 +279,39 @@ pub fn an_old_ack_comes() {
     cluster.settle(is_lost);
     pass_for(&mut cluster, &[e], 4000, apart(&[b, d, e]));
 }
+
+/// What a node has applied is not among what it has accepted any more: a candidate that does not
+/// hear of it proposes something else in the slot, to a node that never knew that it is chosen.
+pub fn what_is_applied_is_proposed_anew() {
+    let (mut cluster, [old, keeper, new]) = three();
+    let is_accept: fn(&Message) -> bool = |m| matches!(m, Message::Accept { .. });
+    let first = cluster.propose(old, "old", 10);
+    for flight in take(&mut cluster, old, keeper, is_accept) {
+        cluster.deliver(flight);
+    }
+    cluster.sync(keeper);
+    cluster.sync(old);
+    for flight in take(&mut cluster, keeper, old, |_| true) {
+        cluster.deliver(flight);
+    }
+    late_reply(&mut cluster, old, keeper);
+    let applied = cluster.nodes[usize::from(keeper)].paxos.as_ref().unwrap().applied();
+    assert_eq!(applied, first.slot, "the keeper has applied it");
+    cluster.flights.clear();
+    cluster.crash(old);
+    // What the keeper says of itself as a follower comes too late.
+    let is_lost = |flight: &Flight| apart(&[keeper, new])(flight) || is_reply(&flight.message);
+    elect_but(&mut cluster, &[new], is_lost).unwrap();
+    cluster.start(old);
+    introduce(&mut cluster, new, old);
+    cluster.propose(new, "new", 10);
+    for flight in take(&mut cluster, new, old, is_accept) {
+        cluster.deliver(flight);
+    }
+    cluster.sync(new);
+    cluster.sync(old);
+    for flight in take(&mut cluster, old, new, |_| true) {
+        cluster.deliver(flight);
+    }
+    cluster.pass(2000, |_| false);
+}
