@@ -52,8 +52,10 @@ pub struct TransportConfig {
     pub max_pto_us: u64,
     /// Pacing is off below this round trip.
     pub pacing_min_rtt_us: u64,
-    /// Timeouts in a row until `Unreachable`.
+    /// `Unreachable` after so many timeouts in a row,
     pub unreachable_after_ptos: u32,
+    /// and so long without an acknowledgement of anything new.
+    pub unreachable_ms: u64,
     /// Messages are dropped when nothing was acknowledged for so long.
     pub give_up_ms: u64,
     /// State of a silent peer with nothing to send is dropped; at least 2 x `give_up_ms`, and longer
@@ -85,7 +87,8 @@ impl Default for TransportConfig {
             min_pto_us: 2_000,
             max_pto_us: 500_000,
             pacing_min_rtt_us: 1_000,
-            unreachable_after_ptos: 7,
+            unreachable_after_ptos: 3,
+            unreachable_ms: 250,
             give_up_ms: 30_000,
             idle_ms: 600_000,
         }
@@ -124,7 +127,7 @@ impl TransportConfig {
         let message = self.max_message_bytes as u64;
         let u32_max = u64::from(u32::MAX);
         let datagram = self.datagram_bytes as u64;
-        let checks: [(&'static str, u64, u64, u64); 20] = [
+        let checks: [(&'static str, u64, u64, u64); 21] = [
             ("datagram_bytes", datagram, 512, 65_507),
             ("max_message_bytes", message, 1, 1 << 30),
             ("max_peers", self.max_peers as u64, 1, 1 << 20),
@@ -149,6 +152,7 @@ impl TransportConfig {
             ("max_pto_us", self.max_pto_us, 1_000, 60_000_000),
             ("ack_delay_us", self.ack_delay_us, 0, self.max_pto_us),
             ("unreachable_after_ptos", u64::from(self.unreachable_after_ptos), 1, 1000),
+            ("unreachable_ms", self.unreachable_ms, 0, self.give_up_ms),
             ("idle_ms", self.idle_ms, self.give_up_ms.saturating_mul(2), u64::MAX),
         ];
         for (field, value, low, high) in checks {
@@ -169,11 +173,6 @@ impl TransportConfig {
 
     pub(super) fn ack_delay(&self) -> Duration {
         Duration::from_micros(self.ack_delay_us)
-    }
-
-    /// What a reported acknowledgement delay is believed up to: timers of peers are late at times.
-    pub(super) fn max_ack_delay(&self) -> Duration {
-        self.ack_delay() * 4
     }
 
     pub(super) fn give_up(&self) -> Duration {

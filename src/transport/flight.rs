@@ -21,7 +21,9 @@ const MAX_TIME_EIGHTHS: u32 = 24;
 /// So many timeouts in a row are no tail of a burst: the window comes down. With the shortest timeout
 /// that is 62 ms, longer than a disk's sync holds a peer's answer.
 const PERSISTENT_PTOS: u32 = 5;
-/// Lost packets are remembered while at most this many packets are tracked.
+/// Lost packets are remembered for four round trips, at least so long, for what may come yet,
+const LOST_MEMORY: Duration = Duration::from_millis(10);
+/// while at most this many packets are tracked.
 const MAX_REMEMBERED_PACKETS: usize = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,7 +240,7 @@ impl Flight {
                 self.packets_in_flight -= 1;
                 path.congestion.on_ack(bytes, sent_at, limiting, path.config);
                 if number == ack.largest {
-                    path.rtt.sample(now.since(sent_at), ack.delay.min(path.config.max_ack_delay()));
+                    path.rtt.sample(now.since(sent_at), ack.delay);
                 }
             }
             PacketState::Lost => {
@@ -248,6 +250,11 @@ impl Flight {
                 self.packet_threshold =
                     self.packet_threshold.max(reorder).min(MAX_PACKET_THRESHOLD);
                 self.time_eighths = (self.time_eighths + 1).min(MAX_TIME_EIGHTHS);
+                // Each packet has a number of its own, so this is its round trip, and one that
+                // outgrows the timeout would never be learned otherwise.
+                if number == ack.largest {
+                    path.rtt.sample(now.since(sent_at), ack.delay);
+                }
             }
         }
         let packet = &self.packets[at];
@@ -296,7 +303,7 @@ impl Flight {
     }
 
     fn pop_resolved(&mut self, now: Instant, smoothed_rtt: Duration) {
-        let memory = (smoothed_rtt * 4).max(Duration::from_millis(2));
+        let memory = (smoothed_rtt * 4).max(LOST_MEMORY);
         while let Some(front) = self.packets.front() {
             let is_over = match front.state {
                 PacketState::InFlight => false,

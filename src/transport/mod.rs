@@ -385,10 +385,7 @@ impl Transport {
                 self.shared.stats.stale_datagrams += 1;
                 self.challenge(now, at, epoch);
             }
-            None => {
-                peer.meet(epoch);
-                peer.handle_data(now, datagram, &mut self.shared);
-            }
+            None => peer.meet(now, datagram, &mut self.shared),
             Some(_) => peer.handle_data(now, datagram, &mut self.shared),
         }
         self.mark_ready(at);

@@ -111,10 +111,12 @@ impl Peer {
         self.inbox.on_packet(now, number, is_eliciting, &shared.config);
     }
 
-    /// The peer speaks for the first time. What has timed out by now was sent before it was there: it
-    /// goes again at once, and not when the timeout, doubled each time, ends.
-    pub fn meet(&mut self, epoch: u64) {
-        self.remote_epoch = Some(epoch);
+    /// The peer's first datagram. What has timed out by now, and is not acknowledged by it, was sent
+    /// before the peer was there: it goes again at once, and not when the timeout, doubled each time,
+    /// ends.
+    pub fn meet(&mut self, now: Instant, datagram: &Datagram<'_>, shared: &mut Shared) {
+        self.remote_epoch = Some(datagram.header.sender_epoch);
+        self.handle_data(now, datagram, shared);
         if self.flight.pto_count > 0 {
             self.resend_all();
             self.flight.pto_count = 0;
@@ -322,7 +324,10 @@ impl Peer {
     }
 
     fn on_probe_timeout(&mut self, now: Instant, shared: &mut Shared) {
-        if self.flight.pto_count >= shared.config.unreachable_after_ptos && !self.is_unreachable {
+        let config = &shared.config;
+        let is_silent = self.flight.pto_count >= config.unreachable_after_ptos
+            && self.last_progress + Duration::from_millis(config.unreachable_ms) <= now;
+        if is_silent && !self.is_unreachable {
             self.is_unreachable = true;
             shared.push_event(TransportEvent::Unreachable { peer: self.address });
         }

@@ -1,6 +1,7 @@
 //! Round-trip estimation, congestion window and pacing of one peer.
 //!
-//! RTT: RFC 6298 with the acknowledgement delay taken out (RFC 9002 section 5). Window: NewReno
+//! RTT: RFC 6298 with the acknowledgement delay taken out (RFC 9002 section 5); the timeout waits as
+//! long on top as the peer has lately held its acknowledgements: while it syncs it sends none. Window: NewReno
 //! with a decrease of 0.7 once per round trip, and a floor. The floor is a choice: a cluster's network
 //! loses packets at random (and experiments make it lose up to 30 %), where a window that shrinks
 //! with every loss would stand still although the path is idle. Below the floor loss is answered by
@@ -19,16 +20,20 @@ pub(super) struct Rtt {
     pub smoothed: Duration,
     pub variance: Duration,
     pub latest: Duration,
+    /// How long the peer held acknowledgements lately: a maximum that fades.
+    held: Duration,
     sampled: bool,
 }
 
 impl Rtt {
     pub fn new(initial: Duration) -> Self {
-        Self { smoothed: initial, variance: initial / 2, latest: initial, sampled: false }
+        let (variance, held) = (initial / 2, Duration::ZERO);
+        Self { smoothed: initial, variance, latest: initial, held, sampled: false }
     }
 
     /// Takes in one sample; `ack_delay` is how long the peer held the acknowledgement.
     pub fn sample(&mut self, sample: Duration, ack_delay: Duration) {
+        self.held = ack_delay.min(sample).max(self.held * 7 / 8);
         let sample = sample.saturating_sub(ack_delay).max(Duration::from_nanos(1));
         self.latest = sample;
         if !self.sampled {
@@ -49,7 +54,8 @@ impl Rtt {
 
     /// The retransmission timeout after `backoff` timeouts in a row.
     pub fn pto(&self, backoff: u32, config: &TransportConfig) -> Duration {
-        let base = self.smoothed + (self.variance * 4).max(GRANULARITY) + config.ack_delay();
+        let held = self.held.max(config.ack_delay());
+        let base = self.smoothed + (self.variance * 4).max(GRANULARITY) + held;
         let base = base.max(Duration::from_micros(config.min_pto_us));
         let longest = Duration::from_micros(config.max_pto_us).max(self.smoothed * 2);
         base.saturating_mul(1 << backoff.min(16)).min(longest)

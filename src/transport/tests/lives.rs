@@ -118,6 +118,19 @@ fn what_waits_for_a_peer_that_starts_goes_when_it_speaks() {
 }
 
 #[test]
+fn a_peer_that_is_slow_to_speak_is_not_sent_everything_twice() {
+    // Its first datagram acknowledges what had timed out on the way.
+    let mut world =
+        World::new(LinkConfig { delay_ms: 60.0, ..lan() }, &TransportConfig::default(), 3);
+    world.send(A, B, message(0, 100));
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(world.message_count(B), 1);
+    let stats = world.node(A).stats();
+    assert_eq!(stats.probe_timeouts, 1, "the assumed round trip is 30 ms: {stats:?}");
+    assert!(stats.datagrams_sent <= 2, "{stats:?}");
+}
+
+#[test]
 fn an_unreachable_peer_is_reported_once_tried_slowly_and_reached_again() {
     let mut world = World::new(lan(), &TransportConfig::default(), 3);
     world.netem.set_down(address(A), address(B), true);

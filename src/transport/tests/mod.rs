@@ -239,6 +239,38 @@ fn nothing_is_sent_twice_when_nothing_is_lost() {
     }
 }
 
+/// A message each 50 ms for as long; bytes sent again meanwhile.
+fn trickle(world: &mut World, messages: u64) -> u64 {
+    let before = world.node(A).stats().bytes_retransmitted;
+    for number in 0..messages {
+        world.send(A, B, message(number, 100));
+        world.run_for(Duration::from_millis(50));
+    }
+    world.node(A).stats().bytes_retransmitted - before
+}
+
+#[test]
+fn a_round_trip_that_grows_is_learned_from_lone_messages() {
+    let mut world = World::new(lan(), &TransportConfig::default(), 9);
+    assert_eq!(trickle(&mut world, 20), 0);
+    let slow = LinkConfig { delay_ms: 4.0, ..LinkConfig::default() };
+    for (from, to) in [(A, B), (B, A)] {
+        world.netem.set_link(address(from), address(to), slow.clone());
+    }
+    trickle(&mut world, 10);
+    assert_eq!(trickle(&mut world, 50), 0, "8 ms are known by now");
+}
+
+#[test]
+fn acknowledgements_that_are_held_long_are_waited_for() {
+    // As by a node whose disk takes 8 ms to sync.
+    let config = TransportConfig::default();
+    let mut world = World::new(lan(), &config, 9);
+    world.start(B, 2002, &TransportConfig { ack_delay_us: 8000, ..config });
+    trickle(&mut world, 10);
+    assert_eq!(trickle(&mut world, 50), 0);
+}
+
 #[test]
 fn retransmissions_are_near_what_was_lost() {
     for loss in [0.01, 0.05, 0.2] {
