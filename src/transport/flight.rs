@@ -21,15 +21,17 @@ const MAX_TIME_EIGHTHS: u32 = 24;
 /// So many timeouts in a row are no tail of a burst: the window comes down. With the shortest timeout
 /// that is 62 ms, longer than a disk's sync holds a peer's answer.
 const PERSISTENT_PTOS: u32 = 5;
-/// Lost packets are remembered for four round trips, at least so long, for what may come yet,
-const LOST_MEMORY: Duration = Duration::from_millis(10);
-/// while at most this many packets are tracked.
+/// Lost packets are remembered for some round trips, for what may come yet, while at most this many
+/// packets are tracked.
 const MAX_REMEMBERED_PACKETS: usize = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PacketState {
     InFlight,
+    /// Later ones were acknowledged and it was not.
     Lost,
+    /// Sent again because nothing was heard: no sign that the path lost or reordered it.
+    TimedOut,
     /// Acknowledged, or never to be acknowledged (an acknowledgement alone).
     Done,
 }
@@ -62,7 +64,8 @@ pub(super) struct Flight {
     packets_in_flight: usize,
     largest_acked: Option<u64>,
     loss_time: Option<Instant>,
-    /// Last sending of a packet that will be acknowledged, or last timeout.
+    /// When the oldest wait began: the first sending while nothing was in flight, the last progress, or
+    /// the last timeout.
     pto_from: Instant,
     packet_threshold: u64,
     time_eighths: u32,
@@ -105,7 +108,7 @@ impl Flight {
     }
 
     /// Records the packet that was just built from the items appended since the last call.
-    pub fn on_sent(&mut self, now: Instant, bytes: usize) {
+    pub fn on_sent(&mut self, now: Instant, bytes: usize, rtt: &Rtt, config: &TransportConfig) {
         let items_start = self
             .packets
             .back()
@@ -115,12 +118,16 @@ impl Flight {
         let bytes = u32::try_from(bytes).expect("a datagram is under 64 KiB");
         let state = if item_count == 0 { PacketState::Done } else { PacketState::InFlight };
         if state == PacketState::InFlight {
+            // From the first of those that wait: whoever sends all the time would never notice that
+            // nobody answers (RFC 6298 section 5).
+            if self.packets_in_flight == 0 {
+                self.pto_from = now;
+            }
             self.bytes_in_flight += bytes as usize;
             self.packets_in_flight += 1;
-            self.pto_from = now;
         }
         self.packets.push_back(SentPacket { sent_at: now, items_start, item_count, bytes, state });
-        self.pop_resolved(now, Duration::ZERO);
+        self.pop_resolved(now, rtt, config);
     }
 
     /// Takes in an acknowledgement and finds what it shows to be lost.
@@ -146,10 +153,11 @@ impl Flight {
         }
         if is_progress {
             self.pto_count = 0;
+            self.pto_from = now;
         }
         self.largest_acked = self.largest_acked.max(Some(ack.largest));
         self.detect_losses(now, path, outbox);
-        self.pop_resolved(now, path.rtt.smoothed);
+        self.pop_resolved(now, path.rtt, path.config);
         AckOutcome { is_progress, is_invalid: false }
     }
 
@@ -185,7 +193,7 @@ impl Flight {
         let mut probes = 2;
         for at in 0..self.packets.len() {
             if self.packets[at].state == PacketState::InFlight {
-                self.lose(at, outbox);
+                self.lose(at, PacketState::TimedOut, outbox);
                 probes -= 1;
                 if probes == 0 {
                     break;
@@ -199,7 +207,7 @@ impl Flight {
     pub fn lose_all(&mut self, outbox: &mut Outbox) {
         for at in 0..self.packets.len() {
             if self.packets[at].state == PacketState::InFlight {
-                self.lose(at, outbox);
+                self.lose(at, PacketState::TimedOut, outbox);
             }
         }
         self.loss_time = None;
@@ -239,10 +247,8 @@ impl Flight {
                 self.bytes_in_flight -= bytes;
                 self.packets_in_flight -= 1;
                 path.congestion.on_ack(bytes, sent_at, limiting, path.config);
-                if number == ack.largest {
-                    path.rtt.sample(now.since(sent_at), ack.delay);
-                }
             }
+            PacketState::TimedOut => path.stats.spurious_losses += 1,
             PacketState::Lost => {
                 path.stats.spurious_losses += 1;
                 path.congestion.on_spurious_loss();
@@ -250,12 +256,12 @@ impl Flight {
                 self.packet_threshold =
                     self.packet_threshold.max(reorder).min(MAX_PACKET_THRESHOLD);
                 self.time_eighths = (self.time_eighths + 1).min(MAX_TIME_EIGHTHS);
-                // Each packet has a number of its own, so this is its round trip, and one that
-                // outgrows the timeout would never be learned otherwise.
-                if number == ack.largest {
-                    path.rtt.sample(now.since(sent_at), ack.delay);
-                }
             }
+        }
+        // Each packet has a number of its own, so this is its round trip even if it was given up: one
+        // that outgrows the timeout would never be learned otherwise.
+        if number == ack.largest {
+            path.rtt.sample(now.since(sent_at), ack.delay);
         }
         let packet = &self.packets[at];
         let first = usize::try_from(packet.items_start - self.items_base).unwrap_or(usize::MAX);
@@ -279,7 +285,7 @@ impl Flight {
             let sent_at = packet.sent_at;
             let due = sent_at + delay;
             if self.base + at as u64 + self.packet_threshold <= largest_acked || due <= now {
-                self.lose(at, outbox);
+                self.lose(at, PacketState::Lost, outbox);
                 path.stats.packets_lost += 1;
                 last_lost_sent_at = last_lost_sent_at.max(Some(sent_at));
             } else {
@@ -291,9 +297,9 @@ impl Flight {
         }
     }
 
-    fn lose(&mut self, at: usize, outbox: &mut Outbox) {
+    fn lose(&mut self, at: usize, state: PacketState, outbox: &mut Outbox) {
         let packet = &mut self.packets[at];
-        packet.state = PacketState::Lost;
+        packet.state = state;
         self.bytes_in_flight -= packet.bytes as usize;
         self.packets_in_flight -= 1;
         let first = usize::try_from(packet.items_start - self.items_base).unwrap_or(usize::MAX);
@@ -302,13 +308,13 @@ impl Flight {
         }
     }
 
-    fn pop_resolved(&mut self, now: Instant, smoothed_rtt: Duration) {
-        let memory = (smoothed_rtt * 4).max(LOST_MEMORY);
+    fn pop_resolved(&mut self, now: Instant, rtt: &Rtt, config: &TransportConfig) {
+        let memory = (rtt.smoothed * 4).max(rtt.pto(0, config) * 2);
         while let Some(front) = self.packets.front() {
             let is_over = match front.state {
                 PacketState::InFlight => false,
                 PacketState::Done => true,
-                PacketState::Lost => {
+                PacketState::Lost | PacketState::TimedOut => {
                     self.packets.len() > MAX_REMEMBERED_PACKETS || front.sent_at + memory <= now
                 }
             };

@@ -229,13 +229,19 @@ impl Transport {
         let Some(at) = self.find_or_add(now, to) else {
             return Err(SendError::TooManyPeers { limit_count: self.shared.config.max_peers });
         };
-        let result = self.push(at, to, parts);
+        let result = self.push(now, at, to, parts);
         self.shared.stats.messages_sent += u64::from(result.is_ok());
         self.mark_ready(at);
         result
     }
 
-    fn push(&mut self, at: usize, to: SocketAddr, parts: &[Bytes]) -> Result<MessageId, SendError> {
+    fn push(
+        &mut self,
+        now: Instant,
+        at: usize,
+        to: SocketAddr,
+        parts: &[Bytes],
+    ) -> Result<MessageId, SendError> {
         let config = &self.shared.config;
         let bytes: usize = parts.iter().map(Bytes::len).sum();
         let queued = |peer: &Peer| peer.outbox.live_bytes();
@@ -249,7 +255,11 @@ impl Transport {
         let Some(peer) = self.peers[at].as_deref_mut() else {
             return Err(SendError::TooManyPeers { limit_count: config.max_peers });
         };
+        let is_first = peer.outbox.is_empty();
         let id = peer.outbox.push(to, parts, config)?;
+        if is_first {
+            peer.last_progress = now;
+        }
         self.queued_at_most += bytes;
         Ok(MessageId(id))
     }
@@ -469,7 +479,7 @@ impl Transport {
         if let Some(at) = self.find(address) {
             return Some(at);
         }
-        if self.by_address.len() >= self.shared.config.max_peers {
+        if self.by_address.len() >= self.shared.config.max_peers && !self.evict_idle(now) {
             return None;
         }
         let first = (self.first_id, self.first_packet_number);
@@ -482,6 +492,18 @@ impl Transport {
         self.by_address.insert(address, at);
         self.mark_ready(at);
         Some(at)
+    }
+
+    /// Drops the idle peer that has been silent longest, if that is long enough.
+    fn evict_idle(&mut self, now: Instant) -> bool {
+        let silence = self.shared.config.give_up() * 2;
+        let peers = self.peers.iter().enumerate();
+        let idle = peers.filter_map(|(at, peer)| Some((peer.as_ref()?.idle_since()?, at)));
+        let Some((_, at)) = idle.min().filter(|(since, _)| *since + silence <= now) else {
+            return false;
+        };
+        self.evict(at);
+        true
     }
 
     fn mark_ready(&mut self, at: usize) {
@@ -509,6 +531,9 @@ impl Transport {
     fn evict(&mut self, at: usize) {
         let Some(mut peer) = self.peers[at].take() else { return };
         peer.release(&mut self.shared);
+        if let Some(deadline) = peer.timer {
+            self.timers.remove(&(deadline, at));
+        }
         self.first_id = self.first_id.max(peer.outbox.next_id());
         self.first_packet_number = self.first_packet_number.max(peer.flight.next_packet_number());
         self.by_address.remove(&peer.address);

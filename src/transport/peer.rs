@@ -44,8 +44,8 @@ pub(super) struct Peer {
     pub challenge: Option<Challenge>,
     last_heard: Instant,
     last_active: Instant,
-    /// Last acknowledgement of something new, or first sending after a pause.
-    last_progress: Instant,
+    /// Last acknowledgement of something new, or when something was first queued after a pause.
+    pub last_progress: Instant,
     is_unreachable: bool,
     /// Datagrams that may go although the window is full.
     probes: u8,
@@ -262,6 +262,11 @@ impl Peer {
         true
     }
 
+    /// Since when nothing was said, by a peer for which nothing waits.
+    pub fn idle_since(&self) -> Option<Instant> {
+        self.is_idle().then_some(self.last_active)
+    }
+
     fn is_idle(&self) -> bool {
         self.outbox.is_empty() && self.flight.is_empty() && self.carry.is_none()
     }
@@ -387,15 +392,12 @@ impl Peer {
         }
         let bytes = out.len() - start;
         if has_items {
-            if self.flight.is_empty() {
-                self.last_progress = self.last_progress.max(now);
-            }
             self.pacer.on_sent(now, bytes, &self.rtt, window_bytes, config);
             self.probes = self.probes.saturating_sub(1);
         } else {
             shared.stats.acks_sent += 1;
         }
-        self.flight.on_sent(now, bytes);
+        self.flight.on_sent(now, bytes, &self.rtt, &shared.config);
         wire::seal(&mut out[start..], shared.binding);
         true
     }
