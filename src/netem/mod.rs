@@ -102,6 +102,15 @@ struct Card {
     shaper: Shaper,
 }
 
+/// What a card takes now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CardRoom {
+    /// So many bytes; 0 when it is to be left alone,
+    pub bytes: usize,
+    /// until then.
+    pub ready_at: Instant,
+}
+
 /// A bandwidth with a drop-tail queue, kept as the time at which the queue will be empty.
 #[derive(Clone, Debug)]
 struct Shaper {
@@ -116,6 +125,11 @@ struct UnderWay {
     sequence: u64,
     delivery: Delivery,
 }
+
+/// A card's queue is kept this long, as byte queue limits do,
+const CARD_AHEAD: Duration = Duration::from_millis(5);
+/// and holds a whole batch.
+const CARD_AHEAD_BYTES: f64 = 65_536.0;
 
 impl Netem {
     /// A network; everything it draws follows from `seed`.
@@ -195,6 +209,12 @@ impl Netem {
     /// True when datagrams from `from` to `to` pass untouched and at once.
     pub fn is_clear(&mut self, from: SocketAddr, to: SocketAddr) -> bool {
         self.card_mut(from).nanos_per_byte == 0.0 && self.link_mut(from, to).is_clear
+    }
+
+    /// What the card of `node` takes now without a queue of more than a few milliseconds. A host holds
+    /// back what its card does not take; whoever sends on loses what is above the queue's bound.
+    pub fn card_room(&mut self, now: Instant, node: SocketAddr) -> CardRoom {
+        self.card_mut(node).room(now)
     }
 
     /// Takes in one datagram.
@@ -361,6 +381,19 @@ impl Shaper {
         let nanos_per_byte = if rate_mbit > 0.0 { 8000.0 / rate_mbit } else { 0.0 };
         let queue_bytes = if queue_bytes == 0 { default_queue_bytes } else { queue_bytes };
         Self { nanos_per_byte, queue_bytes, free_at: Instant::ZERO }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "what a card sends in milliseconds")]
+    fn room(&self, now: Instant) -> CardRoom {
+        if self.nanos_per_byte == 0.0 {
+            return CardRoom { bytes: usize::MAX, ready_at: now };
+        }
+        let least = Duration::from_secs_f64(CARD_AHEAD_BYTES * self.nanos_per_byte / 1e9);
+        let ahead = least.max(CARD_AHEAD);
+        let waiting = self.free_at.since(now);
+        let room = ahead.saturating_sub(waiting).as_nanos() as f64 / self.nanos_per_byte;
+        // Half of it, so that not every datagram wakes its sender.
+        CardRoom { bytes: room as usize, ready_at: now + waiting.saturating_sub(ahead / 2) }
     }
 
     /// When `bytes` that come at `now` are through, or `None` when the queue is full.

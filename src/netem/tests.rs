@@ -168,3 +168,25 @@ fn the_configuration_is_read_strictly() {
     let config: NetemConfig = toml::from_str("[link]\nloss = 1.5\n").unwrap();
     assert!(config.validate().unwrap_err().to_string().contains("loss = 1.5"));
 }
+
+#[test]
+fn a_sender_that_keeps_to_its_cards_room_loses_nothing_and_keeps_it_busy() {
+    let mut netem = network(LinkConfig::default());
+    assert_eq!(netem.card_room(Instant::ZERO, address(1)).bytes, usize::MAX);
+    // A byte takes a microsecond.
+    netem.set_card(address(1), &NodeConfig { rate_mbit: 8.0, queue_bytes: 0 });
+    let (mut now, mut sent) = (Instant::ZERO, 0_u64);
+    let end = Instant::from_nanos(1_000_000_000);
+    while now < end {
+        let room = netem.card_room(now, address(1));
+        if room.bytes == 0 {
+            assert!(room.ready_at > now);
+            now = room.ready_at;
+            continue;
+        }
+        netem.handle_datagram(now, address(1), address(2), vec![0; 1000]);
+        sent += 1000;
+    }
+    assert_eq!(netem.stats().dropped(), 0);
+    assert!((1_000_000..=1_000_000 + 70_000).contains(&sent), "{sent}");
+}

@@ -42,6 +42,9 @@ pub struct NodeReport {
     pub garbage_datagrams: u64,
     /// Datagrams that the socket dropped because the kernel took no more.
     pub datagrams_dropped: u64,
+    /// Datagrams that the system refused to send.
+    #[serde(default)]
+    pub send_errors: u64,
     /// The log.
     pub log: LogReport,
     /// Where the time of the writes went that it answered as the leader.

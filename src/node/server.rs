@@ -127,6 +127,8 @@ struct Server {
     reserve_bytes: u64,
     space_due: Instant,
     appended_bytes: usize,
+    /// The card takes nothing more until then.
+    held_until: Option<Instant>,
     reports_written: u64,
     turns: u64,
 }
@@ -182,9 +184,10 @@ impl Server {
         let mut replica = Replica::new(config, recovered, now, process::random_u64())
             .map_err(|source| NodeError::Replica { node, source })?;
         replica.measure_stages(clock::nanos);
-        println!(
-            "{node} listens on {address}, data in {}, start {boot}",
-            options.data_dir.display()
+        let data = options.data_dir.display();
+        say(
+            std::io::stdout(),
+            format_args!("{node} listens on {address}, data in {data}, start {boot}"),
         );
         Ok(Self {
             timer: Timer::new().map_err(system)?,
@@ -198,6 +201,7 @@ impl Server {
             control,
             reserve_bytes,
             appended_bytes: 0,
+            held_until: None,
             reports_written: 0,
             turns: 0,
         })
@@ -208,11 +212,16 @@ impl Server {
             self.turn()?;
             match self.wait().await? {
                 Wake::Input => {}
-                Wake::Report => self.write_report()?,
+                // A disk that is full may end no node.
+                Wake::Report => {
+                    if let Err(error) = self.write_report() {
+                        say(std::io::stderr(), format_args!("{}: {error}", self.options.node));
+                    }
+                }
                 Wake::Stop => {
                     self.turn()?;
                     self.write_report()?;
-                    println!("{} stops", self.options.node);
+                    say(std::io::stdout(), format_args!("{} stops", self.options.node));
                     return Ok(());
                 }
             }
@@ -237,18 +246,34 @@ impl Server {
         if now >= self.space_due || self.appended_bytes >= SPACE_CHECK_BYTES {
             self.check_space(now);
         }
+        let failed = |source| NodeError::Log { node, source };
+        let mut is_synced = false;
+        // What the kernel did not take goes first.
+        self.socket.flush();
         while let Some(ticket) = self.drain()? {
-            let failed = |source| NodeError::Log { node, source };
             self.log.sync().map_err(failed)?;
-            // Moved together in step with what is written, at most as much again.
-            self.log.compact().map_err(failed)?;
+            is_synced = true;
             self.replica.handle_persisted(self.clock.now(), ticket);
         }
         while let Some(notice) = self.replica.poll_notice() {
-            eprintln!("{node}: {notice}");
+            say(std::io::stderr(), format_args!("{node}: {notice}"));
         }
         self.socket.deliver_due(self.clock.now());
         self.socket.flush();
+        if let Some((to, bytes)) = self.socket.take_too_large() {
+            say(
+                std::io::stderr(),
+                format_args!(
+                    "{node}: a datagram of {bytes} bytes is too large for the network to {to}, and \
+                     is lost each time: set datagram_bytes in [transport] of the cluster file, 1472 \
+                     on Ethernet"
+                ),
+            );
+        }
+        if is_synced {
+            // Moved together in step with what is written, at most as much again; nobody waits.
+            self.log.compact().map_err(failed)?;
+        }
         Ok(())
     }
 
@@ -257,11 +282,15 @@ impl Server {
         let mut last = None;
         let node = self.options.node;
         let failed = move |source| NodeError::Log { node, source };
+        self.hold();
         loop {
             let now = self.clock.now();
             let Some(output) = self.replica.poll_output(now) else { return Ok(last) };
             match output {
-                Output::Transmit(transmit) => self.socket.send(now, transmit),
+                Output::Transmit(transmit) => {
+                    self.socket.send(now, transmit);
+                    self.hold();
+                }
                 Output::Persist { ticket, records } => {
                     self.appended_bytes += records.iter().map(record_bytes).sum::<usize>();
                     self.log.append(&records).map_err(failed)?;
@@ -284,17 +313,28 @@ impl Server {
                 }
                 Output::Trace(text) => {
                     let millis = now.as_nanos() as f64 / 1e6;
-                    eprintln!("{millis:.3} {} {text}", self.options.node);
+                    let node = self.options.node;
+                    say(std::io::stderr(), format_args!("{millis:.3} {node} {text}"));
                 }
             }
         }
     }
 
+    /// Lets the replica send while the card, emulated or real, takes what it is given.
+    fn hold(&mut self) {
+        self.held_until = self.socket.held_until(self.clock.now());
+        self.replica.hold_transmits(self.held_until.is_some() || self.socket.has_queued());
+    }
+
     async fn wait(&mut self) -> Result<Wake, NodeError> {
         let node = self.options.node;
         let system = move |source| NodeError::System { node, source };
-        let timers =
-            [self.replica.poll_timeout(), self.socket.poll_timeout(), Some(self.space_due)];
+        let timers = [
+            self.replica.poll_timeout(),
+            self.socket.poll_timeout(),
+            self.held_until,
+            Some(self.space_due),
+        ];
         let deadline = timers.into_iter().flatten().min().map(|at| self.clock.system(at));
         let woken = tokio::select! {
             biased;
@@ -337,6 +377,7 @@ impl Server {
             bytes_retransmitted: 0,
             garbage_datagrams: 0,
             datagrams_dropped: self.socket.stats().datagrams_dropped,
+            send_errors: self.socket.stats().send_errors,
             log: self.log.report(),
             stages: self.replica.stage_times(),
             coding: self.replica.coding_times(),
@@ -367,3 +408,9 @@ fn record_bytes(record: &crate::types::Record) -> usize {
 const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Free space is looked at after so many bytes of shards, too.
 const SPACE_CHECK_BYTES: usize = 8 << 20;
+
+/// Prints a line. Where it cannot be printed (the disk behind it is full, the pipe is closed) the node
+/// goes on.
+fn say(mut to: impl std::io::Write, line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(to, "{line}");
+}

@@ -80,6 +80,18 @@ pub struct SocketStats {
     pub recv_errors: u64,
 }
 
+/// Has a datagram been too large for the path to its peer?
+#[derive(Debug, Default)]
+enum TooLarge {
+    #[default]
+    No,
+    Met {
+        to: SocketAddr,
+        bytes: usize,
+    },
+    Told,
+}
+
 /// A bound UDP socket within a tokio runtime.
 #[derive(Debug)]
 pub struct NodeSocket {
@@ -92,6 +104,8 @@ pub struct NodeSocket {
     queued_bytes: usize,
     netem: Option<Netem>,
     offload: bool,
+    /// The first datagram that was larger than the path takes.
+    too_large: TooLarge,
     stats: SocketStats,
 }
 
@@ -135,6 +149,7 @@ impl NodeSocket {
             queued_bytes: 0,
             netem,
             offload,
+            too_large: TooLarge::No,
             stats: SocketStats::default(),
         })
     }
@@ -202,6 +217,12 @@ impl NodeSocket {
             }
         }
         count
+    }
+
+    /// Until when nothing more is to be sent, as the emulated card is behind; none when it takes more.
+    pub fn held_until(&mut self, now: Instant) -> Option<Instant> {
+        let room = self.netem.as_mut()?.card_room(now, self.local);
+        (room.bytes == 0).then_some(room.ready_at)
     }
 
     /// Sends a batch, through the emulated network when there is one. `now` is the driver's clock.
@@ -318,8 +339,8 @@ impl NodeSocket {
                         let rest = &transmit.contents[taken_bytes..];
                         return self.send_singly(transmit.to, rest, segment_bytes, taken_bytes);
                     }
-                    Err(_) => {
-                        self.stats.send_errors += 1;
+                    Err(error) => {
+                        self.note_error(&error, transmit.to, batch.len());
                         taken_bytes += batch.len();
                     }
                 }
@@ -342,11 +363,25 @@ impl NodeSocket {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Sent::Blocked { taken_bytes };
                 }
-                Err(_) => self.stats.send_errors += 1,
+                Err(error) => self.note_error(&error, to, datagram.len()),
             }
             taken_bytes += datagram.len();
         }
         Sent::Done
+    }
+
+    fn note_error(&mut self, error: &io::Error, to: SocketAddr, bytes: usize) {
+        self.stats.send_errors += 1;
+        if matches!(self.too_large, TooLarge::No) && error.raw_os_error() == Some(libc::EMSGSIZE) {
+            self.too_large = TooLarge::Met { to, bytes };
+        }
+    }
+
+    /// The first datagram that was larger than the path to its peer takes; told once.
+    pub fn take_too_large(&mut self) -> Option<(SocketAddr, usize)> {
+        let TooLarge::Met { to, bytes } = self.too_large else { return None };
+        self.too_large = TooLarge::Told;
+        Some((to, bytes))
     }
 
     fn send_call(
@@ -503,6 +538,8 @@ mod tests {
             let contents = vec![0; 70_000];
             a.send(Instant::ZERO, Transmit { to, segment_bytes: 70_000, contents });
             assert_eq!(a.stats().send_errors, 1);
+            assert_eq!(a.take_too_large(), Some((to, 70_000)));
+            assert_eq!(a.take_too_large(), None, "told once");
         });
     }
 }

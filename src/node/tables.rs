@@ -140,6 +140,13 @@ impl EmulatedNetwork {
 pub fn transport_config(cluster: &ClusterConfig) -> Result<TransportConfig, TableError> {
     let mut config: TransportConfig = parse(cluster, "transport", &[])?;
     config.cluster_id = cluster.cluster;
+    let is_given = |table: &toml::Table| table.contains_key("datagram_bytes");
+    let is_given =
+        cluster.tables.get("transport").and_then(toml::Value::as_table).is_some_and(is_given);
+    // What is larger than the path takes is lost each time. Loopback takes all.
+    if !is_given && !cluster.members.iter().all(|member| member.address.ip().is_loopback()) {
+        config.datagram_bytes = TransportConfig::for_ethernet().datagram_bytes;
+    }
     let problem = |problem: String| TableError { table: "transport", problem };
     config.validate().map_err(|error| problem(error.to_string()))?;
     // A value travels whole between client and leader, with its key and header beside it.
@@ -260,6 +267,10 @@ mod tests {
         check(&controlled).unwrap();
         assert!(is_netem_control_allowed(&controlled).unwrap());
         assert!(netem_config(&controlled).unwrap().is_some());
+        assert_eq!(transport_config(&plain).unwrap().datagram_bytes, 8160);
+        let mut ethernet = plain.clone();
+        ethernet.members[0].address = "10.0.0.1:7000".parse().unwrap();
+        assert_eq!(transport_config(&ethernet).unwrap().datagram_bytes, 1472);
         let full = cluster(
             "[transport]\ndatagram_bytes = 1472\n[netem]\nseed = 5\nlink = { loss = 0.1 }\n\
              [storage]\nreserve_bytes = 9",

@@ -175,6 +175,8 @@ pub struct Replica {
     led: Option<Ballot>,
     /// Records for the driver; held back until the messages have gone out.
     batch: Option<(Ticket, Vec<Record>)>,
+    /// Nothing is to be sent for now.
+    is_held: bool,
     read_tickets: VecDeque<(ReadTicket, Slot, Reader)>,
     next_read: u64,
     garbage_count: u64,
@@ -249,6 +251,7 @@ impl Replica {
             scrub: Scrub::new(now),
             led: None,
             batch: None,
+            is_held: false,
             read_tickets: VecDeque::new(),
             next_read: 0,
             garbage_count: 0,
@@ -355,12 +358,20 @@ impl Replica {
             // What was sent to oneself, or released, may have chosen something.
             self.advance(now);
         }
-        if let Some(transmit) = self.transport.poll_transmit(now) {
+        if !self.is_held
+            && let Some(transmit) = self.transport.poll_transmit(now)
+        {
             return Some(Output::Transmit(transmit));
         }
         let ticket = self.batch.as_ref().map(|(ticket, _)| *ticket);
         self.stages.drained(now, &self.transport, ticket);
         self.batch.take().map(|(ticket, records)| Output::Persist { ticket, records })
+    }
+
+    /// Whoever sends takes no more for now, or does again: what is to be sent waits, and what is small
+    /// goes first then.
+    pub const fn hold_transmits(&mut self, is_held: bool) {
+        self.is_held = is_held;
     }
 
     /// The next slot that was executed, for an observer; see [`ReplicaConfig::is_observed`].

@@ -106,6 +106,8 @@ pub(super) struct StepOutput {
     /// A sync has begun.
     pub(super) has_sync: bool,
     pub(super) transmits: Vec<Transmit>,
+    /// The card took no more.
+    pub(super) is_held: bool,
     pub(super) traces: Vec<String>,
     /// Its disk gave up: it must be stopped.
     pub(super) death: Option<Death>,
@@ -303,21 +305,26 @@ impl SimNode {
         Some(self.paused_until.map_or(at, |until| at.max(until)))
     }
 
-    /// One turn of the driver's loop.
-    pub(super) fn step(&mut self, world: Instant) -> Result<StepOutput, String> {
+    /// One turn of the driver's loop, whose card takes about so many bytes.
+    pub(super) fn step(&mut self, world: Instant, room_bytes: usize) -> Result<StepOutput, String> {
         let mut output = StepOutput::default();
         if self.paused_until.is_some_and(|until| world < until) {
             return Ok(output);
         }
         self.paused_until = None;
-        match self.turn(world, &mut output) {
+        match self.turn(world, room_bytes, &mut output) {
             Ok(()) => {}
             Err(error) => output.death = Some(self.death_of(&Trouble::Log(error))?),
         }
         Ok(output)
     }
 
-    fn turn(&mut self, world: Instant, output: &mut StepOutput) -> Result<(), LogError> {
+    fn turn(
+        &mut self,
+        world: Instant,
+        mut room_bytes: usize,
+        output: &mut StepOutput,
+    ) -> Result<(), LogError> {
         let now = self.clock.local(world);
         let Some(running) = &mut self.running else { return Ok(()) };
         if let Some((done_at, ticket)) = running.syncing {
@@ -346,9 +353,14 @@ impl SimNode {
         let mut pending = None;
         let is_told = matches!(self.config.pace, Pace::Told);
         let written = if is_told { running.log.usage().bytes_written } else { 0 };
+        running.replica.hold_transmits(room_bytes == 0);
         while let Some(wanted) = running.replica.poll_output(now) {
             match wanted {
-                Output::Transmit(transmit) => output.transmits.push(transmit),
+                Output::Transmit(transmit) => {
+                    room_bytes = room_bytes.saturating_sub(transmit.contents.len());
+                    running.replica.hold_transmits(room_bytes == 0);
+                    output.transmits.push(transmit);
+                }
                 Output::Persist { ticket, records } => {
                     running.log.append(&records)?;
                     if self.config.plant == Plant::AckBeforeSync {
@@ -373,6 +385,7 @@ impl SimNode {
                 Output::Control { .. } => {}
             }
         }
+        output.is_held = room_bytes == 0;
         if let Some(ticket) = pending {
             // Handed to the disk at once: a power cut meanwhile may keep it, lose it or tear it.
             running.log.flush()?;

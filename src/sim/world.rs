@@ -350,7 +350,7 @@ impl World {
                 continue;
             }
             self.totals.steps += 1;
-            let output = self.nodes[rank].step(self.now)?;
+            let output = self.nodes[rank].step(self.now, usize::MAX)?;
             let (from, id) = (self.nodes[rank].address, self.nodes[rank].id);
             for line in output.traces {
                 self.say(|| format!("{id}: {line}"));

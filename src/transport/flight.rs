@@ -6,7 +6,7 @@
 //! that a path which reorders stops causing retransmissions. Lost packets are remembered until the
 //! front moves on, for that. Items of all packets share one queue: no allocation per packet.
 
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::transport::config::TransportConfig;
 use crate::transport::outbox::{Item, Outbox};
 use crate::transport::recovery::{Congestion, Rtt};
