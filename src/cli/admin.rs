@@ -3,10 +3,10 @@
 use super::members::{self, MemberChange};
 use crate::client::{Client, ClientError};
 use crate::config::{ConfigError, EpochConfig, Policy};
-use crate::kv::Admin;
+use crate::kv::{Admin, NodeStatus};
 use crate::node::control::{Direction, LinkState, NetemCommand};
 use crate::node::tables::{ClusterFileError, read_cluster_file};
-use crate::types::{Code, CodeError, NodeId};
+use crate::types::{Code, CodeError, Epoch, NodeId};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -194,7 +194,8 @@ pub fn run(args: &AdminArgs) -> Result<(), AdminError> {
     let mut client = Client::new(&cluster, patience)?;
     match &args.command {
         AdminCommand::Policy { policy, code, hybrid_bytes } => {
-            let wanted = wanted_epoch(&cluster, policy, code.as_deref())?;
+            let leader = members::await_leader(&mut client, patience)?;
+            let wanted = wanted_epoch(&leader, policy, code.as_deref())?;
             let code = wanted.code;
             let slot = client.admin(Admin::Policy {
                 policy: wanted.policy,
@@ -232,21 +233,23 @@ pub fn run(args: &AdminArgs) -> Result<(), AdminError> {
     Ok(())
 }
 
-/// The epoch asked for, checked here so that the inequality that fails can be named.
+/// The epoch asked for, of the members of now, checked here so that the inequality that fails can be
+/// named.
 fn wanted_epoch(
-    cluster: &crate::config::ClusterConfig,
+    leader: &NodeStatus,
     policy: &str,
     code: Option<&str>,
 ) -> Result<EpochConfig, AdminError> {
     let policy: Policy = policy.parse()?;
-    let current = cluster.epoch();
-    let k = policy.default_k(u32::from(current.nodes));
+    let nodes = u8::try_from(leader.members.len()).unwrap_or(u8::MAX);
+    let k = policy.default_k(u32::from(nodes));
     let k = u8::try_from(k).unwrap_or(u8::MAX);
     let code: Code = match code {
         Some(text) => text.parse()?,
-        None => Code::new(k, current.nodes - k)?,
+        None => Code::new(k, nodes.saturating_sub(k))?,
     };
-    Ok(EpochConfig { policy, code, ..current }.checked()?)
+    let (epoch, hybrid_bytes) = (Epoch(leader.epoch), leader.hybrid_bytes);
+    Ok(EpochConfig { epoch, nodes, policy, code, hybrid_bytes }.checked()?)
 }
 
 /// Hands over, and waits until it is so.

@@ -115,7 +115,10 @@ fn progress(leader: &NodeStatus, wanted: &MemberChange) -> String {
     }
 }
 
-fn await_leader(client: &mut Client, patience: Duration) -> Result<NodeStatus, AdminError> {
+pub(super) fn await_leader(
+    client: &mut Client,
+    patience: Duration,
+) -> Result<NodeStatus, AdminError> {
     let end = Instant::now() + patience;
     loop {
         let statuses = client.statuses()?.into_iter().filter_map(|(_, status)| status);

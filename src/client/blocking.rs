@@ -40,6 +40,17 @@ pub enum ClientError {
         /// How long was waited.
         seconds: f64,
     },
+    /// A change by an operator got no answer.
+    #[error(
+        "no answer from {nodes} within {seconds} s: it is not known whether it was done; see \
+         'distkv status'"
+    )]
+    UnknownChange {
+        /// Who was asked.
+        nodes: String,
+        /// How long was waited.
+        seconds: f64,
+    },
     /// The cluster refuses.
     #[error("{}", refusal_text(*.0))]
     Refused(Refusal),
@@ -112,7 +123,7 @@ pub struct Client {
 )]
 impl Client {
     /// A client of `cluster` whose operations end after `timeout`, and whose questions for a node's status
-    /// after a second if that is less. Nothing is sent yet.
+    /// after two seconds if that is less. Nothing is sent yet.
     ///
     /// # Errors
     /// [`ClientError::Driver`] when there is no socket to be had.
@@ -134,7 +145,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn get(&mut self, key: &[u8]) -> Result<Option<(u64, Bytes)>, ClientError> {
-        match self.call(Op::Get { key: Bytes::copy_from_slice(key) }, false)? {
+        match self.call(Op::Get { key: Bytes::copy_from_slice(key) }, Effect::None)? {
             Outcome::Value { version, value } => Ok(Some((version, value))),
             Outcome::NotFound => Ok(None),
             other => wrong(&other),
@@ -146,7 +157,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn put(&mut self, key: &[u8], value: Bytes) -> Result<u64, ClientError> {
-        match self.call(Op::Put { key: Bytes::copy_from_slice(key), value }, true)? {
+        match self.call(Op::Put { key: Bytes::copy_from_slice(key), value }, Effect::Write)? {
             Outcome::Written { version } => Ok(version),
             other => wrong(&other),
         }
@@ -157,7 +168,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn delete(&mut self, key: &[u8]) -> Result<Option<u64>, ClientError> {
-        match self.call(Op::Delete { key: Bytes::copy_from_slice(key) }, true)? {
+        match self.call(Op::Delete { key: Bytes::copy_from_slice(key) }, Effect::Write)? {
             Outcome::Written { version } => Ok(Some(version)),
             Outcome::NotFound => Ok(None),
             other => wrong(&other),
@@ -175,7 +186,7 @@ impl Client {
         value: Bytes,
     ) -> Result<Result<u64, u64>, ClientError> {
         let op = Op::CompareAndSet { key: Bytes::copy_from_slice(key), expected, value };
-        match self.call(op, true)? {
+        match self.call(op, Effect::Write)? {
             Outcome::Written { version } => Ok(Ok(version)),
             Outcome::Mismatch { current } => Ok(Err(current)),
             other => wrong(&other),
@@ -187,7 +198,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn scan(&mut self, start: &[u8], limit: u32) -> Result<Vec<Row>, ClientError> {
-        match self.call(Op::Scan { start: Bytes::copy_from_slice(start), limit }, false)? {
+        match self.call(Op::Scan { start: Bytes::copy_from_slice(start), limit }, Effect::None)? {
             Outcome::Rows(rows) => Ok(rows),
             other => wrong(&other),
         }
@@ -207,7 +218,11 @@ impl Client {
             if nodes.is_empty() {
                 break;
             }
-            statuses.extend(self.statuses_of(&nodes)?);
+            // As many at a time as a session may have open.
+            let window = self.cluster.limits.session_window.max(1);
+            for nodes in nodes.chunks(window) {
+                statuses.extend(self.statuses_of(nodes)?);
+            }
         }
         // Who is no member any more, and silent, is none of anybody's business.
         let members: Vec<NodeId> = self.driver.machine().members().map(|m| m.id).collect();
@@ -261,7 +276,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn admin(&mut self, admin: Admin) -> Result<u64, ClientError> {
-        match self.call(Op::Admin(admin), false)? {
+        match self.call(Op::Admin(admin), Effect::Change)? {
             Outcome::Written { version } => Ok(version),
             Outcome::Done => Ok(0),
             other => wrong(&other),
@@ -278,7 +293,7 @@ impl Client {
         command: &NetemCommand,
     ) -> Result<Vec<LinkState>, ClientError> {
         let token = self.driver.submit_control(0, node, command.encode().into())?;
-        match self.finish(token, false) {
+        match self.finish(token, Effect::None) {
             Ok(Outcome::Controlled { answer }) => {
                 decode_answer(&answer).map_err(ClientError::Control)
             }
@@ -290,12 +305,12 @@ impl Client {
         }
     }
 
-    fn call(&mut self, op: Op, is_write: bool) -> Result<Outcome, ClientError> {
+    fn call(&mut self, op: Op, effect: Effect) -> Result<Outcome, ClientError> {
         let token = self.driver.submit(0, op)?;
-        self.finish(token, is_write)
+        self.finish(token, effect)
     }
 
-    fn finish(&mut self, token: Token, is_write: bool) -> Result<Outcome, ClientError> {
+    fn finish(&mut self, token: Token, effect: Effect) -> Result<Outcome, ClientError> {
         let mut ended: Option<Completion> = None;
         while ended.is_none() {
             self.driver.wait(Instant::now() + self.timeout, |completion| {
@@ -311,14 +326,25 @@ impl Client {
         match outcome {
             ClientOutcome::Done(outcome) => Ok(outcome),
             ClientOutcome::Failed(refusal) => Err(ClientError::Refused(refusal)),
-            ClientOutcome::Unknown if is_write => Err(ClientError::Unknown { nodes, seconds }),
-            ClientOutcome::Unknown => Err(ClientError::NoAnswer { nodes, seconds }),
+            ClientOutcome::Unknown => Err(match effect {
+                Effect::None => ClientError::NoAnswer { nodes, seconds },
+                Effect::Write => ClientError::Unknown { nodes, seconds },
+                Effect::Change => ClientError::UnknownChange { nodes, seconds },
+            }),
         }
     }
 }
 
 /// A node that lives tells its status at once; whoever looks for a leader among dead ones looks often.
-const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What is not known when there is no answer.
+#[derive(Clone, Copy)]
+enum Effect {
+    None,
+    Write,
+    Change,
+}
 
 /// The machine lets through only answers to what was asked, so this is not reached.
 fn wrong<T>(_outcome: &Outcome) -> Result<T, ClientError> {

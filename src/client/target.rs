@@ -4,7 +4,7 @@ use super::driver::{ClientDriver, DriverError};
 use crate::bench::{Target, TargetCompletion, TargetError, TargetOp, TargetOutcome};
 use crate::config::ClusterConfig;
 use crate::kv::{Op, Outcome, Refusal};
-use crate::replica::client_machine::{ClientOutcome, SubmitError};
+use crate::replica::client_machine::{ClientOutcome, SubmitError, Token};
 use crate::types::{NodeId, ReadMode};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ pub struct ClusterTarget {
     scan_rows: u32,
     /// Attempts of a put before its failure counts; 1 for every phase but loading.
     put_attempts: u32,
+    /// Per session: what it does now. What an earlier phase gave up may still end.
+    current: Vec<Option<Token>>,
     /// Per session: the put that may be tried again, and the attempts left.
     retries: Vec<Option<(Op, u32)>>,
     refused: Vec<TargetCompletion>,
@@ -37,6 +39,7 @@ impl ClusterTarget {
             driver: ClientDriver::new(cluster, clients, timeout)?,
             scan_rows: cluster.limits.scan_rows,
             put_attempts: 1,
+            current: vec![None; clients],
             retries: vec![None; clients],
             refused: Vec::new(),
             is_cancelled: None,
@@ -60,7 +63,11 @@ impl ClusterTarget {
     }
 
     fn start(&mut self, client: usize, op: Op) {
-        let Err(error) = self.driver.submit(client, op) else { return };
+        let submitted = self.driver.submit(client, op);
+        if let Some(current) = self.current.get_mut(client) {
+            *current = submitted.as_ref().ok().copied();
+        }
+        let Err(error) = submitted else { return };
         let kind = match error {
             SubmitError::WindowFull { .. } => "window-full",
             SubmitError::NoSession { .. } => "no-session",
@@ -104,9 +111,12 @@ impl Target for ClusterTarget {
             return Ok(());
         }
         let mut again = Vec::new();
-        let retries = &mut self.retries;
+        let (retries, current) = (&mut self.retries, &self.current);
         let ended = |completion: crate::replica::client_machine::Completion| {
             let client = completion.session_index;
+            if current.get(client) != Some(&Some(completion.token)) {
+                return;
+            }
             let served_at = Some(completion.served_at.0);
             let outcome = target_outcome(completion.outcome);
             let is_bad = matches!(outcome, TargetOutcome::Error { .. } | TargetOutcome::Timeout);

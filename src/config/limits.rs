@@ -26,7 +26,7 @@ pub struct Limits {
     pub waiting_requests: usize,
     /// Bytes of requests that wait.
     pub waiting_bytes: usize,
-    /// Bytes of values that reads wait for (one read may exceed it alone).
+    /// Bytes of keys and values that reads wait for (one read may exceed it alone).
     pub reading_bytes: usize,
     /// Bytes of recent values that a node keeps decoded.
     pub cache_bytes: usize,

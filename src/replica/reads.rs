@@ -7,7 +7,7 @@
 use super::Replica;
 use super::clients::Caller;
 use crate::config::Limits;
-use crate::kv::{Op, Outcome, Refusal, Request, Row};
+use crate::kv::{Entry, Op, Outcome, Refusal, Request, Row};
 use crate::mutant::{Mutant, breaks};
 use crate::time::Instant;
 use crate::types::{Bytes, ReadMode, Slot};
@@ -20,7 +20,7 @@ pub(super) struct Reads {
     unconfirmed: VecDeque<Unconfirmed>,
     /// Served, waiting for values.
     open: BTreeMap<u64, Open>,
-    /// Bytes of values that these will answer with.
+    /// Bytes that these will answer with.
     open_bytes: usize,
     next_open: u64,
     /// When the first of these is looked at, or before.
@@ -61,7 +61,7 @@ impl Open {
 struct OpenRow {
     key: Bytes,
     version: Slot,
-    /// Of the value, at hand or not.
+    /// Of the row with its value, at hand or not.
     bytes: usize,
     value: Option<Bytes>,
 }
@@ -136,23 +136,30 @@ impl Replica {
     fn serve(&mut self, now: Instant, caller: Caller, op: Op, give_up_at: Instant) {
         match &op {
             Op::Get { key } => {
-                let rows = self.state.entry(key).map(|entry| (key.clone(), entry));
-                let rows = rows.into_iter().collect();
-                self.open(now, caller, op, give_up_at, rows);
+                let Some(entry) = self.state.entry(key) else {
+                    return self.reply(now, caller, self.state.applied(), Outcome::NotFound);
+                };
+                let row = self.row(key.clone(), entry);
+                if let Some(value) = row.value {
+                    let outcome = Outcome::Value { version: row.version.0, value };
+                    return self.reply(now, caller, self.state.applied(), outcome);
+                }
+                self.open(now, caller, op, give_up_at, vec![row]);
             }
             Op::Scan { start, limit } => {
                 let limits = &self.config.cluster.limits;
                 let rows_max = (*limit).min(limits.scan_rows) as usize;
                 let mut bytes = 0;
-                let mut rows = Vec::new();
+                let mut found = Vec::new();
                 for (key, entry) in self.state.range(start).take(rows_max) {
-                    bytes += entry.payload_bytes as usize + key.len();
+                    bytes += entry.payload_bytes as usize + key.len() + ROW_BYTES;
                     // A reply is one message: it ends early rather than grow beyond a value.
-                    if bytes > limits.value_bytes && !rows.is_empty() {
+                    if bytes > limits.value_bytes && !found.is_empty() {
                         break;
                     }
-                    rows.push((Bytes::copy_from_slice(key), entry));
+                    found.push((Bytes::copy_from_slice(key), entry));
                 }
+                let rows = found.into_iter().map(|(key, entry)| self.row(key, entry)).collect();
                 self.open(now, caller, op, give_up_at, rows);
             }
             Op::OpenSession
@@ -165,22 +172,21 @@ impl Replica {
         }
     }
 
+    /// A key with its value, if that is in the cache.
+    fn row(&mut self, key: Bytes, entry: Entry) -> OpenRow {
+        let (version, bytes) = (entry.version, entry.payload_bytes as usize);
+        let value = if bytes == 0 { Some(Bytes::new()) } else { self.cache.find(version) };
+        OpenRow { bytes: bytes + key.len() + ROW_BYTES, key, version, value }
+    }
+
     fn open(
         &mut self,
         now: Instant,
         caller: Caller,
         op: Op,
         give_up_at: Instant,
-        rows: Vec<(Bytes, crate::kv::Entry)>,
+        rows: Vec<OpenRow>,
     ) {
-        let rows: Vec<OpenRow> = rows
-            .into_iter()
-            .map(|(key, entry)| {
-                let (version, bytes) = (entry.version, entry.payload_bytes as usize);
-                let value = if bytes == 0 { Some(Bytes::new()) } else { self.cache.find(version) };
-                OpenRow { key, version, bytes, value }
-            })
-            .collect();
         let served_at = self.state.applied();
         let retry_at = now + self.config.cluster.timing.resend();
         let missing = rows.iter().filter(|row| row.value.is_none()).count();
@@ -329,6 +335,8 @@ impl Reads {
     }
 }
 
+/// What a row takes beside its key and value, in a message and while it waits.
+const ROW_BYTES: usize = 64;
 /// A read waits this many resend times for its values.
 const GIVE_UP_RESENDS: u32 = 8;
 

@@ -112,7 +112,10 @@ impl Replica {
                 break;
             };
             let key: Box<[u8]> = key.into();
-            spent += u64::from(entry.payload_bytes) / k + VALUE_BYTES;
+            // What a snapshot stands for is mostly fetched: k shards.
+            let payload_bytes = u64::from(entry.payload_bytes);
+            let is_fetched = self.is_skipped(entry.version);
+            spent += if is_fetched { payload_bytes } else { payload_bytes / k } + VALUE_BYTES;
             self.scrub.cursor = Some(key.clone());
             self.scrub.seen += 1;
             // A pass that began anew may meet what is still under way.
@@ -175,12 +178,15 @@ impl Replica {
         self.scrub.due = self.scrub.due.min(now + TICK);
     }
 
+    /// Is `slot` among those that a snapshot stands for?
+    fn is_skipped(&self, slot: Slot) -> bool {
+        self.snapshots.skipped.is_some_and(|(low, high)| slot > low && slot <= high)
+    }
+
     fn start_repair(&mut self, now: Instant, slot: Slot, stored: Option<StoredValue>) {
         // A record that should be there and is not may have answered for k shards; one that a
         // snapshot stands for was perhaps never there.
-        let is_skipped =
-            self.snapshots.skipped.is_some_and(|(low, high)| slot > low && slot <= high);
-        let is_unknown = stored.is_none() && !is_skipped;
+        let is_unknown = stored.is_none() && !self.is_skipped(slot);
         let what = if self.paxos.repair(now, slot, stored.clone(), is_unknown) {
             self.trace(|| format!("{slot}: shards are recorded anew"));
             Doing::Repairing
@@ -251,7 +257,7 @@ const VALUE_BYTES: u64 = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replica::testing::{first_of_three, put_values, set_limits};
+    use crate::replica::testing::{first_of_five_coded, first_of_three, put_values, set_limits};
 
     #[test]
     fn a_repair_without_keys_ends() {
@@ -281,24 +287,25 @@ mod tests {
 
     #[test]
     fn repairs_and_scrubs_keep_to_their_rates() {
-        let mut replica = first_of_three();
-        put_values(&mut replica, 3000, 10_000);
-        let with = |replica: &mut Replica, repair: u64, scrub: u64| {
-            set_limits(replica, |limits| {
-                limits.repair_bytes_per_second = repair;
-                limits.scrub_bytes_per_second = scrub;
-            });
-            replica.scrub.begin_repair(Instant::ZERO);
-            looked_at(replica)
-        };
-        let each = 10_000 + VALUE_BYTES;
-        let is_kept = |count: u64, rate: u64| {
-            let bytes = count * each / 10;
-            assert!(bytes <= rate * 11 / 10 && bytes >= rate / 2, "{bytes} B/s of {rate}");
-        };
-        is_kept(with(&mut replica, 9, 100_000), 100_000);
-        is_kept(with(&mut replica, 9, 2_000_000), 2_000_000);
-        replica.snapshots.skipped = Some((Slot(0), Slot(3000)));
-        is_kept(with(&mut replica, 500_000, 9), 500_000);
+        for (mut replica, k) in [(first_of_three(), 1), (first_of_five_coded(), 3)] {
+            put_values(&mut replica, 3000, 10_000);
+            let with = |replica: &mut Replica, repair: u64, scrub: u64| {
+                set_limits(replica, |limits| {
+                    limits.repair_bytes_per_second = repair;
+                    limits.scrub_bytes_per_second = scrub;
+                });
+                replica.scrub.begin_repair(Instant::ZERO);
+                looked_at(replica)
+            };
+            let is_kept = |count: u64, each: u64, rate: u64| {
+                let bytes = count * each / 10;
+                assert!(bytes <= rate * 11 / 10 && bytes >= rate / 2, "{bytes} B/s of {rate}");
+            };
+            // A scrub reads the own shard, a repair fetches k of them from others.
+            is_kept(with(&mut replica, 9, 100_000), 10_000 / k, 100_000);
+            is_kept(with(&mut replica, 9, 900_000), 10_000 / k, 900_000);
+            replica.snapshots.skipped = Some((Slot(0), Slot(3000)));
+            is_kept(with(&mut replica, 500_000, 9), 10_000, 500_000);
+        }
     }
 }

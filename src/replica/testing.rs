@@ -17,12 +17,17 @@ pub(super) fn address(id: u8) -> SocketAddr {
 
 /// n0 of a new cluster of three that keep full copies.
 pub(super) fn first_of_three() -> Replica {
-    first_of(3)
+    first_of(Policy::Replicate, 1, 3)
+}
+
+/// n0 of a new cluster of five that code 3+2.
+pub(super) fn first_of_five_coded() -> Replica {
+    first_of(Policy::Craft, 3, 5)
 }
 
 /// A cluster of one, which leads.
 pub(super) fn leader_alone() -> (Instant, Replica) {
-    let (mut now, mut replica) = (Instant::ZERO, first_of(1));
+    let (mut now, mut replica) = (Instant::ZERO, first_of(Policy::Replicate, 1, 1));
     while !replica.is_leader() {
         while let Some(output) = replica.poll_output(now) {
             if let Output::Persist { ticket, .. } = output {
@@ -35,10 +40,10 @@ pub(super) fn leader_alone() -> (Instant, Replica) {
     (now, replica)
 }
 
-fn first_of(nodes: u8) -> Replica {
+fn first_of(policy: Policy, k: u8, nodes: u8) -> Replica {
     let members = (0..nodes).map(|id| Member { id: NodeId(id), address: address(id) }).collect();
-    let code = Code::new(1, nodes - 1).expect("a code");
-    let cluster = ClusterConfig::new(1, Policy::Replicate, code, members).expect("a cluster");
+    let code = Code::new(k, nodes - k).expect("a code");
+    let cluster = ClusterConfig::new(1, policy, code, members).expect("a cluster");
     let config = ReplicaConfig {
         cluster: Arc::new(cluster),
         node: NodeId(0),

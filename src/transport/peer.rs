@@ -18,6 +18,8 @@ use std::net::SocketAddr;
 const MAX_BATCH_SEGMENTS: usize = 64;
 /// and so many bytes (the largest UDP payload).
 const MAX_BATCH_BYTES: usize = 65_507;
+/// What an acknowledgement alone takes at most: 64 ranges.
+const ACK_BYTES: usize = 320;
 /// A challenge to the same address is not repeated sooner.
 const CHALLENGE_PAUSE: Duration = Duration::from_millis(5);
 
@@ -52,7 +54,6 @@ pub(super) struct Peer {
     paced_until: Option<Instant>,
     /// A built datagram that did not fit the last batch's segment size.
     carry: Option<Vec<u8>>,
-    batch_hint_bytes: usize,
     /// In the transport's queue of peers that may have something to send.
     pub is_ready: bool,
     /// Something may have changed since its invariants were checked.
@@ -81,7 +82,6 @@ impl Peer {
             probes: 0,
             paced_until: None,
             carry: None,
-            batch_hint_bytes: 0,
             is_ready: false,
             is_unchecked: Cell::new(true),
             timer: None,
@@ -185,7 +185,6 @@ impl Peer {
         if segments == 0 {
             return None;
         }
-        self.batch_hint_bytes = out.len();
         self.last_active = now;
         shared.stats.datagrams_sent += segments as u64;
         shared.stats.batches_sent += 1;
@@ -358,11 +357,9 @@ impl Peer {
             return false;
         }
         if out.is_empty() {
-            out.reserve(self.batch_hint_bytes.max(if has_data {
-                config.datagram_bytes
-            } else {
-                0
-            }));
+            // Of what is sent large batches are made; of acknowledgements alone a datagram.
+            let waiting = self.outbox.live_bytes().clamp(config.datagram_bytes, MAX_BATCH_BYTES);
+            out.reserve(if has_data { waiting } else { ACK_BYTES });
         }
         let start = out.len();
         let limit = start + config.datagram_bytes;

@@ -110,6 +110,11 @@ impl Operation {
         }
     }
 
+    /// May it have changed anything, though nothing tells its repetition apart?
+    fn has_effect(&self) -> bool {
+        self.is_write() || matches!(self.op, Op::Admin(_) | Op::Control { .. })
+    }
+
     /// Can any node answer it?
     pub(super) fn is_anywhere(&self) -> bool {
         self.read_mode == ReadMode::Eventual && matches!(self.op, Op::Get { .. } | Op::Scan { .. })
@@ -128,7 +133,7 @@ impl Operation {
     /// How it ends at its deadline.
     pub(super) fn outcome_without_answer(&self) -> ClientOutcome {
         match self.last_refusal {
-            _ if self.is_uncertain && self.is_write() => ClientOutcome::Unknown,
+            _ if self.is_uncertain && self.has_effect() => ClientOutcome::Unknown,
             Some(refusal) => ClientOutcome::Failed(refusal),
             None if self.is_write() => {
                 // Never sent: no session could be opened.
