@@ -126,9 +126,9 @@ struct UnderWay {
     delivery: Delivery,
 }
 
-/// A card's queue is kept this long, as byte queue limits do,
-const CARD_AHEAD: Duration = Duration::from_millis(5);
-/// and holds a whole batch.
+/// A card's queue is kept this long, so that it stays busy while its node syncs,
+const CARD_AHEAD: Duration = Duration::from_millis(20);
+/// holds a whole batch, and has room for another one below its bound.
 const CARD_AHEAD_BYTES: f64 = 65_536.0;
 
 impl Netem {
@@ -388,8 +388,9 @@ impl Shaper {
         if self.nanos_per_byte == 0.0 {
             return CardRoom { bytes: usize::MAX, ready_at: now };
         }
-        let least = Duration::from_secs_f64(CARD_AHEAD_BYTES * self.nanos_per_byte / 1e9);
-        let ahead = least.max(CARD_AHEAD);
+        let time = |bytes: f64| Duration::from_secs_f64(bytes * self.nanos_per_byte / 1e9);
+        let most = time((self.queue_bytes as f64 - CARD_AHEAD_BYTES).max(CARD_AHEAD_BYTES));
+        let ahead = time(CARD_AHEAD_BYTES).max(CARD_AHEAD).min(most);
         let waiting = self.free_at.since(now);
         let room = ahead.saturating_sub(waiting).as_nanos() as f64 / self.nanos_per_byte;
         // Half of it, so that not every datagram wakes its sender.
