@@ -131,15 +131,35 @@ impl Breaker<'_> {
         self.cluster.check().unwrap();
     }
 
+    /// While the fault lasts: without `old`, and with so many nodes that can speak to each other, another
+    /// one leads and operations are answered, where the policy can do with so few.
+    fn goes_on_without(&mut self, old: NodeId, alive: u8, what: &str) {
+        let quorums = self.cluster.cluster().epoch().quorums();
+        if u32::from(alive) < quorums.prepare {
+            return;
+        }
+        let deadline = Instant::now() + PROGRESS_LIMIT;
+        while self.leading().is_none_or(|now| now.node == old.0) {
+            assert!(Instant::now() < deadline, "{what}: nobody else leads meanwhile");
+        }
+        let from = self.answered.load(Ordering::Relaxed);
+        while self.answered.load(Ordering::Relaxed) < from + PROGRESS {
+            assert!(Instant::now() < deadline, "{what}: nothing goes on meanwhile");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn rounds(&mut self) {
         let leader = self.leader();
         self.cluster.kill(leader).unwrap();
         Self::pause(900, &mut self.rng);
+        self.goes_on_without(leader, 4, "the leader is killed");
         self.mend("the leader is killed");
 
         let leader = self.leader();
         self.cluster.signal(leader, Signal::STOP).unwrap();
         Self::pause(1200, &mut self.rng);
+        self.goes_on_without(leader, 4, "the leader is paused");
         self.cluster.signal(leader, Signal::CONT).unwrap();
         self.mend("the leader is paused");
 
@@ -147,6 +167,7 @@ impl Breaker<'_> {
         let cut = NetemCommand { cut: Self::after(leader, 3), ..NetemCommand::default() };
         self.change(leader, &cut);
         Self::pause(1200, &mut self.rng);
+        self.goes_on_without(leader, 3, "the leader is cut off with one other node");
         self.mend("the leader is cut off with one other node");
 
         let leader = self.leader();
@@ -154,6 +175,7 @@ impl Breaker<'_> {
         let cut = NetemCommand { cut: Self::after(leader, 4), direction, ..Default::default() };
         self.change(leader, &cut);
         Self::pause(1000, &mut self.rng);
+        self.goes_on_without(leader, 4, "the leader is cut off one way");
         self.mend("the leader is cut off one way");
 
         let leader = self.leader();
@@ -176,6 +198,7 @@ impl Breaker<'_> {
         self.cluster.signal(paused, Signal::STOP).unwrap();
         self.cluster.kill(leader).unwrap();
         Self::pause(900, &mut self.rng);
+        self.goes_on_without(leader, 3, "a leader is killed while another node sleeps");
         self.cluster.start_node(leader).unwrap();
         self.cluster.signal(paused, Signal::CONT).unwrap();
         self.mend("a leader is killed while another node sleeps");

@@ -220,6 +220,9 @@ fn a_cluster_grows_from_three_to_five_and_shrinks_back() {
         done(&cluster, &["add-node", "--id", &id, "--address", &address, "--code", code]);
         write(&mut client, 20..40);
     }
+    // A policy is of the members of now, not of the cluster file's.
+    let text = done(&cluster, &["policy", "hybrid", "--code", "2+3"]);
+    assert!(text.contains("policy hybrid with code 2+3"), "{text}");
     // Five nodes: two may go.
     cluster.kill(NodeId(0)).unwrap();
     cluster.kill(NodeId(1)).unwrap();

@@ -224,7 +224,7 @@ impl Watch {
         let sessions = PUTS + READS + nodes.len();
         let driver = ClientDriver::with(cluster.cluster(), sessions, |config| {
             // Clients that hardly wait: it is the cluster's time that is wanted.
-            config.attempt_timeout = Duration::from_millis(100);
+            config.attempt_timeout = Duration::from_millis(15);
             config.backoff_min = Duration::from_millis(2);
             config.backoff_max = Duration::from_millis(5);
             config.operation_timeout = LIMIT;
