@@ -19,6 +19,16 @@ pub(super) struct Caller {
     pub(super) sequence: u64,
 }
 
+/// Tells a repeated request apart: session and sequence, and where a session is yet to be opened, who
+/// asks. (Each repetition would open another one, and the oldest, perhaps in use, would go.)
+type Name = (u64, u64, Option<SocketAddr>);
+
+impl Caller {
+    fn name(&self) -> Name {
+        (self.session, self.sequence, (self.session == 0).then_some(self.address))
+    }
+}
+
 /// Who waits for a command to this node's driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ControlCaller(Caller);
@@ -28,8 +38,8 @@ pub struct ControlCaller(Caller);
 pub(super) struct Writes {
     /// Proposed, by slot.
     proposed: BTreeMap<Slot, Proposed>,
-    /// (session, sequence) of what is proposed or waits; the slot once there is one.
-    known: BTreeMap<(u64, u64), Option<Slot>>,
+    /// What is proposed or waits; the slot once there is one.
+    known: BTreeMap<Name, Option<Slot>>,
     /// Taken, not yet proposed: the window is full.
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
@@ -91,7 +101,7 @@ impl Replica {
     }
 
     fn handle_write_request(&mut self, now: Instant, caller: Caller, request: Request) {
-        let name = (caller.session, caller.sequence);
+        let name = caller.name();
         if caller.session != 0
             && let Some((slot, applied)) = self.state.result(name.0, name.1)
         {
@@ -102,9 +112,7 @@ impl Replica {
             return self.refuse(now, caller, Refusal::NotLeader { leader });
         }
         // A repeated request that is under way already: the answer goes to where it came from last.
-        if caller.session != 0
-            && let Some(slot) = self.writes.known.get(&name)
-        {
+        if let Some(slot) = self.writes.known.get(&name) {
             if let Some(proposed) = slot.and_then(|slot| self.writes.proposed.get_mut(&slot)) {
                 proposed.caller = caller;
             }
@@ -134,9 +142,7 @@ impl Replica {
         if is_full {
             return self.refuse(now, caller, Refusal::Busy);
         }
-        if caller.session != 0 {
-            writes.known.insert(name, None);
-        }
+        writes.known.insert(name, None);
         writes.waiting_bytes += value_bytes;
         writes.waiting.push_back(Waiting { arrived: now, caller, request });
     }
@@ -164,9 +170,7 @@ impl Replica {
         let Some(id) = self.paxos.propose(now, command.encode(), &payload) else { return };
         let encode = Duration::from_nanos(self.paxos.coding_times().encode_nanos - encoded);
         self.stages.proposed(id.slot, (arrived, now), encode);
-        if caller.session != 0 {
-            self.writes.known.insert((caller.session, caller.sequence), Some(id.slot));
-        }
+        self.writes.known.insert(caller.name(), Some(id.slot));
         self.writes.proposed.insert(id.slot, Proposed { id, caller, payload });
     }
 
@@ -273,7 +277,7 @@ impl Replica {
     fn answer_write(&mut self, now: Instant, meta: &ValueMeta, execution: Option<Execution>) {
         let Some(proposed) = self.writes.proposed.remove(&meta.slot()) else { return };
         self.stages.answered(now, meta.slot());
-        self.writes.known.remove(&(proposed.caller.session, proposed.caller.sequence));
+        self.writes.known.remove(&proposed.caller.name());
         // The slot went to another value, by another leader: the client asks again.
         if proposed.id != meta.id {
             return;
@@ -391,5 +395,22 @@ mod tests {
         set_limits(&mut replica, |limits| limits.waiting_requests = 100);
         let waiting: Vec<usize> = [3000, 3000, 1500].map(|bytes| put(&mut replica, bytes)).into();
         assert_eq!(waiting, [11, 11, 12], "the second is over the bytes");
+    }
+
+    #[test]
+    fn a_session_that_is_asked_for_again_is_opened_once() {
+        let (now, mut replica) = leader_alone();
+        let mut open = |sequence: u64, from: u8| {
+            let (read, op) = (Read::default(), Op::OpenSession);
+            let request = Request { session: 0, sequence, answered_below: 0, read, op };
+            replica.handle_request(now, address(from), request);
+            replica.writes.proposed.len() + replica.writes.waiting.len()
+        };
+        // Nothing is persisted, so that each attempt comes while the first is under way.
+        let before = open(7, 9);
+        assert_eq!(
+            [open(7, 9), open(7, 9), open(8, 9), open(7, 8)].map(|count| count - before),
+            [0, 0, 1, 2]
+        );
     }
 }
