@@ -46,11 +46,8 @@ fn poisson_gaps_are_exponential() {
 #[test]
 fn what_is_left_is_drained_whole_and_in_few_steps() {
     let seconds: Vec<f64> = (0..250_000).map(|index| f64::from(index) / 1e5).collect();
-    let trace = OfferedLoad::Trace {
-        file: "t".to_owned(),
-        count: 250_000,
-        due_seconds: seconds.into(),
-    };
+    let trace =
+        OfferedLoad::Trace { file: "t".to_owned(), count: 250_000, due_seconds: seconds.into() };
     let of = |text: &str| text.parse::<OfferedLoad>().unwrap();
     for (load, arrivals, expected) in [
         (of("1000"), Arrivals::Fixed, 2000),

@@ -65,6 +65,35 @@ impl BenchReport {
 }
 
 impl PhaseReport {
+    /// One in which nothing happened.
+    #[cfg(test)]
+    pub(crate) fn empty(phase: Phase) -> Self {
+        Self {
+            phase,
+            window_start_unix: 0.0,
+            wall_seconds: 0.0,
+            warmup_seconds: 0.0,
+            operations: 0,
+            failures: 0,
+            not_started: 0,
+            throughput: 0.0,
+            bytes_per_second: 0.0,
+            target_rate: None,
+            offered: None,
+            invalid: Vec::new(),
+            metrics: Vec::new(),
+            errors: Vec::new(),
+            lag: LatencySummary::default(),
+            lag_histogram: None,
+            thread_cpu_seconds: None,
+            thread_wait_seconds: None,
+            process_cpu_seconds: None,
+            cpu_us_per_operation: None,
+            series_interval_seconds: 1.0,
+            series: Vec::new(),
+        }
+    }
+
     /// The phase's good latencies as an HdrHistogram interval log (`.hlog`): one line per kind,
     /// tagged with it, over the whole window, in nanoseconds.
     ///
@@ -272,7 +301,10 @@ impl fmt::Display for PhaseReport {
         }
         if self.not_started > 0 {
             let left = self.not_started;
-            writeln!(f, "NOT STARTED: {left} were due; 'due' rows have their wait, cut off at the end")?;
+            writeln!(
+                f,
+                "NOT STARTED: {left} were due; 'due' rows have their wait, cut off at the end"
+            )?;
         }
         for reason in &self.invalid {
             writeln!(f, "INVALID: {reason}")?;
