@@ -91,6 +91,67 @@ impl Schedule {
         self.next = self.due();
     }
 
+    /// Takes what is due before `until` off the schedule, at most `limit`, and gives `each` a due time
+    /// and how many have it. A load of any rate costs no more than a moment: after the first hundred
+    /// thousand the rest is counted by the rate's integral, which for Poisson arrivals is what is to
+    /// be expected, and given in a thousand steps. What is left of `limit` is returned.
+    pub fn drain(
+        &mut self,
+        until: Instant,
+        mut limit: u64,
+        each: &mut dyn FnMut(Instant, u64),
+    ) -> u64 {
+        for _ in 0..WALKED_MAX {
+            match self.next.filter(|due| *due < until && limit > 0) {
+                Some(due) => each(due, 1),
+                None => return limit,
+            }
+            limit -= 1;
+            self.advance();
+        }
+        let count = self.count_before(until).min(limit);
+        let step = count.div_ceil(DRAIN_STEPS).max(1);
+        let mut left = count;
+        while left > 0 {
+            let count = step.min(left);
+            let half = count / 2;
+            self.skip(half);
+            if let Some(due) = self.due() {
+                each(due.min(until), count);
+            }
+            self.skip(count - half);
+            left -= count;
+        }
+        self.next = self.due();
+        limit - count
+    }
+
+    fn skip(&mut self, count: u64) {
+        match &mut self.form {
+            Form::Times { at, .. } => *at += usize::try_from(count).unwrap_or(usize::MAX),
+            Form::Pieces { .. } => self.area += count as f64,
+        }
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a number of arrivals, not below 0; saturates"
+    )]
+    fn count_before(&self, until: Instant) -> u64 {
+        let seconds = until.saturating_duration_since(self.origin).as_secs_f64();
+        match &self.form {
+            Form::Times { due_seconds, at } => {
+                due_seconds[*at..].partition_point(|due| *due < seconds) as u64
+            }
+            Form::Pieces { pieces, .. } => {
+                let piece = pieces.iter().rfind(|piece| piece.start_seconds <= seconds);
+                let area = piece.map_or(0.0, |piece| piece.area_at(seconds));
+                (area - self.area).ceil().max(0.0) as u64
+            }
+        }
+    }
+
     fn due(&mut self) -> Option<Instant> {
         let seconds = match &mut self.form {
             Form::Times { due_seconds, at } => due_seconds.get(*at).copied()?,
@@ -110,14 +171,23 @@ impl Piece {
         area >= self.area_before + self.area
     }
 
+    /// The rate's integral from the load's start to that time, which is not before this piece.
+    fn area_at(&self, seconds: f64) -> f64 {
+        let inside = (seconds - self.start_seconds).min(self.seconds);
+        self.area_before + inside * (self.from + 0.5 * self.slope() * inside)
+    }
+
+    fn slope(&self) -> f64 {
+        if self.seconds.is_finite() { (self.to - self.from) / self.seconds } else { 0.0 }
+    }
+
     /// The time at which the integral is `area`, which lies in this piece.
     fn seconds_at(&self, area: f64) -> f64 {
         let inside = area - self.area_before;
         if inside <= 0.0 {
             return self.start_seconds;
         }
-        let slope =
-            if self.seconds.is_finite() { (self.to - self.from) / self.seconds } else { 0.0 };
+        let slope = self.slope();
         if slope == 0.0 {
             return self.start_seconds + inside / self.from;
         }
@@ -180,6 +250,10 @@ impl CatchUp {
     }
 }
 
+/// Arrivals that are taken off one by one.
+const WALKED_MAX: u32 = 100_000;
+/// Due times that stand for all others.
+const DRAIN_STEPS: u64 = 1000;
 /// The generator is held up, and not merely woken late, from here on.
 const STALL: Duration = Duration::from_millis(1);
 /// A generator that gets a third of a core still catches up.

@@ -44,6 +44,39 @@ fn poisson_gaps_are_exponential() {
 }
 
 #[test]
+fn what_is_left_is_drained_whole_and_in_few_steps() {
+    let seconds: Vec<f64> = (0..250_000).map(|index| f64::from(index) / 1e5).collect();
+    let trace =
+        OfferedLoad::Trace { file: "t".to_owned(), count: 250_000, due_seconds: seconds.into() };
+    let of = |text: &str| text.parse::<OfferedLoad>().unwrap();
+    for (load, arrivals, expected) in [
+        (of("1000"), Arrivals::Fixed, 2000),
+        (of("1000000"), Arrivals::Fixed, 2_000_000),
+        (of("0..2000000"), Arrivals::Fixed, 2_000_000),
+        (of("100000:1,0:0.5,1000000:2"), Arrivals::Fixed, 600_000),
+        (of("1000000"), Arrivals::Poisson, 2_000_000),
+        (trace, Arrivals::Fixed, 200_000),
+    ] {
+        let origin = Instant::now();
+        let window = Some(Duration::from_secs(2));
+        let new = || Schedule::new(origin, &load, window, arrivals, Rng::new(7));
+        let until = origin + Duration::from_secs(2);
+        let (mut count, mut calls, mut last) = (0, 0_u64, origin);
+        let left = new().drain(until, u64::MAX, &mut |due, times| {
+            assert!(last <= due && due <= until);
+            (count, calls, last) = (count + times, calls + 1, due);
+        });
+        assert_eq!((u64::MAX - left, calls <= 101_000), (count, true), "{calls}");
+        let spread = if arrivals == Arrivals::Fixed { 1 } else { 5000 };
+        assert!(count.abs_diff(expected) <= spread, "{load}: {count} for {expected}");
+        assert!(until.duration_since(last) < Duration::from_millis(3), "{load}");
+        let mut schedule = new();
+        assert_eq!(schedule.drain(until, 1500, &mut |_, _| ()), 0);
+        assert!(schedule.next_due().is_some(), "what is beyond the limit stays");
+    }
+}
+
+#[test]
 fn a_ramp_offers_the_integral_of_its_rate() {
     for arrivals in [Arrivals::Fixed, Arrivals::Poisson] {
         for (load, sign) in [("0..2000", 1.0), ("2000..0", -1.0)] {

@@ -177,7 +177,7 @@ impl<'a> Engine<'a> {
     /// Starts operations in idle sessions from `now` on; gives the time when the next one may start.
     fn start_idle(&mut self, mut now: Instant) -> Option<Instant> {
         // Noticed even while no session is free: the drain must have an end.
-        self.is_exhausted |= self.until.is_some_and(|until| now >= until);
+        self.end_window(now);
         if self.quota == 0 || self.planner.is_exhausted() {
             self.run_out();
         }
@@ -209,6 +209,7 @@ impl<'a> Engine<'a> {
             // What starts next starts later; the clock is not read when nothing can.
             if !self.idle.is_empty() {
                 now = self.target.now();
+                self.end_window(now);
             }
         }
         None
@@ -233,10 +234,6 @@ impl<'a> Engine<'a> {
 
     /// Starts the next operation in `client`; false, and exhausted, when there is none.
     fn start(&mut self, client: usize, now: Instant, due: Instant) -> bool {
-        if self.until.is_some_and(|until| now >= until) {
-            self.is_exhausted = true;
-            return false;
-        }
         let plan = if self.quota == 0 { None } else { self.planner.next() };
         let Some(plan) = plan else {
             self.run_out();
@@ -454,6 +451,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// Load and run draw different sequences from one seed.
 const PHASE_SALT: [u64; 2] = [0x6c6f_6164, 0x7275_6e00];
 
+#[path = "engine_end.rs"]
+mod ending;
 #[path = "engine_report.rs"]
 mod reporting;
 

@@ -51,6 +51,7 @@ impl Engine<'_> {
             warmup_seconds: self.from.saturating_duration_since(self.origin).as_secs_f64(),
             operations,
             failures: self.recorder.failures,
+            not_started: self.recorder.not_started,
             throughput: per_second(operations),
             bytes_per_second: per_second(self.recorder.bytes),
             target_rate: offered.as_ref().map(OfferedLoad::mean_rate),

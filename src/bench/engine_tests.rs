@@ -232,6 +232,67 @@ fn a_rate_keeps_its_schedule_and_counts_latency_from_when_it_was_due() {
 }
 
 #[test]
+fn what_an_overloaded_store_never_took_in_is_counted_and_in_the_latency() {
+    let text = "recordcount=10\nreadproportion=0\nupdateproportion=1\ndistkv.update=put";
+    let mut medians = Vec::new();
+    // One session of 10 ms does 100 a second, whatever is offered.
+    for (rate, warmup_ms) in [(200.0, 0), (400.0, 0), (1000.0, 0), (200.0, 100)] {
+        let mut target = scripted(10, MemoryTarget::new(), |_| None);
+        let config = PhaseConfig {
+            offered: Some(OfferedLoad::Constant(rate)),
+            warmup: Duration::from_millis(warmup_ms),
+            duration: Some(Duration::from_secs(1)),
+            ..PhaseConfig::default()
+        };
+        let report = run(&mut target, &workload(text), Phase::Run, &config);
+        let started = count(&report, Metric::Update);
+        let warmed_up = if warmup_ms > 0 { 10..=10 } else { 0..=0 };
+        let due = (rate + rate * warmup_ms as f64 / 1e3).round() as u64;
+        let before = due - started - report.not_started;
+        assert!(warmed_up.contains(&before), "{rate} per second: {before} are nowhere\n{report}");
+        let intended = report.metrics[0].intended_latency.as_ref().unwrap();
+        assert_eq!(intended.count, started + report.not_started);
+        assert!(report.invalid.is_empty(), "the store is slow: {:?}", report.invalid);
+        assert!(report.to_string().contains("NOT STARTED"), "{report}");
+        if warmup_ms == 0 {
+            medians.push(intended.p50_us);
+        }
+    }
+    assert!(medians.is_sorted() && medians[2] > 1.2 * medians[0], "{medians:?}");
+    // One that keeps up leaves nothing, and a window that ends by count has no end to wait for.
+    for (operations, duration) in [(None, Some(1)), (Some(20), None), (Some(20), Some(9))] {
+        let delay = if operations.is_some() { 10 } else { 1 };
+        let mut target = scripted(delay, MemoryTarget::new(), |_| None);
+        let duration = duration.map(Duration::from_secs);
+        let offered = Some(OfferedLoad::Constant(200.0));
+        let config = PhaseConfig { offered, operations, duration, ..PhaseConfig::default() };
+        let report = run(&mut target, &workload(text), Phase::Run, &config);
+        assert_eq!(report.not_started, 0, "{report}");
+    }
+}
+
+#[test]
+fn a_stall_of_the_generator_at_the_end_is_no_overload_of_the_store() {
+    let text = "recordcount=10\nreadproportion=0\nupdateproportion=1\ndistkv.update=put";
+    let began = Instant::now();
+    let clock = Rc::new(Cell::new(began));
+    let script = |_: &TargetOp| {
+        if clock.get().duration_since(began) > Duration::from_millis(700) {
+            clock.set(clock.get().max(began + Duration::from_millis(1100)));
+        }
+        None
+    };
+    let mut target =
+        Scripted { clock: Rc::clone(&clock), ..scripted(0, MemoryTarget::new(), script) };
+    let offered = Some(OfferedLoad::Constant(1000.0));
+    let duration = Some(Duration::from_secs(1));
+    let config = PhaseConfig { clients: 4, offered, duration, ..PhaseConfig::default() };
+    let report = run(&mut target, &workload(text), Phase::Run, &config);
+    assert_eq!(count(&report, Metric::Update) + report.not_started, 1000);
+    assert!(report.invalid.iter().any(|reason| reason.contains("late")), "{:?}", report.invalid);
+}
+
+#[test]
 fn a_stall_of_the_generator_is_said_counted_and_followed_by_no_burst() {
     let text = "recordcount=10\nreadproportion=0\nupdateproportion=1\ndistkv.update=put";
     let began = Instant::now();

@@ -171,6 +171,7 @@ pub(super) struct Recorder {
     lag: Histogram<u64>,
     pub operations: u64,
     pub failures: u64,
+    pub not_started: u64,
     pub bytes: u64,
     series: Vec<SeriesPoint>,
     interval: Duration,
@@ -200,6 +201,7 @@ impl Recorder {
             lag: histogram(3),
             operations: 0,
             failures: 0,
+            not_started: 0,
             bytes: 0,
             series: Vec::new(),
             interval,
@@ -209,7 +211,22 @@ impl Recorder {
 
     /// How late the generator itself started an operation.
     pub fn lag(&mut self, lag: Duration) {
-        self.lag.saturating_record(nanos(lag));
+        self.lags(lag, 1);
+    }
+
+    /// How late it was with `count` of them.
+    pub fn lags(&mut self, lag: Duration, count: u64) {
+        self.lag.saturating_record_n(nanos(lag), count);
+    }
+
+    /// Operations that were due and had waited so long when the window ended, never sent.
+    pub fn not_started(&mut self, metric: Metric, waited: Duration, count: u64) {
+        if count > 0 {
+            let intended = &mut self.metrics[metric as usize].intended;
+            let intended = intended.get_or_insert_with(|| histogram(3));
+            intended.saturating_record_n(nanos(waited), count);
+            self.not_started += count;
+        }
     }
 
     /// An operation (not a part) ended.
@@ -284,10 +301,10 @@ impl Recorder {
     }
 
     pub fn metric_reports(&self) -> Vec<MetricReport> {
-        let used = Metric::ALL
-            .iter()
-            .zip(&self.metrics)
-            .filter(|(_, histograms)| histograms.good.is_some() || histograms.failed.is_some());
+        let used = Metric::ALL.iter().zip(&self.metrics).filter(|(_, histograms)| {
+            let Histograms { good, intended, failed } = histograms;
+            good.is_some() || intended.is_some() || failed.is_some()
+        });
         let report = |(metric, histograms): (&Metric, &Histograms)| {
             let summary = |histogram: &Option<_>| histogram.as_ref().map(LatencySummary::of);
             let encoded = |histogram: &Option<_>| histogram.as_ref().map(encode_histogram);

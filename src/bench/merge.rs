@@ -93,6 +93,7 @@ fn phase(parts: &[&PhaseReport]) -> Result<PhaseReport, MergeError> {
         warmup_seconds: parts.iter().map(|one| one.warmup_seconds).fold(0.0, f64::max),
         operations,
         failures: parts.iter().map(|one| one.failures).sum(),
+        not_started: parts.iter().map(|one| one.not_started).sum(),
         throughput: operations as f64 / wall.max(1e-9),
         bytes_per_second: bytes / wall.max(1e-9),
         target_rate: sum(|one| one.target_rate),

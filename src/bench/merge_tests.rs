@@ -62,6 +62,7 @@ fn report(ops: &[Op], clients: usize) -> BenchReport {
             warmup_seconds: 0.0,
             operations,
             failures: recorder.failures,
+            not_started: recorder.not_started,
             throughput: operations as f64 / 6.0,
             bytes_per_second: recorder.bytes as f64 / 6.0,
             target_rate: Some(clients as f64 * 100.0),

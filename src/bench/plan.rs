@@ -137,6 +137,27 @@ impl Planner {
         }
     }
 
+    /// What `count` operations would be: one is drawn, of many each kind has its share.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of a count, not below 0"
+    )]
+    pub fn split(&mut self, count: u64) -> [(Kind, u64); 5] {
+        if count <= 1 {
+            let drawn = self.next_kind();
+            return KINDS.map(|kind| (kind, if kind == drawn { count } else { 0 }));
+        }
+        let mut before = 0;
+        let mut at = 0;
+        KINDS.map(|kind| {
+            let upto = (count as f64 * self.mix[at] / self.mix[4]).round() as u64;
+            let share = upto - before;
+            (before, at) = (upto, at + 1);
+            (kind, share)
+        })
+    }
+
     fn next_kind(&mut self) -> Kind {
         let drawn = self.rng.unit() * self.mix[4];
         let at = self.mix.iter().position(|sum| drawn < *sum).unwrap_or(0);

@@ -65,6 +65,35 @@ impl BenchReport {
 }
 
 impl PhaseReport {
+    /// One in which nothing happened.
+    #[cfg(test)]
+    pub(crate) fn empty(phase: Phase) -> Self {
+        Self {
+            phase,
+            window_start_unix: 0.0,
+            wall_seconds: 0.0,
+            warmup_seconds: 0.0,
+            operations: 0,
+            failures: 0,
+            not_started: 0,
+            throughput: 0.0,
+            bytes_per_second: 0.0,
+            target_rate: None,
+            offered: None,
+            invalid: Vec::new(),
+            metrics: Vec::new(),
+            errors: Vec::new(),
+            lag: LatencySummary::default(),
+            lag_histogram: None,
+            thread_cpu_seconds: None,
+            thread_wait_seconds: None,
+            process_cpu_seconds: None,
+            cpu_us_per_operation: None,
+            series_interval_seconds: 1.0,
+            series: Vec::new(),
+        }
+    }
+
     /// The phase's good latencies as an HdrHistogram interval log (`.hlog`): one line per kind,
     /// tagged with it, over the whole window, in nanoseconds.
     ///
@@ -104,6 +133,10 @@ pub struct PhaseReport {
     pub operations: u64,
     /// Operations that failed or timed out in the window; never throughput.
     pub failures: u64,
+    /// Operations that were due in an open loop and had found no session when the window ended. The
+    /// latencies from due time have them with that wait, which is the least they would have taken.
+    #[serde(default)]
+    pub not_started: u64,
     /// Operations per second.
     pub throughput: f64,
     /// Value bytes read and written per second.
@@ -149,7 +182,8 @@ pub struct MetricReport {
     pub latency: Option<LatencySummary>,
     /// The same, whole.
     pub histogram: Option<String>,
-    /// Of the good ones, from when they were due; only with a target rate.
+    /// Of the good ones, from when they were due, and of those not started, to the window's end;
+    /// only with a target rate.
     pub intended_latency: Option<LatencySummary>,
     /// The same, whole.
     pub intended_histogram: Option<String>,
@@ -264,6 +298,13 @@ impl fmt::Display for PhaseReport {
         )?;
         if let Some(load) = &self.offered {
             writeln!(f, "open loop: {load}; 'due' rows are from when operations were due")?;
+        }
+        if self.not_started > 0 {
+            let left = self.not_started;
+            writeln!(
+                f,
+                "NOT STARTED: {left} were due; 'due' rows have their wait, cut off at the end"
+            )?;
         }
         for reason in &self.invalid {
             writeln!(f, "INVALID: {reason}")?;

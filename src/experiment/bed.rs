@@ -6,6 +6,7 @@
 use super::faults::FaultAction;
 use super::trial::TrialError;
 use crate::bench::Target;
+use crate::report::phase_parts::Leadership;
 use crate::report::result::NodeResources;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -43,6 +44,15 @@ pub(super) trait Bed {
 
     /// Stops it; gives what did not end well.
     fn stop(&mut self) -> Vec<String>;
+}
+
+/// Who leads by the newest ballot, if anybody does.
+pub(super) fn leadership<'a>(
+    nodes: impl IntoIterator<Item = &'a NodeResources>,
+) -> Option<Leadership> {
+    let leaders = nodes.into_iter().filter(|node| node.leader);
+    let newest = leaders.max_by_key(|node| node.ballot_round)?;
+    Some(Leadership { node: newest.node, round: newest.ballot_round })
 }
 
 /// What was used between two moments.

@@ -5,6 +5,9 @@
 //! That a load holds is taken to fall with the load: noise between two probes makes the bracket
 //! wrong, at the first loads by much, so that one that is over is offered twice before it counts.
 
+use crate::bench::PhaseReport;
+use crate::rng::Rng;
+
 /// Loads tried so far.
 #[derive(Clone, Debug)]
 pub(super) struct CapacitySearch {
@@ -71,14 +74,55 @@ impl CapacitySearch {
     }
 }
 
+/// What a probe says of the load that it offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It holds the objective.
+    Held,
+    /// It does not.
+    Over(String),
+    /// The generator was late, and nothing else is against it: of the store that says nothing.
+    Late(String),
+}
+
+impl Verdict {
+    /// Held is what nothing failed of, what was taken in time, with p99 from due time of every kind of
+    /// operation within the objective, by a generator that kept up.
+    pub(super) fn of(report: &PhaseReport, p99_us: u64, objective_ms: f64) -> Self {
+        let load = report.target_rate.unwrap_or(0.0);
+        if report.failures > 0 {
+            return Self::Over(format!("{} operations failed", report.failures));
+        }
+        let done = report.operations;
+        if done == 0 || fell_behind(load, report.wall_seconds, done) {
+            let due = load * report.wall_seconds;
+            return Self::Over(format!("{done} operations of about {due:.0} were done in time"));
+        }
+        if p99_us as f64 > objective_ms * 1e3 {
+            return Self::Over(format!("p99 {p99_us} us, more than {objective_ms} ms"));
+        }
+        match report.invalid.first() {
+            Some(why) => Self::Late(why.clone()),
+            None => Self::Held,
+        }
+    }
+}
+
+/// Where a search begins: within half a doubling of `around`, by the trial's seed. Trials of one repeat
+/// search the same loads, and every repeat others, so that their spread is not one of the grid.
+pub(super) fn first_load(around: f64, seed: u64) -> f64 {
+    around * (Rng::new(seed ^ FIRST_LOAD_SALT).unit() - 0.5).exp2()
+}
+
 /// Has a probe completed fewer operations than a load that keeps up would, arrivals being Poisson?
-pub(super) fn fell_behind(load: f64, seconds: f64, completed: u64) -> bool {
+fn fell_behind(load: f64, seconds: f64, completed: u64) -> bool {
     let due = load * seconds;
     (completed as f64) < 0.95 * due - 3.0 * due.sqrt()
 }
 
 /// Probes of a search that begins within a factor of eight of the capacity.
 pub(super) const PROBES_EXPECTED: u32 = 8;
+const FIRST_LOAD_SALT: u64 = 0x6361_7061;
 /// Loads of any search; one that is over is offered twice.
 const LOADS_MAX: u32 = 16;
 /// High over low of a bracket that is close enough.
@@ -87,6 +131,7 @@ const BRACKET: f64 = 1.05;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::Phase;
 
     fn search(first: f64, capacity: f64) -> (CapacitySearch, u32) {
         let mut search = CapacitySearch::new(first);
@@ -116,6 +161,41 @@ mod tests {
             assert_eq!(probes, LOADS_MAX);
             let why = search.bracket().unwrap_err();
             assert!(why.contains(said) && why.contains("offered_ops_per_s"), "{why}");
+        }
+    }
+
+    #[test]
+    fn repeats_begin_at_loads_of_their_own() {
+        let loads: Vec<f64> = (0..200).map(|seed| first_load(80.0, seed)).collect();
+        let (least, most) = (80.0 / 2.0_f64.sqrt(), 80.0 * 2.0_f64.sqrt());
+        assert!(loads.iter().all(|load| (least..=most).contains(load)));
+        let below = loads.iter().filter(|load| **load < 80.0).count();
+        assert!((70..=130).contains(&below), "{below} of 200");
+        assert_eq!(first_load(80.0, 7).to_bits(), first_load(80.0, 7).to_bits());
+    }
+
+    #[test]
+    fn a_late_generator_is_not_a_store_that_is_over() {
+        let late = vec!["the generator was late".to_owned()];
+        let report = |operations, failures, invalid: &[String]| PhaseReport {
+            operations,
+            failures,
+            wall_seconds: 1.0,
+            target_rate: Some(100.0),
+            invalid: invalid.to_vec(),
+            ..PhaseReport::empty(Phase::Run)
+        };
+        let of = |report: &PhaseReport, p99_us| Verdict::of(report, p99_us, 100.0);
+        assert_eq!(of(&report(100, 0, &[]), 99_000), Verdict::Held);
+        assert_eq!(of(&report(100, 0, &late), 99_000), Verdict::Late(late[0].clone()));
+        for (report, p99_us, why) in [
+            (report(100, 0, &late), 101_000, "p99"),
+            (report(50, 0, &[]), 1000, "of about 100"),
+            (report(0, 0, &late), 0, "of about 100"),
+            (report(100, 1, &[]), 1000, "1 operations failed"),
+        ] {
+            let Verdict::Over(said) = of(&report, p99_us) else { panic!("{report:?}") };
+            assert!(said.contains(why), "{said}");
         }
     }
 

@@ -54,6 +54,26 @@ pub enum FaultAction {
     Policy(Policy, Code),
 }
 
+impl FaultAction {
+    /// Can it bring about an election, then or when it is undone?
+    pub(super) const fn can_elect(self) -> bool {
+        match self {
+            Self::KillLeader
+            | Self::PauseLeader
+            | Self::PartitionLeader
+            | Self::PartitionFollowers => true,
+            Self::KillFollower
+            | Self::Restart
+            | Self::Resume
+            | Self::Loss(_)
+            | Self::Delay(_)
+            | Self::Rate(_)
+            | Self::Heal
+            | Self::Policy(..) => false,
+        }
+    }
+}
+
 impl FromStr for FaultAction {
     type Err = String;
 
@@ -95,8 +115,10 @@ pub(super) struct Struck<'a> {
     bed: &'a mut dyn Bed,
     from: Instant,
     steps: VecDeque<(u64, FaultAction, String)>,
-    /// What was done, and when.
+    /// What was done, and when; with its reason, what could not be done.
     pub(super) events: Vec<TimelineEvent>,
+    /// How many of them could not be done.
+    pub(super) not_done_count: u32,
     /// From a `heal` until something submitted after it succeeded.
     pub(super) healed: Vec<Duration>,
     /// Since when that is waited for, and the sessions whose operation came after.
@@ -115,30 +137,34 @@ impl<'a> Struck<'a> {
             from: bed.target().now(),
             steps: steps.into(),
             events: Vec::new(),
+            not_done_count: 0,
             bed,
             healed,
             healing: None,
         }
     }
 
-    fn strike_due(&mut self) -> Result<Option<Instant>, TargetError> {
+    /// Strikes what is due; gives the time of what comes next. A cluster that cannot be struck as the
+    /// time line says (nobody leads it) is what the trial is about, and no reason to end it.
+    fn strike_due(&mut self) -> Option<Instant> {
         while let Some((at_ms, ..)) = self.steps.front() {
             let at = self.from + Duration::from_millis(*at_ms);
             if at > self.bed.target().now() {
-                return Ok(Some(at));
+                return Some(at);
             }
             let Some((_, action, text)) = self.steps.pop_front() else { break };
             let done = self.bed.strike(action);
-            let name =
-                done.map_err(|reason| TargetError { reason: format!("{text}: {reason}") })?;
+            let is_done = done.is_ok();
+            let name = done.unwrap_or_else(|reason| format!("{text}: not done, {reason}"));
+            self.not_done_count += u32::from(!is_done);
             let elapsed = self.bed.target().now().saturating_duration_since(self.from);
             let at_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
             self.events.push(TimelineEvent { at_ms, name });
-            if action == FaultAction::Heal {
+            if is_done && action == FaultAction::Heal {
                 self.healing = Some((self.bed.target().now(), BTreeSet::new()));
             }
         }
-        Ok(None)
+        None
     }
 }
 
@@ -155,7 +181,7 @@ impl Target for Struck<'_> {
         completions: &mut Vec<TargetCompletion>,
         deadline: Instant,
     ) -> Result<(), TargetError> {
-        let next = self.strike_due()?;
+        let next = self.strike_due();
         let deadline = next.map_or(deadline, |next| next.min(deadline));
         let known = completions.len();
         self.bed.target().wait(completions, deadline)?;

@@ -24,6 +24,14 @@ pub(super) fn is_known(name: &str) -> bool {
     YCSB.iter().any(|(letter, _)| *letter == name)
 }
 
+/// How that core workload chooses keys.
+pub(super) fn distribution_of(name: &str) -> Option<String> {
+    let (_, text) = YCSB.iter().find(|(letter, _)| *letter == name)?;
+    let properties = Properties::parse(name, text).ok()?;
+    let (workload, _) = Workload::from_properties(&properties).ok()?;
+    Some(workload.request_distribution.to_string())
+}
+
 /// The workload of a trial.
 pub(super) fn workload(trial: &TrialConfig) -> Result<Workload, TrialError> {
     let records = trial.records.max(1);

@@ -1,12 +1,14 @@
 //! From what the bench and the nodes report to the parts of a result.
 //!
-//! Measures nothing itself. With a target rate a latency counts from when the operation was due.
+//! Measures nothing itself. In an open loop a latency counts from when the operation was due, and the
+//! one from its sending stands beside it.
 
 use super::trial::{TrialConfig, TrialError};
-use crate::bench::{self, PhaseReport, decode_histogram};
+use crate::bench::{self, MetricReport, PhaseReport, Workload, decode_histogram};
 use crate::kv::Role;
 use crate::node::NodeReport;
 use crate::node::process::ProcessUsage;
+use crate::report::phase_parts::TimelineKind;
 use crate::report::quantity;
 use crate::report::result::{LatencySummary, NodeResources, PhaseResult, TimelinePoint};
 use hdrhistogram::Histogram;
@@ -17,27 +19,24 @@ use std::time::Duration;
 pub(super) fn phase_result(
     name: &str,
     trial: &TrialConfig,
+    workload: &Workload,
     report: &PhaseReport,
 ) -> Result<PhaseResult, TrialError> {
-    let mut nanos: BTreeMap<&str, Histogram<u64>> = BTreeMap::new();
-    for metric in &report.metrics {
-        let kept = metric.intended_histogram.as_ref().or(metric.histogram.as_ref());
-        let (Some(text), false) = (kept, metric.metric.is_part()) else { continue };
-        let of_kind = decode_histogram(text).map_err(failed)?;
-        match nanos.get_mut(kind_of(metric.metric)) {
-            Some(all) => all.add(&of_kind).map_err(failed)?,
-            None => {
-                nanos.insert(kind_of(metric.metric), of_kind);
-            }
-        }
-    }
-    let written = nanos.iter().filter(|(kind, _)| [quantity::PUT, quantity::RMW].contains(kind));
-    let written: u64 = written.map(|(_, histogram)| histogram.len()).sum();
-    let mut latency = BTreeMap::new();
-    for (kind, histogram) in &nanos {
-        let summary = LatencySummary::of(&in_micros(histogram)?).map_err(failed)?;
-        latency.insert((*kind).to_owned(), summary);
-    }
+    let is_open = report.offered.is_some();
+    let whole = |metric: &MetricReport| !metric.metric.is_part();
+    let service = by_kind(report, |metric| metric.histogram.as_ref().filter(|_| whole(metric)))?;
+    let latency = by_kind(report, |metric| {
+        let due = if is_open { &metric.intended_histogram } else { &metric.histogram };
+        due.as_ref().filter(|_| whole(metric))
+    })?;
+    let part_latency =
+        by_kind(report, |metric| metric.histogram.as_ref().filter(|_| !whole(metric)))?;
+    let failed_latency =
+        by_kind(report, |metric| metric.failed_histogram.as_ref().filter(|_| whole(metric)))?;
+    let lag = report.lag_histogram.as_ref().map(|text| decode_histogram(text).map_err(failed));
+    let lag = lag.transpose()?.filter(|lag| !lag.is_empty());
+    let written = [quantity::PUT, quantity::RMW].iter().filter_map(|kind| service.get(*kind));
+    let written: u64 = written.map(|latency| latency.count).sum();
     let count = |is_wanted: &dyn Fn(&str) -> bool| -> u64 {
         let wanted = report.errors.iter().filter(|error| is_wanted(&error.kind));
         wanted.map(|error| error.count).sum()
@@ -57,11 +56,53 @@ pub(super) fn phase_result(
         live_user_bytes: live * trial.value_bytes,
         errors: count(&|kind| !is_timeout(kind)),
         timeouts: count(&is_timeout),
+        not_started: report.not_started,
         latency,
-        timeline: timeline(report),
+        service_latency: if is_open { service } else { BTreeMap::new() },
+        part_latency,
+        failed_latency,
+        lag: lag.map(|lag| summary(&lag)).transpose()?,
+        distribution: Some(workload.request_distribution.to_string()),
+        update: Some(workload.update.to_string()),
+        timeline: timeline(report)?,
         numbers,
         ..PhaseResult::default()
     })
+}
+
+/// Latencies of the histograms that `of` picks, those of one name added up.
+fn by_kind<'a>(
+    report: &'a PhaseReport,
+    of: impl Fn(&'a MetricReport) -> Option<&'a String>,
+) -> Result<BTreeMap<String, LatencySummary>, TrialError> {
+    let mut nanos: BTreeMap<&str, Histogram<u64>> = BTreeMap::new();
+    for metric in &report.metrics {
+        if let Some(text) = of(metric) {
+            add(&mut nanos, name_of(metric.metric), text)?;
+        }
+    }
+    let each = nanos.iter().map(|(kind, all)| Ok(((*kind).to_owned(), summary(all)?)));
+    each.collect()
+}
+
+fn add<'a>(
+    all: &mut BTreeMap<&'a str, Histogram<u64>>,
+    name: &'a str,
+    text: &str,
+) -> Result<(), TrialError> {
+    let mut one = decode_histogram(text).map_err(failed)?;
+    one.auto(true);
+    match all.get_mut(name) {
+        Some(known) => known.add(&one).map_err(failed),
+        None => {
+            all.insert(name, one);
+            Ok(())
+        }
+    }
+}
+
+fn summary(nanos: &Histogram<u64>) -> Result<LatencySummary, TrialError> {
+    LatencySummary::of(&in_micros(nanos)?).map_err(failed)
 }
 
 /// What a node has used since its start; storage as it is.
@@ -70,6 +111,7 @@ pub(super) fn node_used(report: &NodeReport) -> NodeResources {
         role: quantity::NODE.to_owned(),
         node: u32::from(report.status.node),
         leader: report.status.role == Role::Leader,
+        ballot_round: report.status.ballot.round,
         cpu_seconds: report.cpu_seconds,
         peak_rss_bytes: report.peak_rss_bytes,
         bytes_sent: report.bytes_sent,
@@ -108,13 +150,15 @@ fn counts(report: &NodeReport) -> BTreeMap<String, u64> {
     all.map(|(name, count)| (name.trim_end_matches("_us").to_owned(), count)).collect()
 }
 
-/// What follows from the nodes' counts: means of the stages, and of the leader's cache.
-pub(super) fn numbers_of(nodes: &[NodeResources]) -> BTreeMap<String, f64> {
+/// What follows from the nodes' counts: means of the stages, and of the leader's cache, unless more
+/// than one led: the last one's would stand for all.
+pub(super) fn numbers_of(phase: &PhaseResult) -> BTreeMap<String, f64> {
+    let nodes = &phase.nodes;
     let count = |node: &NodeResources, name: &str| {
         node.counts.get(name.trim_end_matches("_us")).copied().unwrap_or(0)
     };
     let mut numbers = BTreeMap::new();
-    if let Some(leader) = nodes.iter().find(|node| node.leader) {
+    if let Some(leader) = nodes.iter().find(|node| node.leader && phase.has_one_leader()) {
         let writes = count(leader, WRITES);
         for stage in quantity::STAGES.into_iter().filter(|_| writes > 0) {
             numbers.insert(stage.to_owned(), count(leader, stage) as f64 / 1e3 / writes as f64);
@@ -148,30 +192,55 @@ pub(super) fn generator_used(usage: ProcessUsage) -> NodeResources {
     }
 }
 
-const fn kind_of(metric: bench::Metric) -> &'static str {
+const fn name_of(metric: bench::Metric) -> &'static str {
     match metric {
         bench::Metric::Read => quantity::GET,
         bench::Metric::Scan => quantity::SCAN,
-        bench::Metric::ReadModifyWrite
-        | bench::Metric::ReadModifyWriteRead
-        | bench::Metric::ReadModifyWritePut => quantity::RMW,
-        bench::Metric::Update
-        | bench::Metric::Insert
-        | bench::Metric::UpdateRead
-        | bench::Metric::UpdatePut => quantity::PUT,
+        bench::Metric::Update | bench::Metric::Insert => quantity::PUT,
+        bench::Metric::ReadModifyWrite => quantity::RMW,
+        bench::Metric::UpdateRead => quantity::UPDATE_READ,
+        bench::Metric::UpdatePut => quantity::UPDATE_PUT,
+        bench::Metric::ReadModifyWriteRead => quantity::RMW_READ,
+        bench::Metric::ReadModifyWritePut => quantity::RMW_PUT,
     }
 }
 
-fn timeline(report: &PhaseReport) -> Vec<TimelinePoint> {
-    let point = |point: &bench::SeriesPoint| TimelinePoint {
-        at_ms: whole(point.start_seconds * 1e3),
-        interval_ms: whole(report.series_interval_seconds * 1e3),
-        operations: [(quantity::ALL_KINDS.to_owned(), point.operations)].into(),
-        errors: point.errors,
-        p50_us: whole(point.p50_us),
-        p99_us: whole(point.p99_us),
+fn timeline(report: &PhaseReport) -> Result<Vec<TimelinePoint>, TrialError> {
+    let point = |point: &bench::SeriesPoint| {
+        let (operations, kinds) = point_kinds(point)?;
+        Ok(TimelinePoint {
+            at_ms: whole(point.start_seconds * 1e3),
+            interval_ms: whole(report.series_interval_seconds * 1e3),
+            operations,
+            errors: point.errors,
+            p50_us: whole(point.p50_us),
+            p99_us: whole(point.p99_us),
+            kinds,
+        })
     };
     report.series.iter().map(point).collect()
+}
+
+type OfKinds = (BTreeMap<String, u64>, BTreeMap<String, TimelineKind>);
+
+fn point_kinds(point: &bench::SeriesPoint) -> Result<OfKinds, TrialError> {
+    let mut operations: BTreeMap<String, u64> = BTreeMap::new();
+    let mut kinds: BTreeMap<String, TimelineKind> = BTreeMap::new();
+    let mut nanos = BTreeMap::new();
+    for kind in &point.kinds {
+        let name = name_of(kind.metric);
+        *operations.entry(name.to_owned()).or_default() += kind.operations;
+        kinds.entry(name.to_owned()).or_default().errors += kind.errors;
+        if let Some(text) = &kind.histogram {
+            add(&mut nanos, name, text)?;
+        }
+    }
+    for (name, latency) in nanos {
+        let kind = kinds.entry(name.to_owned()).or_default();
+        let at = |quantile| (latency.value_at_quantile(quantile) + 500) / 1000;
+        (kind.p50_us, kind.p99_us) = (at(0.5), at(0.99));
+    }
+    Ok((operations, kinds))
 }
 
 /// The same histogram in microseconds.

@@ -1,8 +1,8 @@
 //! A plain trial: load the records, warm up, measure, whatever the bed is; or offer one load after
 //! the other, in search of a capacity.
 
-use super::bed::{Bed, Used, difference};
-use super::capacity::{CapacitySearch, fell_behind};
+use super::bed::{Bed, Used, difference, leadership};
+use super::capacity::{self, CapacitySearch, Verdict};
 use super::faults::{FaultAction, Struck};
 use super::loads::workload;
 use super::measured::{self, failed};
@@ -11,6 +11,7 @@ use crate::bench::{
     Ages, BenchError, OfferedLoad, Phase, PhaseConfig, PhaseReport, Target, Watched, Workload,
     run_phase,
 };
+use crate::report::phase_parts::{Leadership, Probe};
 use crate::report::quantity;
 use crate::report::result::{PhaseResult, TimelineEvent};
 use crate::types::ReadMode;
@@ -46,6 +47,7 @@ struct Plain<'a> {
 struct Ran {
     report: PhaseReport,
     events: Vec<TimelineEvent>,
+    not_done_count: u32,
     healed: Vec<Duration>,
     ages: Option<Ages>,
 }
@@ -85,51 +87,99 @@ impl Plain<'_> {
         Ok(phases)
     }
 
-    /// Searches the capacity; gives the probe of the highest load that held, with its bracket.
+    /// Searches the capacity; gives the probe of the highest load that held, with its bracket and all
+    /// probes.
     fn capacity(&mut self, config: &PhaseConfig) -> Result<PhaseResult, TrialError> {
-        let mut search = CapacitySearch::new(self.trial.offered_ops_per_s);
-        let mut best = None;
-        let mut seed = self.trial.seed;
+        let first = capacity::first_load(self.trial.offered_ops_per_s, self.trial.seed);
+        let mut search = CapacitySearch::new(first);
+        let mut offered = Offered { seed: self.trial.seed, probes: Vec::new(), best: None };
         while let Some(load) = search.next_load() {
-            let offered = Some(OfferedLoad::Constant(load));
-            let mut held = None;
-            // One stall of a shared machine must not send the search away from a load that holds.
-            for _ in 0..TRIES_PER_LOAD {
-                seed = seed.wrapping_add(1);
-                let config = PhaseConfig { seed, offered: offered.clone(), ..config.clone() };
-                let (probe, did_hold) = self.probe(&config)?;
-                if did_hold {
-                    held = Some(probe);
+            match self.offer(config, load, &mut offered)? {
+                Ok(did_hold) => search.take(load, did_hold),
+                Err(late) => {
+                    self.invalid.push(late);
                     break;
                 }
             }
-            search.take(load, held.is_some());
-            best = held.or(best);
         }
-        let (held, over) = search.bracket().map_err(TrialError::Failed)?;
-        let mut run = best.ok_or_else(|| failed("no load held the objective"))?;
-        run.numbers.insert(quantity::CAPACITY_OPS_PER_S.to_owned(), held);
-        run.numbers.insert(quantity::CAPACITY_ABOVE_OPS_PER_S.to_owned(), over);
+        let none = || PhaseResult { name: "run".to_owned(), ..PhaseResult::default() };
+        let mut run = offered.best.unwrap_or_else(none);
+        run.probes = offered.probes;
+        match search.bracket() {
+            Ok((held, over)) => {
+                run.numbers.insert(quantity::CAPACITY_OPS_PER_S.to_owned(), held);
+                run.numbers.insert(quantity::CAPACITY_ABOVE_OPS_PER_S.to_owned(), over);
+            }
+            // Said already, when it was the generator.
+            Err(why) if self.invalid.is_empty() => self.invalid.push(why),
+            Err(_) => {}
+        }
         Ok(run)
     }
 
-    /// Offers a load, and says whether it held the objective: nothing failed, p99 from due time of
-    /// every kind of operation is within it, and both store and generator kept up.
-    fn probe(&mut self, config: &PhaseConfig) -> Result<(PhaseResult, bool), TrialError> {
+    /// Offers a load until it held, or was over so often that it counts; or why neither can be said.
+    fn offer(
+        &mut self,
+        config: &PhaseConfig,
+        load: f64,
+        offered: &mut Offered,
+    ) -> Result<Result<bool, String>, TrialError> {
+        let (mut over, mut late) = (0, 0);
+        // One stall of a shared machine must not send the search away from a load that holds.
+        while over < TRIES_PER_LOAD {
+            offered.seed = offered.seed.wrapping_add(1);
+            let constant = Some(OfferedLoad::Constant(load));
+            let config = PhaseConfig { seed: offered.seed, offered: constant, ..config.clone() };
+            let (result, verdict, p99_us) = self.probe(&config)?;
+            let held = verdict == Verdict::Held;
+            let reason = match &verdict {
+                Verdict::Held => String::new(),
+                Verdict::Over(why) | Verdict::Late(why) => why.clone(),
+            };
+            let probe = Probe { load_ops_per_s: load, held, reason, p99_us };
+            offered.probes.push(probe);
+            match verdict {
+                Verdict::Held => {
+                    offered.best = Some(result);
+                    return Ok(Ok(true));
+                }
+                Verdict::Over(_) => over += 1,
+                Verdict::Late(_) if late + 1 < TRIES_WHEN_LATE => late += 1,
+                Verdict::Late(why) => {
+                    let tries = TRIES_WHEN_LATE;
+                    return Ok(Err(format!("{tries} times at {load:.1} op/s {why}")));
+                }
+            }
+        }
+        Ok(Ok(false))
+    }
+
+    /// Offers a load, and says whether it held the objective; with p99 of its slowest kind.
+    fn probe(&mut self, config: &PhaseConfig) -> Result<(PhaseResult, Verdict, u64), TrialError> {
         let before: Used = self.bed.used()?;
         let Ran { report, .. } = self.phase(Phase::Run, config, false)?;
         let apart = self.bed.settle()?;
         self.invalid.extend(apart);
-        let mut result = measured::phase_result("run", self.trial, &report)?;
+        let mut result = measured::phase_result("run", self.trial, &self.workload, &report)?;
         result.nodes = difference(&before, self.bed.used()?);
-        let load = report.target_rate.unwrap_or(0.0);
+        self.note_leaders(&before, &mut result);
         let p99_us = result.latency.values().map(|latency| latency.p99_us).max().unwrap_or(0);
-        let did_hold = report.invalid.is_empty()
-            && report.failures == 0
-            && report.operations > 0
-            && !fell_behind(load, report.wall_seconds, report.operations)
-            && p99_us as f64 <= self.trial.p99_objective_ms * 1e3;
-        Ok((result, did_hold))
+        let verdict = Verdict::of(&report, p99_us, self.trial.p99_objective_ms);
+        Ok((result, verdict, p99_us))
+    }
+
+    /// Who led at a phase's two ends, and the elections between them that nothing called for.
+    fn note_leaders(&self, before: &Used, result: &mut PhaseResult) {
+        result.leader_at_start = leadership(before.values());
+        result.leader_at_end = leadership(&result.nodes);
+        let actions = self.trial.faults.iter().map(|step| step.action.parse::<FaultAction>());
+        let is_planned = result.name == "run" && actions.flatten().any(FaultAction::can_elect);
+        if !is_planned && !result.has_one_leader() {
+            let round = |at: Option<Leadership>| at.map_or(0, |leader| leader.round);
+            let rounds = round(result.leader_at_end).saturating_sub(round(result.leader_at_start));
+            let count = rounds.max(1) as f64;
+            result.numbers.insert(quantity::UNPLANNED_ELECTIONS.to_owned(), count);
+        }
     }
 
     fn config(&self, duration: Duration) -> PhaseConfig {
@@ -154,7 +204,7 @@ impl Plain<'_> {
     ) -> Result<PhaseResult, TrialError> {
         let before: Used = self.bed.used()?;
         let ran = self.phase(phase, config, name == "run")?;
-        let Ran { report, events, healed, ages } = ran;
+        let Ran { report, events, not_done_count, healed, ages } = ran;
         let apart = self.bed.settle()?;
         let after = self.bed.used()?;
         // Under faults nodes may be apart, and the generator is held up by its own strikes.
@@ -162,9 +212,14 @@ impl Plain<'_> {
             self.invalid.extend(report.invalid.iter().cloned());
         }
         self.invalid.extend(apart.filter(|_| self.trial.faults.is_empty()));
-        let mut result = measured::phase_result(name, self.trial, &report)?;
+        let mut result = measured::phase_result(name, self.trial, &self.workload, &report)?;
         (result.nodes, result.events) = (difference(&before, after), events);
-        result.numbers.extend(measured::numbers_of(&result.nodes));
+        self.note_leaders(&before, &mut result);
+        result.numbers.extend(measured::numbers_of(&result));
+        if not_done_count > 0 {
+            let count = f64::from(not_done_count);
+            result.numbers.insert(quantity::FAULTS_NOT_DONE.to_owned(), count);
+        }
         if !healed.is_empty() {
             let healed = healed.iter().map(|took| took.as_secs_f64() * 1e3).collect();
             result.samples.insert(quantity::HEAL_MS.to_owned(), healed);
@@ -199,8 +254,8 @@ impl Plain<'_> {
         } else {
             (run(&mut struck), None)
         };
-        let Struck { events, healed, .. } = struck;
-        let ran = |report| Ran { report, events, healed, ages };
+        let Struck { events, not_done_count, healed, .. } = struck;
+        let ran = |report| Ran { report, events, not_done_count, healed, ages };
         run.map(ran).map_err(|error| self.explain(&error))
     }
 
@@ -212,20 +267,32 @@ impl Plain<'_> {
         self.bed.broken().map_or_else(|| failed(error), failed)
     }
 
-    /// What makes the trial not count.
+    /// What makes the trial not count. A run that completed nothing does: the store failed, and no
+    /// throughput is what it had.
     fn check(&mut self, phases: &[PhaseResult]) {
         for phase in phases {
             let bad = phase.errors + phase.timeouts;
-            if phase.name == "load" && bad > 0 {
+            if phase.name == "load" && (bad > 0 || phase.operations == 0) {
                 self.invalid.push(format!("{bad} of the records were not loaded"));
-            }
-            if phase.operations == 0 {
-                self.invalid.push(format!("phase {} completed no operation", phase.name));
             }
         }
         self.invalid.extend(self.bed.broken());
     }
 }
 
+/// What a search for a capacity has offered so far.
+struct Offered {
+    seed: u64,
+    probes: Vec<Probe>,
+    /// Of the highest load that held.
+    best: Option<PhaseResult>,
+}
+
 /// A load is over when it was not held so often.
 const TRIES_PER_LOAD: u32 = 2;
+/// Nothing can be said of a load when the generator alone spoilt so many probes of it.
+const TRIES_WHEN_LATE: u32 = 4;
+
+#[cfg(test)]
+#[path = "plain_tests.rs"]
+mod tests;

@@ -137,10 +137,12 @@ impl Bed for SimulatedBed {
 
     fn used(&mut self) -> Result<Used, TrialError> {
         let leader = self.target.cluster.leader();
-        let ids = self.target.cluster.statuses().into_iter().map(|status| NodeId(status.node));
-        let used = ids.filter_map(|id| {
+        let statuses = self.target.cluster.statuses().into_iter();
+        let used = statuses.filter_map(|status| {
+            let id = NodeId(status.node);
             let usage = self.target.cluster.usage(id)?;
-            let used = resources(id, leader == Some(id), &usage);
+            let mut used = resources(id, leader == Some(id), &usage);
+            used.ballot_round = status.ballot.round;
             Some(((used.role.clone(), used.node), used))
         });
         Ok(used.collect())

@@ -101,7 +101,8 @@ pub struct TrialConfig {
     pub read_share: f64,
     /// What reads promise.
     pub read_mode: ReadMode,
-    /// Keys of raw loads: `uniform`, `zipfian` (YCSB's) or `zipfian-true`.
+    /// Keys of raw loads: `uniform`, `zipfian` (YCSB's) or `zipfian-true`. Of a YCSB workload what its
+    /// file says.
     pub distribution: String,
     /// A YCSB core workload by its letter, `a` to `f`; empty for raw values of `value_bytes`.
     pub workload: String,
@@ -227,6 +228,9 @@ impl TrialConfig {
         }
         if !self.workload.is_empty() {
             (self.value_bytes, self.read_share) = (YCSB_VALUE_BYTES, 0.0);
+            // Its file says how keys are chosen.
+            let known = loads::distribution_of(&self.workload);
+            self.distribution = known.unwrap_or_else(|| self.distribution.clone());
         }
         if self.store != DISTKV {
             // Of another store these say nothing.
@@ -261,7 +265,9 @@ impl TrialConfig {
         if !self.workload.is_empty() && !loads::is_known(&self.workload) {
             return Some(format!("workload '{}' is none of a, b, c, d, e, f", self.workload));
         }
-        if !["uniform", "zipfian", "zipfian-true"].contains(&self.distribution.as_str()) {
+        let is_raw = self.workload.is_empty();
+        let known = ["uniform", "zipfian", "zipfian-true"];
+        if is_raw && !known.contains(&self.distribution.as_str()) {
             let known = "uniform, zipfian, zipfian-true";
             return Some(format!("distribution '{}' is none of {known}", self.distribution));
         }

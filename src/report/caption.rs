@@ -1,9 +1,10 @@
 //! Words from the data alone: the footnote of a figure, and one sentence that says what it shows.
 
 use super::data::{
-    Course, Distribution, FigureData, Plot, Points, Ratio, StackedBars, Surface, ratio_text,
+    Course, Distribution, ERRORS, FigureData, Plot, Points, Ratio, StackedBars, Surface, ratio_text,
 };
 use super::metric::Metric;
+use super::remarks::NOT_STARTED;
 use super::stats::Estimate;
 use std::cmp::Ordering;
 
@@ -42,10 +43,17 @@ pub fn note(data: &FigureData) -> String {
     if !data.absent.is_empty() {
         parts.push(format!("no valid trial: {}", data.absent.join(", ")));
     }
-    if let Plot::Points(points) = &data.plot
-        && points.series.iter().flat_map(|line| &line.points).any(|point| point.hollow)
-    {
-        parts.push("hollow: errors > 1 %".to_owned());
+    if let Plot::Points(points) = &data.plot {
+        let hollow = points.series.iter().flat_map(|line| &line.points).filter(|p| p.hollow);
+        let notes: Vec<&str> = hollow.flat_map(|point| point.notes.iter().copied()).collect();
+        let why: Vec<&str> =
+            [ERRORS, NOT_STARTED].into_iter().filter(|why| notes.contains(why)).collect();
+        if !why.is_empty() {
+            parts.push(format!("hollow: {}", why.join(" or ")));
+        }
+    }
+    for (remark, count) in origin.remarks.iter().filter(|(remark, _)| **remark != NOT_STARTED) {
+        parts.push(format!("{remark} in {}", trials_text(*count)));
     }
     if origin.simulated {
         parts.push("sim, dotted: simulated".to_owned());
@@ -54,6 +62,10 @@ pub fn note(data: &FigureData) -> String {
         parts.push("(in brackets): CI holds 1".to_owned());
     }
     parts.join("; ")
+}
+
+fn trials_text(count: usize) -> String {
+    if count == 1 { "one trial".to_owned() } else { format!("{count} trials") }
 }
 
 /// One sentence, from the data alone.

@@ -156,6 +156,14 @@ struct Found {
     simulated: bool,
 }
 
+/// One trial's number.
+struct Measured {
+    value: f64,
+    /// [`Metric::slack`].
+    slack: f64,
+    simulated: bool,
+}
+
 impl Claim {
     fn find(&self, results: &[TrialResult]) -> Found {
         let above = self.of_repeats(results, &self.above);
@@ -166,30 +174,46 @@ impl Claim {
                 return Found { tested: None, single: None, why: Some(why), simulated: false };
             }
         };
-        let pairs: Vec<(f64, f64)> = above
-            .iter()
-            .filter_map(|(repeat, (value, _))| match &below {
-                Some(below) => Some((*value, below.get(repeat)?.0)),
-                None => Some((*value, 1.0)),
-            })
-            .collect();
+        let (mut pairs, mut slack): (Vec<(f64, f64)>, f64) = (Vec::new(), 0.0);
+        for (repeat, one) in &above {
+            let other = below.as_ref().map(|below| below.get(repeat));
+            match other {
+                Some(None) => continue,
+                Some(Some(other)) => {
+                    pairs.push((one.value, other.value));
+                    slack = slack.max(one.slack + other.slack);
+                }
+                None => {
+                    pairs.push((one.value, 1.0));
+                    slack = slack.max(one.slack);
+                }
+            }
+        }
+        // Of those a ratio says nothing, and without them it would be of what went well.
+        let is_stuck = self.metric == Metric::Throughput
+            && pairs.iter().any(|(above, below)| *above <= 0.0 || *below <= 0.0);
+        if is_stuck {
+            let why = Some("a trial completed nothing: no ratio".to_owned());
+            return Found { tested: None, single: None, why, simulated: false };
+        }
         let why = match pairs.len() {
             0 => Some("no results".to_owned()),
             1 => Some("one pair of trials decides nothing".to_owned()),
             _ => None,
         };
         let single = pairs.first().filter(|_| pairs.len() == 1).map(|(a, b)| a / b);
-        let simulated = above.values().any(|(_, simulated)| *simulated);
-        Found { tested: Tested::of(&pairs, self.threshold), single, why, simulated }
+        let simulated = above.values().any(|one| one.simulated);
+        let tested = Tested::of_bracketed(&pairs, self.threshold, slack);
+        Found { tested, single, why, simulated }
     }
 
-    /// Value, and whether it is simulated, of the one trial of each repeat that is selected; or which
+    /// What was measured in the one trial of each repeat that is selected; or which
     /// two are.
     fn of_repeats(
         &self,
         results: &[TrialResult],
         select: &Select,
-    ) -> Result<BTreeMap<u32, (f64, bool)>, String> {
+    ) -> Result<BTreeMap<u32, Measured>, String> {
         let mut chosen: BTreeMap<u32, &TrialResult> = BTreeMap::new();
         for result in results {
             let is_wanted = result.trial.experiment == self.experiment
@@ -207,10 +231,12 @@ impl Claim {
                 ));
             }
         }
-        let value = |(repeat, result): (u32, &TrialResult)| {
-            Some((repeat, (self.metric.of(result)?, result.provenance.simulated)))
+        let measured = |(repeat, result): (u32, &TrialResult)| {
+            let value = self.metric.of(result)?;
+            let (slack, simulated) = (self.metric.slack(result), result.provenance.simulated);
+            Some((repeat, Measured { value, slack, simulated }))
         };
-        Ok(chosen.into_iter().filter_map(value).collect())
+        Ok(chosen.into_iter().filter_map(measured).collect())
     }
 
     /// `among_all`: the p corrected for all claims, and the level at which this one is tested.

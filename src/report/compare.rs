@@ -38,7 +38,8 @@ pub enum CompareVerdict {
     Undecided,
 }
 
-type Points = BTreeMap<String, BTreeMap<u32, f64>>;
+/// By point and repeat: what was measured, and its [`Metric::slack`].
+type Points = BTreeMap<String, BTreeMap<u32, (f64, f64)>>;
 
 /// Every point that both have, and those that only the first has. `threshold` is a share: 0.05 for five
 /// percent.
@@ -57,13 +58,18 @@ pub fn compare(
             missing.push(point);
             continue;
         };
-        let pairs = after.iter().filter_map(|(repeat, after)| Some((*after, *before.get(repeat)?)));
-        let pairs: Vec<(f64, f64)> = pairs.filter(|pair| pair.1 > 0.0).collect();
+        let mut slack: f64 = 0.0;
+        let pair = |(repeat, after): (&u32, &(f64, f64))| {
+            let before = before.get(repeat).filter(|before| before.0 > 0.0)?;
+            slack = slack.max(after.1 + before.1);
+            Some((after.0, before.0))
+        };
+        let pairs: Vec<(f64, f64)> = after.iter().filter_map(pair).collect();
         let Some(single) = pairs.first().map(|pair| pair.0 / pair.1) else {
             missing.push(point);
             continue;
         };
-        found.push((point, single, Tested::of(&pairs, 1.0)));
+        found.push((point, single, Tested::of_bracketed(&pairs, 1.0, slack)));
     }
     let ps: Vec<f64> = found.iter().filter_map(|(_, _, tested)| Some(tested.as_ref()?.p)).collect();
     let mut corrected = holm(&ps).into_iter();
@@ -102,7 +108,8 @@ fn points(results: &[TrialResult], metric: &Metric) -> Points {
         let named = config.as_object().into_iter().flatten();
         let named: Vec<String> = named.map(|(key, value)| format!("{key}={value}")).collect();
         let point = format!("{} {}", result.trial.experiment, named.join(" "));
-        points.entry(point).or_default().insert(result.trial.repeat, value);
+        let measured = (value, metric.slack(result));
+        points.entry(point).or_default().insert(result.trial.repeat, measured);
     }
     points
 }

@@ -7,6 +7,7 @@
 use super::quantity::{self, ALL_KINDS, GET, PUT, RMW, SCAN};
 use super::result::{LatencySummary, NodeResources, PhaseResult, TimelinePoint, TrialResult};
 use super::stats::median;
+use crate::experiment::trial::TrialKind;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -24,7 +25,7 @@ pub enum Metric {
         /// Which.
         quantile: Quantile,
     },
-    /// Failed operations and timeouts of the run as a share of all that were tried, percent.
+    /// What was not served of the run as a share of all that was tried or due, percent.
     ErrorShare,
     /// Payload at rest over live user bytes, after load.
     PayloadAfterLoad,
@@ -254,8 +255,8 @@ impl Metric {
             Self::AllocatedAfterLoad => at_rest(result.phase("load")?, |n| n.allocated_bytes)?,
             Self::AllocatedAfterRun => at_rest(run()?, |n| n.allocated_bytes)?,
             Self::WirePerUserByte => wire(run()?, |n| n.bytes_sent)?,
-            Self::WireLeader => wire(run()?, |n| if n.leader { n.bytes_sent } else { 0 })?,
-            Self::WireFollowers => wire(run()?, |n| if n.leader { 0 } else { n.bytes_sent })?,
+            Self::WireLeader => led(run()?, |n| if n.leader { n.bytes_sent } else { 0 })?,
+            Self::WireFollowers => led(run()?, |n| if n.leader { 0 } else { n.bytes_sent })?,
             Self::WireRetransmitted => wire(run()?, |n| n.bytes_retransmitted)?,
             Self::RetransmittedShare => {
                 let again = run()?.storing().map(|n| n.bytes_retransmitted).sum();
@@ -270,6 +271,35 @@ impl Metric {
             Self::Quantity(name) => quantity(result, name)?,
         };
         value.is_finite().then_some(value)
+    }
+
+    /// How far what is measured may be from [`Metric::of`] by how one trial measures it, as the
+    /// logarithm of a factor: half of a capacity's bracket.
+    #[must_use]
+    pub fn slack(&self, result: &TrialResult) -> f64 {
+        match self {
+            Self::Quantity(name) if name == quantity::CAPACITY_OPS_PER_S => {
+                bracket(result).map_or(0.0, |(held, over)| 0.5 * (over / held).ln())
+            }
+            Self::Quantity(_)
+            | Self::Throughput
+            | Self::Latency { .. }
+            | Self::ErrorShare
+            | Self::PayloadAfterLoad
+            | Self::PayloadAfterRun
+            | Self::RecordsAfterLoad
+            | Self::RecordsAfterRun
+            | Self::AllocatedAfterLoad
+            | Self::AllocatedAfterRun
+            | Self::WirePerUserByte
+            | Self::WireLeader
+            | Self::WireFollowers
+            | Self::WireRetransmitted
+            | Self::RetransmittedShare
+            | Self::CpuPerOperation
+            | Self::EncodeSpeed
+            | Self::DecodeSpeed => 0.0,
+        }
     }
 }
 
@@ -346,12 +376,15 @@ impl From<Metric> for String {
 
 const OPERATIONS: [&str; 4] = [PUT, GET, SCAN, RMW];
 
-/// Failed operations and timeouts of the run as a share of all that were tried.
+/// What was not served of the run, as a share of all that was tried or due: failed operations, timeouts,
+/// and what was not even started. All of it where nothing was served.
 #[must_use]
 pub fn error_share(result: &TrialResult) -> f64 {
     let Some(run) = result.phase("run") else { return 0.0 };
-    let failed = run.errors + run.timeouts;
-    ratio(failed, failed + run.operations).unwrap_or(0.0)
+    let failed = run.errors + run.timeouts + run.not_started;
+    let is_load = result.trial.config.kind == TrialKind::Cluster;
+    let of_none = if is_load && run.operations == 0 { 1.0 } else { 0.0 };
+    ratio(failed, failed + run.operations).unwrap_or(of_none)
 }
 
 fn latency<'a>(result: &'a TrialResult, operation: &str) -> Option<&'a LatencySummary> {
@@ -360,6 +393,11 @@ fn latency<'a>(result: &'a TrialResult, operation: &str) -> Option<&'a LatencySu
 
 fn at_rest(phase: &PhaseResult, bytes: fn(&NodeResources) -> u64) -> Option<f64> {
     ratio(phase.storing().map(bytes).sum(), phase.live_user_bytes)
+}
+
+/// None where more than one node led: the last leader's bytes are not those of the leader.
+fn led(phase: &PhaseResult, bytes: fn(&NodeResources) -> u64) -> Option<f64> {
+    if phase.has_one_leader() { wire(phase, bytes) } else { None }
 }
 
 fn wire(phase: &PhaseResult, bytes: fn(&NodeResources) -> u64) -> Option<f64> {
@@ -378,6 +416,36 @@ fn availability(result: &TrialResult) -> Option<f64> {
     ratio(timeline.iter().filter(is_served).count() as u64, timeline.len() as u64)
 }
 
+/// The highest load that held and the lowest that did not, of a search for a capacity.
+fn bracket(result: &TrialResult) -> Option<(f64, f64)> {
+    let numbers = &result.phase("run")?.numbers;
+    let held = *numbers.get(quantity::CAPACITY_OPS_PER_S)?;
+    let over = *numbers.get(quantity::CAPACITY_ABOVE_OPS_PER_S)?;
+    (held > 0.0 && over >= held).then_some((held, over))
+}
+
+/// The geometric mean of the throughputs between what is done to the cluster, by the planned times, of
+/// whole intervals: what happens early and goes fast does not outweigh the rest. A stretch in which
+/// nothing succeeded counts as one operation.
+fn stretches(result: &TrialResult) -> Option<f64> {
+    let timeline = &result.phase("run")?.timeline;
+    let mut bounds: Vec<u64> = result.trial.config.faults.iter().map(|step| step.at_ms).collect();
+    bounds.extend([0, u64::MAX]);
+    bounds.sort_unstable();
+    let rate = |bounds: &[u64]| {
+        let is_inside = |point: &&TimelinePoint| {
+            point.at_ms >= bounds[0] && point.at_ms + point.interval_ms <= bounds[1]
+        };
+        let inside = timeline.iter().filter(is_inside);
+        let (count, ms) = inside.fold((0, 0), |(count, ms), point| {
+            (count + point.operations.values().sum::<u64>(), ms + point.interval_ms)
+        });
+        (ms > 0).then(|| count.max(1) as f64 * 1e3 / ms as f64)
+    };
+    let logs: Vec<f64> = bounds.windows(2).filter_map(rate).map(f64::ln).collect();
+    (!logs.is_empty()).then(|| (logs.iter().sum::<f64>() / logs.len() as f64).exp())
+}
+
 /// The mean time to put a value together, over the median of a read.
 fn decode_share(result: &TrialResult) -> Option<f64> {
     let decode_us = quantity(result, quantity::STAGE_DECODE_US)?;
@@ -391,6 +459,12 @@ fn quantity(result: &TrialResult, name: &str) -> Option<f64> {
     match name {
         quantity::AVAILABILITY => return availability(result),
         quantity::DECODE_SHARE => return decode_share(result),
+        quantity::STRETCHES_OPS_PER_S => return stretches(result),
+        quantity::CAPACITY_OPS_PER_S => {
+            if let Some((held, over)) = bracket(result) {
+                return Some((held * over).sqrt());
+            }
+        }
         _ => {}
     }
     let of = |phase: &PhaseResult| {
@@ -399,3 +473,7 @@ fn quantity(result: &TrialResult, name: &str) -> Option<f64> {
     };
     result.phase("run").and_then(of).or_else(|| result.phases.iter().find_map(of))
 }
+
+#[cfg(test)]
+#[path = "metric_tests.rs"]
+mod tests;

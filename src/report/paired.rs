@@ -21,6 +21,8 @@ pub struct Tested {
     pub pairs: usize,
     /// Standard error of the logarithm of the ratio.
     pub error: f64,
+    /// How far the logarithm may be off besides, in every pair alike.
+    pub slack: f64,
 }
 
 impl Tested {
@@ -28,6 +30,13 @@ impl Tested {
     /// usable when both are positive.
     #[must_use]
     pub fn of(pairs: &[(f64, f64)], threshold: f64) -> Option<Self> {
+        Self::of_bracketed(pairs, threshold, 0.0)
+    }
+
+    /// The same of numbers that are each known to a factor alone, whose logarithms are at most `slack`
+    /// together: no repetition makes that smaller, so that it is added to the interval whole.
+    #[must_use]
+    pub fn of_bracketed(pairs: &[(f64, f64)], threshold: f64, slack: f64) -> Option<Self> {
         let logs: Vec<f64> = pairs
             .iter()
             .filter(|(above, below)| *above > 0.0 && *below > 0.0 && threshold > 0.0)
@@ -42,10 +51,10 @@ impl Tested {
         // Equal trials to the last digit say that the clock is coarse, not that there is no error.
         let error = (squares / (count - 1.0) / count).sqrt().max(LEAST_ERROR);
         let student = StudentsT::new(0.0, 1.0, count - 1.0).ok()?;
-        let distance = (mean - threshold.ln()) / error;
-        let p = (2.0 * (1.0 - student.cdf(distance.abs()))).clamp(0.0, 1.0);
+        let distance = ((mean - threshold.ln()).abs() - slack).max(0.0) / error;
+        let p = (2.0 * (1.0 - student.cdf(distance))).clamp(0.0, 1.0);
         let ratio = mean.exp();
-        let tested = Self { ratio, low: ratio, high: ratio, p, pairs: logs.len(), error };
+        let tested = Self { ratio, low: ratio, high: ratio, p, pairs: logs.len(), error, slack };
         let [low, high] = tested.interval(0.05)?;
         Some(Self { low, high, ..tested })
     }
@@ -54,7 +63,7 @@ impl Tested {
     #[must_use]
     pub fn interval(&self, miss: f64) -> Option<[f64; 2]> {
         let student = StudentsT::new(0.0, 1.0, self.pairs as f64 - 1.0).ok()?;
-        let reach = (student.inverse_cdf(1.0 - miss / 2.0) * self.error).exp();
+        let reach = (student.inverse_cdf(1.0 - miss / 2.0) * self.error + self.slack).exp();
         Some([self.ratio / reach, self.ratio * reach])
     }
 }
@@ -131,6 +140,17 @@ mod tests {
         // t = 3.4641 with 2 degrees: p = 0.0742.
         assert!((tested.p - 0.0742).abs() < 1e-3, "{}", tested.p);
         assert!(Tested::of(&pairs[..1], 1.0).is_none());
+    }
+
+    #[test]
+    fn what_is_known_to_a_bracket_alone_is_no_surer_by_repetition() {
+        let pairs = [(2.0, 1.0); 5];
+        let sharp = Tested::of(&pairs, 1.98).unwrap();
+        let bracketed = Tested::of_bracketed(&pairs, 1.98, 0.04).unwrap();
+        assert!(sharp.p < SIGNIFICANT && bracketed.p > 0.99, "{sharp:?} {bracketed:?}");
+        assert!((bracketed.high / sharp.high).ln() - 0.04 < 1e-9);
+        assert!(bracketed.low < 1.98 && bracketed.high > 2.0 * 1.04);
+        assert!(Tested::of_bracketed(&pairs, 1.8, 0.04).unwrap().p < SIGNIFICANT);
     }
 
     #[test]

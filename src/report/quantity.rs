@@ -20,6 +20,15 @@ pub const ALL_KINDS: &str = "all";
 /// Kind of operation: a record read and then written.
 pub const RMW: &str = "rmw";
 
+/// Part of an operation: the read of an update that replaces one field.
+pub const UPDATE_READ: &str = "update_read";
+/// Part of an operation: the put of such an update.
+pub const UPDATE_PUT: &str = "update_put";
+/// Part of an operation: the read of a read-modify-write.
+pub const RMW_READ: &str = "rmw_read";
+/// Part of an operation: the put of a read-modify-write.
+pub const RMW_PUT: &str = "rmw_put";
+
 /// Sample: from a leader's kill to the acknowledgement of a put submitted after it.
 pub const FIRST_COMMIT_MS: &str = "first_commit_ms";
 /// Sample: from a leader's kill to the first answer of a node that leads at a higher ballot.
@@ -41,10 +50,17 @@ pub const LAG_P99_US: &str = "lag_p99_us";
 pub const GENERATOR_CPU_US_PER_OP: &str = "generator_cpu_us_per_op";
 /// Number: reads that the leader's cache answered, of all that asked it, 0 to 1.
 pub const CACHE_HIT_RATE: &str = "cache_hit_rate";
-/// Number: the highest offered load that holds the objective.
+/// Number: the highest offered load that holds the objective. Figures and claims have the geometric
+/// middle of it and the next one.
 pub const CAPACITY_OPS_PER_S: &str = "capacity_ops_per_s";
 /// Number: the lowest offered load that was seen not to hold it.
 pub const CAPACITY_ABOVE_OPS_PER_S: &str = "capacity_above_ops_per_s";
+/// Number: elections in a phase during which nothing was done that could cause one.
+pub const UNPLANNED_ELECTIONS: &str = "unplanned_elections";
+/// Number: faults of a time line that could not be carried out.
+pub const FAULTS_NOT_DONE: &str = "faults_not_done";
+/// Derived: the geometric mean of the throughputs of the stretches of a run between what is done to it.
+pub const STRETCHES_OPS_PER_S: &str = "stretches_ops_per_s";
 /// Derived: intervals of the run in which an operation succeeded, of all, 0 to 1.
 pub const AVAILABILITY: &str = "availability";
 /// Derived: putting a value together, of the median time of a read, 0 to 1.

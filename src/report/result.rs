@@ -3,6 +3,8 @@
 //! A file is written whole or not at all (a temporary one renamed). Histograms are kept whole;
 //! the percentiles beside them are derived.
 
+pub use super::phase_parts::TimelineEvent;
+use super::phase_parts::{Leadership, Probe, TimelineKind, is_none_of};
 use super::quantity;
 use crate::experiment::trial::Trial;
 use base64::Engine as _;
@@ -100,8 +102,40 @@ pub struct PhaseResult {
     pub errors: u64,
     /// Operations with no answer in time; never throughput.
     pub timeouts: u64,
-    /// By kind: `put`, `get`, `scan`, `rmw`.
+    /// Operations that were due and had found no session at the end; never throughput.
+    #[serde(default, skip_serializing_if = "is_none_of")]
+    pub not_started: u64,
+    /// By kind: `put`, `get`, `scan`, `rmw`. Of an open loop from when operations were due, with the
+    /// waits of those not started.
     pub latency: BTreeMap<String, LatencySummary>,
+    /// Of an open loop: the same from when operations were sent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub service_latency: BTreeMap<String, LatencySummary>,
+    /// Requests that are parts of an operation, from their sending: `update_read`, `update_put`,
+    /// `rmw_read`, `rmw_put`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub part_latency: BTreeMap<String, LatencySummary>,
+    /// By kind: operations that failed or timed out, from their sending.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed_latency: BTreeMap<String, LatencySummary>,
+    /// How late the generator was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<LatencySummary>,
+    /// How keys were chosen: `uniform`, `zipfian`, `latest`, ...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distribution: Option<String>,
+    /// What an update was: `put`, a whole record written blind, or `ycsb`, one field of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<String>,
+    /// Who led when it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader_at_start: Option<Leadership>,
+    /// Who led when it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader_at_end: Option<Leadership>,
+    /// Every load that a search for a capacity offered, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<Probe>,
     /// What each process used in this phase (storage: at its end).
     pub nodes: Vec<NodeResources>,
     /// Its course in intervals, in order; empty when none was kept.
@@ -130,16 +164,9 @@ pub struct TimelinePoint {
     pub p50_us: u64,
     /// 99th percentile of all kinds, 0 when none succeeded.
     pub p99_us: u64,
-}
-
-/// Something done to the cluster during a phase.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TimelineEvent {
-    /// When, since the phase's start.
-    pub at_ms: u64,
-    /// What: `kill leader`, `restart n2`, `rate 50 Mbit/s`, `heal`.
-    pub name: String,
+    /// What else is known by kind.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kinds: BTreeMap<String, TimelineKind>,
 }
 
 /// Latency of one kind of operation, in microseconds.
@@ -176,6 +203,9 @@ pub struct NodeResources {
     pub node: u32,
     /// Did it lead at the end of the phase?
     pub leader: bool,
+    /// Round of the highest ballot that it promised by then.
+    #[serde(default, skip_serializing_if = "is_none_of")]
+    pub ballot_round: u64,
     /// CPU seconds, user and system.
     pub cpu_seconds: f64,
     /// Peak resident set so far.
@@ -313,6 +343,12 @@ impl PhaseResult {
     /// The processes that store data: our nodes, or another system's.
     pub fn storing(&self) -> impl Iterator<Item = &NodeResources> {
         self.nodes.iter().filter(|process| process.role != quantity::GENERATOR)
+    }
+
+    /// Did one node lead throughout? Only then is anything the leader's alone.
+    #[must_use]
+    pub fn has_one_leader(&self) -> bool {
+        self.leader_at_start == self.leader_at_end
     }
 }
 
@@ -476,6 +512,17 @@ pub(crate) mod tests {
             serde_json::from_str(include_str!("../../docs/result.schema.json")).unwrap();
         let mut result = sample("E1", 0, TrialConfig::default(), 900);
         result.codec = Some(CodecResult::default());
+        let run = &mut result.phases[1];
+        let latency = run.latency.clone();
+        (run.not_started, run.lag) = (3, Some(latency["put"].clone()));
+        (run.service_latency, run.part_latency) = (latency.clone(), latency.clone());
+        run.failed_latency = latency;
+        (run.distribution, run.update) = (Some("zipfian".to_owned()), Some("ycsb".to_owned()));
+        run.leader_at_start = Some(Leadership { node: 0, round: 1 });
+        run.leader_at_end = Some(Leadership { node: 1, round: 2 });
+        run.probes = vec![Probe::default()];
+        run.nodes[0].ballot_round = 2;
+        run.timeline[0].kinds = [("put".to_owned(), TimelineKind::default())].into();
         check(&schema, &schema, &serde_json::to_value(&result).unwrap(), "$");
         assert_eq!(schema["properties"]["schema_version"]["const"], SCHEMA_VERSION);
     }

@@ -44,6 +44,14 @@ impl Estimate {
         Some(Self { median: point, low, high, trials: values.len() })
     }
 
+    /// The interval made wider at both ends by a factor, whose logarithm is `slack`.
+    #[must_use]
+    pub fn widened(self, slack: f64) -> Self {
+        let factor = slack.exp();
+        let (low, high) = (self.low.map(|low| low / factor), self.high.map(|high| high * factor));
+        Self { low, high, ..self }
+    }
+
     /// Ratio of paired trials, `(numerator, denominator)`; pairs with a 0 below are left out.
     #[must_use]
     pub fn of_ratio(pairs: &[(f64, f64)]) -> Option<Self> {

@@ -137,10 +137,7 @@ fn of_points(data: &FigureData, points: &Points) -> Table {
     let mut rows = Vec::new();
     for line in &points.series {
         for point in &line.points {
-            let mut notes = Vec::new();
-            if point.hollow {
-                notes.push("errors > 1 %");
-            }
+            let mut notes = point.notes.clone();
             if line.simulated {
                 notes.push("simulated");
             }

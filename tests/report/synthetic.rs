@@ -177,6 +177,7 @@ fn timeline(throughput: f64, us: f64) -> Vec<TimelinePoint> {
             errors: u64::from(operations == 0),
             p50_us,
             p99_us: 4 * p50_us,
+            ..TimelinePoint::default()
         }
     };
     (0..40).map(point).collect()

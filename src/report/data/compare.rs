@@ -80,9 +80,13 @@ pub(super) fn paired(
     cell: &BTreeMap<u32, &TrialResult>,
     base: &BTreeMap<u32, &TrialResult>,
 ) -> Option<Estimate> {
+    let mut slack: f64 = 0.0;
     let pair = |(repeat, result): (&u32, &&TrialResult)| {
-        Some((spec.y.of(result)?, spec.y.of(base.get(repeat)?)?))
+        let base = base.get(repeat)?;
+        let values = (spec.y.of(result)?, spec.y.of(base)?);
+        slack = slack.max(spec.y.slack(result) + spec.y.slack(base));
+        Some(values)
     };
     let pairs: Vec<(f64, f64)> = cell.iter().filter_map(pair).collect();
-    Estimate::of_ratio(&pairs)
+    Some(Estimate::of_ratio(&pairs)?.widened(slack))
 }

@@ -4,6 +4,7 @@ use super::{Origin, Ratio};
 use crate::experiment::spec::Experiment;
 use crate::experiment::trial::TrialKind;
 use crate::report::figure_spec::{FigureKind, FigureSpec};
+use crate::report::remarks::remarks;
 use crate::report::result::TrialResult;
 use serde_json::Value;
 use std::cmp::Ordering;
@@ -75,19 +76,23 @@ impl<'a> Row<'a> {
     }
 }
 
-/// `redis at c`: where there are invalid trials alone.
-fn absent(spec: &FigureSpec, invalid: &[&Row<'_>], used: &[&Row<'_>]) -> Vec<String> {
+/// `redis at c`, or `craft at 50 Mbit/s and 1 KiB`: where there are invalid trials alone.
+fn absent(spec: &FigureSpec, y_axis: &str, invalid: &[&Row<'_>], used: &[&Row<'_>]) -> Vec<String> {
+    let keys: Vec<&str> =
+        [spec.x.as_str(), y_axis].into_iter().filter(|key| !key.is_empty()).collect();
     let place = |row: &Row<'_>| {
         let key: Vec<Value> = spec.series.iter().map(|key| row.parameter(key).clone()).collect();
-        (key, row.parameter(&spec.x).clone())
+        let at = keys.iter().map(|key| row.parameter(key).clone());
+        (key, at.collect::<Vec<Value>>())
     };
     let present: Vec<_> = used.iter().map(|row| place(row)).collect();
     let is_absent = |row: &&&Row<'_>| !present.contains(&place(row));
     let text = |row: &&Row<'_>| {
-        let (key, x) = place(row);
-        match spec.x.is_empty() {
-            true => series_name(spec, &key),
-            false => format!("{} at {}", series_name(spec, &key), parameter_text(&spec.x, &x)),
+        let (key, values) = place(row);
+        let at = keys.iter().zip(&values).map(|(key, value)| parameter_text(key, value));
+        match at.collect::<Vec<_>>().join(" and ") {
+            nowhere if nowhere.is_empty() => series_name(spec, &key),
+            at => format!("{} at {at}", series_name(spec, &key)),
         }
     };
     let names: BTreeSet<String> = invalid.iter().filter(is_absent).map(text).collect();
@@ -114,7 +119,7 @@ impl<'a> Grid<'a> {
             ys: axis(y_axis, &used),
             groups: Vec::new(),
             invalid_count: invalid.len(),
-            absent: absent(spec, &invalid, &used),
+            absent: absent(spec, y_axis, &invalid, &used),
         };
         for row in used {
             grid.insert(spec, y_axis, row)?;
@@ -163,6 +168,9 @@ impl<'a> Grid<'a> {
                 continue;
             }
             origin.shared_machine |= machine.shared_machine && !machine.simulated;
+            for remark in remarks(result) {
+                *origin.remarks.entry(remark).or_default() += 1;
+            }
             origin.durability.insert(result.trial.config.durability.clone());
         }
         origin

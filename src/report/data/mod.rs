@@ -19,10 +19,12 @@ use super::metric::Metric;
 use super::stats::Estimate;
 use crate::experiment::spec::Experiment;
 use grid::Grid;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Above this share of failed operations a point is drawn hollow.
 pub const ERROR_SHARE_BOUND: f64 = 0.01;
+/// The note at such a point.
+pub const ERRORS: &str = "errors > 1 %";
 
 /// Everything that is drawn.
 #[derive(Clone, Debug)]
@@ -90,6 +92,8 @@ pub struct Origin {
     pub simulated: bool,
     /// Durability modes, of trials of clusters.
     pub durability: BTreeSet<String>,
+    /// What is to be said of trials, and of how many.
+    pub remarks: BTreeMap<&'static str, usize>,
 }
 
 impl FigureData {
@@ -169,3 +173,6 @@ pub fn ratio_text(ratio: &Estimate) -> String {
         (Some(_) | None, _) => format!("{}x (one trial)", short(ratio.median)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,13 @@
 //! Points over x, and bars made of parts.
 
-use super::ERROR_SHARE_BOUND;
 use super::grid::{Grid, Group, parameter_text};
+use super::{ERROR_SHARE_BOUND, ERRORS};
 use crate::report::bound::{Bound, bounds};
 use crate::report::figure_spec::FigureSpec;
 use crate::report::metric::{Metric, error_share};
+use crate::report::remarks::{NOT_STARTED, remarks};
 use crate::report::result::TrialResult;
-use crate::report::stats::Estimate;
+use crate::report::stats::{Estimate, median};
 use std::collections::BTreeMap;
 
 /// Points over x.
@@ -46,8 +47,10 @@ pub struct Point {
     pub x_text: String,
     /// Median and interval.
     pub y: Estimate,
-    /// Errors above the bound.
+    /// Errors above the bound, or a load that was not all taken in.
     pub hollow: bool,
+    /// What a reader must know of it.
+    pub notes: Vec<&'static str>,
 }
 
 /// Bars made of parts.
@@ -98,10 +101,21 @@ impl Points {
         let text = |index: usize| parameter_text(&spec.x, &grid.xs[index]);
         let point = |((x, _), cell): (&(usize, usize), &BTreeMap<u32, &TrialResult>)| {
             let values: Vec<f64> = cell.values().filter_map(|result| spec.y.of(result)).collect();
+            let slack = cell.values().map(|result| spec.y.slack(result)).fold(0.0, f64::max);
+            let y = Estimate::of(&values)?.widened(slack);
             let errors: Vec<f64> = cell.values().map(|result| error_share(result)).collect();
-            let hollow =
-                Estimate::of(&errors).is_some_and(|share| share.median > ERROR_SHARE_BOUND);
-            Some(Point { x: at(*x), x_text: text(*x), y: Estimate::of(&values)?, hollow })
+            let is_bad = median(&errors).is_some_and(|share| share > ERROR_SHARE_BOUND);
+            let mut notes: Vec<&str> = Vec::new();
+            for remark in cell.values().flat_map(|result| remarks(result)) {
+                if !notes.contains(&remark) {
+                    notes.push(remark);
+                }
+            }
+            let hollow = is_bad || notes.contains(&NOT_STARTED);
+            if is_bad {
+                notes.insert(0, ERRORS);
+            }
+            Some(Point { x: at(*x), x_text: text(*x), y, hollow, notes })
         };
         let series = |group: &Group<'_>| Series {
             name: group.legend_name(),

@@ -1,0 +1,243 @@
+//! Whole trials on a store in memory that fails, or is led by others, as a test wants it.
+
+use super::*;
+use crate::bench::{MemoryTarget, TargetCompletion, TargetError, TargetOp, TargetOutcome};
+use crate::experiment::faults::FaultStep;
+use crate::report::remarks;
+use crate::report::result::NodeResources;
+use crate::report::result::tests::sample;
+use std::borrow::Cow;
+use std::time::Instant;
+
+/// Answers after a millisecond of a time of its own; not well once it is broken.
+struct FakeTarget {
+    inner: MemoryTarget,
+    clock: Instant,
+    is_broken: bool,
+    pending: Vec<(usize, TargetOp)>,
+}
+
+impl Target for FakeTarget {
+    fn submit(&mut self, client: usize, op: TargetOp) {
+        self.pending.push((client, op));
+    }
+
+    fn wait(
+        &mut self,
+        completions: &mut Vec<TargetCompletion>,
+        deadline: Instant,
+    ) -> Result<(), TargetError> {
+        let known = completions.len();
+        if self.pending.is_empty() {
+            self.clock = self.clock.max(deadline);
+            return Ok(());
+        }
+        self.clock += Duration::from_millis(1);
+        for (client, op) in self.pending.drain(..) {
+            self.inner.submit(client, op);
+        }
+        self.inner.wait(completions, deadline)?;
+        for completion in &mut completions[known..] {
+            completion.completed_at = self.clock;
+            if self.is_broken {
+                let kind = Cow::Borrowed("unavailable");
+                completion.outcome = TargetOutcome::Error { kind, is_ambiguous: false };
+            }
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> Instant {
+        self.clock
+    }
+
+    fn has_virtual_time(&self) -> bool {
+        true
+    }
+}
+
+struct FakeBed {
+    target: FakeTarget,
+    /// Broken while records are loaded, and after that.
+    is_broken: [bool; 2],
+    /// Who leads in which round, whenever that is asked; the last one from then on.
+    leaders: Vec<(u32, u64)>,
+    asked_count: u64,
+}
+
+impl FakeBed {
+    fn new(is_broken: [bool; 2], leaders: &[(u32, u64)]) -> Self {
+        let mut leaders = leaders.to_vec();
+        leaders.reverse();
+        let target = FakeTarget {
+            inner: MemoryTarget::new(),
+            clock: Instant::now(),
+            is_broken: false,
+            pending: Vec::new(),
+        };
+        Self { target, is_broken, leaders, asked_count: 0 }
+    }
+}
+
+impl Bed for FakeBed {
+    fn target(&mut self) -> &mut dyn Target {
+        &mut self.target
+    }
+
+    fn now(&self) -> Instant {
+        self.target.now()
+    }
+
+    fn set_loading(&mut self, is_loading: bool) {
+        self.target.is_broken = self.is_broken[usize::from(!is_loading)];
+    }
+
+    fn used(&mut self) -> Result<Used, TrialError> {
+        let next = if self.leaders.len() > 1 { self.leaders.pop() } else { None };
+        let (leader, round) = next.unwrap_or(self.leaders[0]);
+        self.asked_count += 1;
+        let writes = self.asked_count;
+        let node = |node: u32| NodeResources {
+            role: quantity::NODE.to_owned(),
+            node,
+            leader: node == leader,
+            ballot_round: round,
+            counts: [("stage_writes".to_owned(), writes)].into(),
+            ..NodeResources::default()
+        };
+        Ok((0..3).map(|id| ((quantity::NODE.to_owned(), id), node(id))).collect())
+    }
+
+    fn settle(&mut self) -> Result<Option<String>, TrialError> {
+        Ok(None)
+    }
+
+    fn strike(&mut self, action: FaultAction) -> Result<String, String> {
+        match action {
+            FaultAction::KillFollower => Err("no node leads".to_owned()),
+            FaultAction::KillLeader
+            | FaultAction::Restart
+            | FaultAction::PauseLeader
+            | FaultAction::Resume
+            | FaultAction::Loss(_)
+            | FaultAction::Delay(_)
+            | FaultAction::Rate(_)
+            | FaultAction::PartitionLeader
+            | FaultAction::PartitionFollowers
+            | FaultAction::Heal
+            | FaultAction::Policy(..) => Ok("done".to_owned()),
+        }
+    }
+
+    fn broken(&mut self) -> Option<String> {
+        None
+    }
+
+    fn stop(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+fn trial(faults: &[&str]) -> TrialConfig {
+    let step = |action: &&str| FaultStep { at_ms: 20, action: (*action).to_owned() };
+    TrialConfig {
+        records: 4,
+        value_bytes: 64,
+        clients: 2,
+        warmup_ms: 0,
+        duration_ms: 100,
+        interval_ms: 25,
+        faults: faults.iter().map(step).collect(),
+        ..TrialConfig::default()
+    }
+}
+
+fn outcome(bed: &mut FakeBed, trial: &TrialConfig) -> TrialOutcome {
+    run(bed, trial, &CancelFlag::default()).unwrap()
+}
+
+fn said(trial: &TrialConfig, outcome: TrialOutcome) -> Vec<&'static str> {
+    let mut result = sample("X", 0, trial.clone(), 900);
+    result.phases = outcome.phases;
+    remarks::remarks(&result)
+}
+
+#[test]
+fn a_store_that_does_nothing_has_no_throughput_and_its_trial_counts() {
+    let found = outcome(&mut FakeBed::new([false, true], &[(0, 1)]), &trial(&[]));
+    let run = &found.phases[1];
+    assert_eq!((run.operations, found.invalid.len()), (0, 0), "{:?}", found.invalid);
+    assert!(run.errors > 0 && run.throughput_ops_per_s == 0.0);
+    assert_eq!(run.failed_latency[quantity::PUT].count, run.errors);
+    let found = outcome(&mut FakeBed::new([true, true], &[(0, 1)]), &trial(&[]));
+    assert!(found.invalid[0].contains("not loaded"), "{:?}", found.invalid);
+}
+
+#[test]
+fn a_fault_that_cannot_be_carried_out_is_an_event_and_the_run_goes_on() {
+    let trial = trial(&["kill follower", "loss 1"]);
+    let found = outcome(&mut FakeBed::new([false, false], &[(0, 1)]), &trial);
+    let run = &found.phases[1];
+    assert!(found.invalid.is_empty() && run.operations > 0, "{:?}", found.invalid);
+    let events: Vec<&str> = run.events.iter().map(|event| event.name.as_str()).collect();
+    assert_eq!(events, ["kill follower: not done, no node leads", "done"]);
+    assert_eq!(run.numbers[quantity::FAULTS_NOT_DONE], 1.0);
+    assert_eq!(said(&trial, found), [remarks::NOT_DONE]);
+}
+
+#[test]
+fn an_election_that_nobody_asked_for_is_noted_and_no_leader_stands_for_all() {
+    // Asked before and after the load, and before and after the run.
+    let steady = [(0, 3), (0, 3), (0, 3), (0, 3)];
+    let moved = [(0, 3), (0, 3), (0, 3), (1, 5)];
+    let again = [(0, 3), (0, 3), (0, 3), (0, 4)];
+    for (leaders, faults, elections, has_one) in [
+        (steady, &[][..], None, true),
+        (moved, &["loss 1"][..], Some(2.0), false),
+        (again, &[][..], Some(1.0), false),
+        (moved, &["kill leader"][..], None, false),
+    ] {
+        let trial = trial(faults);
+        let found = outcome(&mut FakeBed::new([false, false], &leaders), &trial);
+        let run = &found.phases[1];
+        assert!(found.invalid.is_empty(), "{:?}", found.invalid);
+        assert_eq!(run.numbers.get(quantity::UNPLANNED_ELECTIONS).copied(), elections);
+        assert_eq!(run.leader_at_start, Some(Leadership { node: 0, round: 3 }));
+        assert_eq!(run.has_one_leader(), has_one);
+        assert_eq!(run.numbers.contains_key(quantity::STAGE_SYNC_US), has_one);
+        let remark = elections.map(|_| remarks::ELECTION);
+        assert_eq!(said(&trial, found).first().copied(), remark);
+    }
+}
+
+#[test]
+fn an_open_loop_keeps_its_service_times_its_parts_and_its_kinds() {
+    let mut trial = trial(&[]);
+    (trial.workload, trial.records, trial.offered_ops_per_s) = ("f".to_owned(), 50, 5000.0);
+    trial.normalise();
+    assert_eq!((trial.distribution.as_str(), trial.fault()), ("zipfian", None));
+    let found = outcome(&mut FakeBed::new([false, false], &[(0, 1)]), &trial);
+    let run = &found.phases[1];
+    // Two sessions of a millisecond or two: the queue is in the one and not in the other.
+    let (due, sent) = (&run.latency[quantity::GET], &run.service_latency[quantity::GET]);
+    assert!(due.p50_us > 5 * sent.p50_us && sent.p50_us < 2000, "{} {}", due.p50_us, sent.p50_us);
+    assert!(run.not_started > 100, "{}", run.not_started);
+    let all: u64 = run.latency.values().map(|latency| latency.count).sum();
+    let started: u64 = run.service_latency.values().map(|latency| latency.count).sum();
+    assert_eq!(all, started + run.not_started);
+    let rmw = run.service_latency[quantity::RMW].count;
+    assert_eq!(run.user_bytes_written, rmw * trial.value_bytes, "only what was written counts");
+    for part in [quantity::RMW_READ, quantity::RMW_PUT] {
+        assert_eq!(run.part_latency[part].count, rmw);
+    }
+    assert!(run.lag.as_ref().unwrap().count > 0);
+    assert_eq!(run.distribution.as_deref(), Some("zipfian"));
+    assert_eq!(run.update.as_deref(), Some("ycsb"));
+    let point = &run.timeline[0];
+    assert!(point.operations[quantity::GET] > 0 && point.operations[quantity::RMW] > 0);
+    assert!(point.kinds[quantity::GET].p50_us > 0);
+    // Closed, there is one latency.
+    trial.offered_ops_per_s = 0.0;
+    let found = outcome(&mut FakeBed::new([false, false], &[(0, 1)]), &trial);
+    assert!(found.phases[1].service_latency.is_empty() && found.phases[1].not_started == 0);
+}
