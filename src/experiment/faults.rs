@@ -110,6 +110,15 @@ impl FromStr for FaultAction {
     }
 }
 
+/// What is waited for after a `heal`.
+struct Healing {
+    since: Instant,
+    /// Clients whose operation under way was submitted after it,
+    asked: BTreeSet<usize>,
+    /// and those for which such a one has succeeded.
+    served: BTreeSet<usize>,
+}
+
 /// A bed's target to which its time line happens.
 pub(super) struct Struck<'a> {
     bed: &'a mut dyn Bed,
@@ -119,10 +128,11 @@ pub(super) struct Struck<'a> {
     pub(super) events: Vec<TimelineEvent>,
     /// How many of them could not be done.
     pub(super) not_done_count: u32,
-    /// From a `heal` until something submitted after it succeeded.
+    /// From a `heal` until every client has been served something that it asked for after it.
     pub(super) healed: Vec<Duration>,
-    /// Since when that is waited for, and the sessions whose operation came after.
-    healing: Option<(Instant, BTreeSet<usize>)>,
+    /// Clients that have asked for anything.
+    clients: BTreeSet<usize>,
+    healing: Option<Healing>,
 }
 
 impl<'a> Struck<'a> {
@@ -140,6 +150,7 @@ impl<'a> Struck<'a> {
             not_done_count: 0,
             bed,
             healed,
+            clients: BTreeSet::new(),
             healing: None,
         }
     }
@@ -161,7 +172,11 @@ impl<'a> Struck<'a> {
             let at_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
             self.events.push(TimelineEvent { at_ms, name });
             if is_done && action == FaultAction::Heal {
-                self.healing = Some((self.bed.target().now(), BTreeSet::new()));
+                self.healing = Some(Healing {
+                    since: self.bed.target().now(),
+                    asked: BTreeSet::new(),
+                    served: BTreeSet::new(),
+                });
             }
         }
         None
@@ -170,8 +185,9 @@ impl<'a> Struck<'a> {
 
 impl Target for Struck<'_> {
     fn submit(&mut self, client: usize, op: TargetOp) {
-        if let Some((_, after)) = &mut self.healing {
-            after.insert(client);
+        self.clients.insert(client);
+        if let Some(healing) = &mut self.healing {
+            healing.asked.insert(client);
         }
         self.bed.target().submit(client, op);
     }
@@ -185,16 +201,20 @@ impl Target for Struck<'_> {
         let deadline = next.map_or(deadline, |next| next.min(deadline));
         let known = completions.len();
         self.bed.target().wait(completions, deadline)?;
-        if let Some((since, after)) = &self.healing {
-            let is_good = |completion: &&TargetCompletion| {
+        if let Some(healing) = &mut self.healing {
+            for completion in &completions[known..] {
                 let is_bad = matches!(
                     completion.outcome,
                     TargetOutcome::Error { .. } | TargetOutcome::Timeout
                 );
-                after.contains(&completion.client) && !is_bad
-            };
-            if let Some(first) = completions[known..].iter().find(is_good) {
-                self.healed.push(first.completed_at.saturating_duration_since(*since));
+                if healing.asked.contains(&completion.client) && !is_bad {
+                    healing.served.insert(completion.client);
+                }
+            }
+            if healing.served.len() == self.clients.len() {
+                let last = completions[known..].iter().map(|completion| completion.completed_at);
+                let last = last.max().unwrap_or(healing.since);
+                self.healed.push(last.saturating_duration_since(healing.since));
                 self.healing = None;
             }
         }

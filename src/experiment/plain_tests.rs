@@ -14,6 +14,8 @@ struct FakeTarget {
     inner: MemoryTarget,
     clock: Instant,
     is_broken: bool,
+    /// A client that is refused so often yet.
+    refused: (usize, u32),
     pending: Vec<(usize, TargetOp)>,
 }
 
@@ -39,7 +41,10 @@ impl Target for FakeTarget {
         self.inner.wait(completions, deadline)?;
         for completion in &mut completions[known..] {
             completion.completed_at = self.clock;
-            if self.is_broken {
+            let (client, times) = &mut self.refused;
+            let is_refused = completion.client == *client && *times > 0;
+            *times -= u32::from(is_refused);
+            if self.is_broken || is_refused {
                 let kind = Cow::Borrowed("unavailable");
                 completion.outcome = TargetOutcome::Error { kind, is_ambiguous: false };
             }
@@ -73,6 +78,7 @@ impl FakeBed {
             inner: MemoryTarget::new(),
             clock: Instant::now(),
             is_broken: false,
+            refused: (0, 0),
             pending: Vec::new(),
         };
         Self { target, is_broken, leaders, asked_count: 0 }
@@ -115,6 +121,10 @@ impl Bed for FakeBed {
     fn strike(&mut self, action: FaultAction) -> Result<String, String> {
         match action {
             FaultAction::KillFollower => Err("no node leads".to_owned()),
+            FaultAction::Heal => {
+                self.target.refused = (1, 30);
+                Ok("heal".to_owned())
+            }
             FaultAction::KillLeader
             | FaultAction::Restart
             | FaultAction::PauseLeader
@@ -124,7 +134,6 @@ impl Bed for FakeBed {
             | FaultAction::Rate(_)
             | FaultAction::PartitionLeader
             | FaultAction::PartitionFollowers
-            | FaultAction::Heal
             | FaultAction::Policy(..) => Ok("done".to_owned()),
         }
     }
@@ -183,6 +192,13 @@ fn a_fault_that_cannot_be_carried_out_is_an_event_and_the_run_goes_on() {
     assert_eq!(events, ["kill follower: not done, no node leads", "done"]);
     assert_eq!(run.numbers[quantity::FAULTS_NOT_DONE], 1.0);
     assert_eq!(said(&trial, found), [remarks::NOT_DONE]);
+}
+
+#[test]
+fn a_cluster_is_healed_when_every_client_is_served() {
+    let found = outcome(&mut FakeBed::new([false, false], &[(0, 1)]), &trial(&["heal"]));
+    let healed = &found.phases[1].samples[quantity::HEAL_MS];
+    assert!(healed.len() == 1 && (30.0..35.0).contains(&healed[0]), "{healed:?}");
 }
 
 #[test]
