@@ -48,7 +48,8 @@ fn an_acknowledgement_before_the_sync_is_found() {
         let outcome = std::panic::catch_unwind(|| run(seed, Plant::AckBeforeSync, None));
         outcome.is_ok_and(|outcome| outcome.is_err_and(|failure| checker(&failure.what).is_some()))
     };
-    let seed = (0..200).find(|seed| is_found(*seed)).expect("200 seeds did not find it");
+    // Seeds from 0 on need 97; it begins near the one that shows it, which a change may move.
+    let seed = (90..290).find(|seed| is_found(*seed)).expect("200 seeds did not find it");
     // By a seed that passes without the bug: else anything else that is broken would count.
     pass(seed);
 }
