@@ -128,6 +128,8 @@ mutants! {
     RemembersHighestOnly = "exactly once",
     /// A request of a session that was evicted is executed.
     GuessesEvicted = "exactly once",
+    /// A compare-and-set compares with another version than the key's, and names that one.
+    MistakesVersion = "compare-and-set",
     /// A lease never ends.
     IgnoresLeaseExpiry = "lease",
     /// A lease counts from the answer, not from the question.

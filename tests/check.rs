@@ -154,6 +154,11 @@ fn wrong_compare_and_sets_are_found() {
     refuted(&over, "over a newer version");
     let failed = cas(2, 3, 5, "z", r#""version":5,"slot":6,"outcome":"fail""#);
     refuted(&[put(0, 1, "x", 5), failed], "mismatch with the version expected");
+    let failed = cas(2, 3, 2, "z", r#""version":7,"slot":9,"outcome":"fail""#);
+    refuted(&[put(0, 1, "x", 5), failed.clone()], "a version that nobody wrote");
+    // One that failed at no slot that is known explains nothing.
+    let read = get(4, 5, "z", 9, 10);
+    refuted(&[put(0, 1, "x", 5), slotless(&failed), read], "never written");
 }
 
 #[test]
@@ -185,6 +190,18 @@ fn eventual_reads_may_be_old_but_never_go_back() {
     let gone = [gone[0].clone(), gone[1].clone(), gone[2].clone(), eventual(&gone[3])];
     refuted(&gone, "went back");
     refuted(&[eventual(&get(0, 1, "x", 5, 5))], "never written");
+    // In whatever order the lines are.
+    let swapped = [eventual(&get(6, 7, "x", 5, 5)), writes[1].clone(), writes[0].clone()];
+    refuted(&swapped, "went back");
+    // A scan and a get, either first.
+    let by_scan = |from, slot, row| eventual(&scan(from, from + 1, slot, &[row]));
+    let other = |line: String| line.replace(r#""client":0"#, r#""client":1"#);
+    let (new, old) = (("a", 6, "y"), ("a", 5, "x"));
+    let back = [by_scan(4, 6, new), other(eventual(&get(6, 7, "x", 5, 5)))];
+    refuted(&[&writes[..], &back].concat(), "went back");
+    let back = [other(eventual(&get(4, 5, "y", 6, 6))), by_scan(6, 5, old)];
+    refuted(&[&writes[..], &back].concat(), "went back");
+    refuted(&[&writes[..], &[by_scan(4, 6, new), by_scan(6, 5, old)]].concat(), "went back");
 }
 
 #[test]

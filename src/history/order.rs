@@ -92,7 +92,7 @@ pub struct Violation {
 /// All operations of a run.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// In order of their ends.
+    /// In any order.
     pub operations: Vec<Operation>,
     /// Versions below this may have been written before the history began; 0 for an empty store.
     pub preloaded_below: u64,
@@ -112,6 +112,23 @@ impl Operation {
     #[must_use]
     pub fn is_eventual(&self) -> bool {
         !self.is_write() && self.mode == ReadMode::Eventual
+    }
+
+    /// The version that a compare-and-set met, unless the key was absent.
+    const fn met(&self) -> Option<u64> {
+        let met = match (&self.outcome, &self.request) {
+            (Outcome::Mismatch { current }, _) => *current,
+            (Outcome::Written { .. }, Request::CompareAndSet { expected, .. }) => *expected,
+            (
+                Outcome::Written { .. }
+                | Outcome::Found { .. }
+                | Outcome::Absent
+                | Outcome::Unknown
+                | Outcome::Refused,
+                _,
+            ) => 0,
+        };
+        if met == 0 { None } else { Some(met) }
     }
 
     /// Was it answered with a slot?
@@ -148,43 +165,31 @@ impl History {
             }
         }
         for operations in keys.values() {
-            check_key(operations, self.preloaded_below)?;
+            check_key(operations, self.preloaded_below, &versions)?;
         }
         Ok(())
     }
 
-    /// An eventual read shows nothing older than what its client was answered before.
+    /// An eventual read shows nothing older than what its client was answered before it asked.
     fn check_monotonic(&self) -> Result<(), Violation> {
-        let mut latest: BTreeMap<u64, &Operation> = BTreeMap::new();
+        let mut clients: BTreeMap<u64, Vec<&Operation>> = BTreeMap::new();
         for operation in self.operations.iter().filter(|operation| operation.is_served()) {
-            let seen = latest.entry(operation.client).or_insert(operation);
-            let is_after = seen.returned <= operation.invoked;
-            if operation.is_eventual() && is_after && operation.slot < seen.slot {
-                return violation("an eventual read went back in time", &[seen, operation]);
-            }
-            if operation.slot > seen.slot {
-                *seen = operation;
-            }
+            clients.entry(operation.client).or_default().push(operation);
         }
-        Ok(())
+        clients.into_values().try_for_each(|of_client| {
+            judge_after_latest(of_client, |latest, operation| {
+                if operation.is_eventual() && operation.slot < latest.slot {
+                    return violation("an eventual read went back in time", &[latest, operation]);
+                }
+                Ok(())
+            })
+        })
     }
 
     /// An operation that ended before another began has a slot that is not above the other's.
     fn check_real_time(&self) -> Result<(), Violation> {
-        let mut by_return: Vec<&Operation> =
-            self.operations.iter().filter(|op| op.is_served() && !op.is_eventual()).collect();
-        let mut by_invoke = by_return.clone();
-        by_return.sort_by_key(|operation| operation.returned);
-        by_invoke.sort_by_key(|operation| operation.invoked);
-        let mut ended = by_return.into_iter().peekable();
-        let mut latest: Option<&Operation> = None;
-        for operation in by_invoke {
-            while let Some(earlier) = ended.next_if(|other| other.returned < operation.invoked) {
-                if latest.is_none_or(|latest| earlier.slot > latest.slot) {
-                    latest = Some(earlier);
-                }
-            }
-            let Some(latest) = latest else { continue };
+        let strong = self.operations.iter().filter(|op| op.is_served() && !op.is_eventual());
+        judge_after_latest(strong.collect(), |latest, operation| {
             // A write takes a slot of its own, after everything that was over before.
             let is_before = if operation.is_write() {
                 operation.slot <= latest.slot
@@ -192,20 +197,45 @@ impl History {
                 operation.slot < latest.slot
             };
             if is_before {
-                return violation(
-                    "an operation was served before one that had ended",
-                    &[latest, operation],
-                );
+                let what = "an operation was served before one that had ended";
+                return violation(what, &[latest, operation]);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Shows `judge` each of `operations`, in whatever order they come, after the one of the highest slot
+/// among those that had returned before it was invoked.
+fn judge_after_latest(
+    operations: Vec<&Operation>,
+    judge: impl Fn(&Operation, &Operation) -> Result<(), Violation>,
+) -> Result<(), Violation> {
+    let mut by_return = operations.clone();
+    let mut by_invoke = operations;
+    by_return.sort_by_key(|operation| operation.returned);
+    by_invoke.sort_by_key(|operation| operation.invoked);
+    let mut ended = by_return.into_iter().peekable();
+    let mut latest: Option<&Operation> = None;
+    for operation in by_invoke {
+        while let Some(earlier) = ended.next_if(|other| other.returned < operation.invoked) {
+            if latest.is_none_or(|latest| earlier.slot > latest.slot) {
+                latest = Some(earlier);
             }
         }
-        Ok(())
+        if let Some(latest) = latest {
+            judge(latest, operation)?;
+        }
     }
+    Ok(())
 }
 
 /// What stands at a version of a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Written {
     Value(u64),
+    /// A value that nobody read; a compare-and-set met its version.
+    Unread,
     Deleted,
 }
 
@@ -217,7 +247,12 @@ struct KeyWrites<'a> {
     absent: BTreeMap<u64, &'a Operation>,
 }
 
-fn check_key(operations: &[&Operation], preloaded_below: u64) -> Result<(), Violation> {
+/// Judges the operations of one key; `versions` are the writes of all keys by their slots.
+fn check_key(
+    operations: &[&Operation],
+    preloaded_below: u64,
+    versions: &BTreeMap<u64, &Operation>,
+) -> Result<(), Violation> {
     let mut writes =
         KeyWrites { known: BTreeMap::new(), unknown: Vec::new(), absent: BTreeMap::new() };
     for &operation in operations {
@@ -251,6 +286,7 @@ fn check_key(operations: &[&Operation], preloaded_below: u64) -> Result<(), Viol
         }
     }
     writes.discover(operations, preloaded_below)?;
+    writes.discover_met(operations, preloaded_below, versions)?;
     for &operation in operations {
         writes.check(operation)?;
     }
@@ -303,6 +339,47 @@ impl<'a> KeyWrites<'a> {
         Ok(())
     }
 
+    /// A version that a compare-and-set met was written: by a write that was answered or read, before
+    /// the history began, or by an unanswered write. Which of these does not matter, as the earliest
+    /// answers choose first: what one of them could have met every later one could have met too.
+    fn discover_met(
+        &mut self,
+        operations: &[&'a Operation],
+        preloaded_below: u64,
+        versions: &BTreeMap<u64, &Operation>,
+    ) -> Result<(), Violation> {
+        let met = operations.iter().filter_map(|operation| Some((operation.met()?, *operation)));
+        let mut met: Vec<(u64, &Operation)> = met.collect();
+        met.sort_by_key(|(_, operation)| operation.returned);
+        for (version, operation) in met {
+            // A write of its own slot took effect after what it met.
+            let is_written = matches!(operation.outcome, Outcome::Written { .. });
+            if version > operation.slot || (is_written && version == operation.slot) {
+                return violation("a version from after the slot it was served at", &[operation]);
+            }
+            if self.known.contains_key(&version) {
+                continue;
+            }
+            if let Some(other) = versions.get(&version) {
+                let what = "a compare-and-set met the version of another key";
+                return violation(what, &[other, operation]);
+            }
+            if version >= preloaded_below {
+                let at = self.unknown.iter().position(|write| {
+                    write.request != Request::Delete && write.invoked <= operation.returned
+                });
+                let Some(at) = at else {
+                    let what = "a compare-and-set met a version that nobody wrote";
+                    return violation(what, &[operation]);
+                };
+                // Exactly once: the write is used up.
+                self.unknown.remove(at);
+            }
+            self.known.insert(version, (Written::Unread, operation));
+        }
+        Ok(())
+    }
+
     /// The last write at or below `slot`, as far as known.
     fn latest(&self, slot: u64) -> Option<(u64, Written, &'a Operation)> {
         let (version, (written, operation)) = self.known.range(..=slot).next_back()?;
@@ -347,6 +424,10 @@ impl<'a> KeyWrites<'a> {
             Some((latest, _, write)) if latest > version => {
                 return violation("a stale version, or a lost write", &[write, operation]);
             }
+            Some((latest, Written::Deleted, write)) if latest == version => {
+                let what = "a compare-and-set met the version of a delete";
+                return violation(what, &[write, operation]);
+            }
             Some(_) | None => {}
         }
         match self.absent.range(version..=operation.slot).next() {
@@ -381,7 +462,10 @@ impl<'a> KeyWrites<'a> {
     /// The key was absent at `slot`: the last known write is a delete, or an unanswered delete that
     /// began before the answer may explain it.
     fn check_absent(&self, operation: &Operation, slot: u64) -> Result<(), Violation> {
-        let Some((_, Written::Value(_), write)) = self.latest(slot) else { return Ok(()) };
+        let write = match self.latest(slot) {
+            Some((_, Written::Value(_) | Written::Unread, write)) => write,
+            Some((_, Written::Deleted, _)) | None => return Ok(()),
+        };
         let may_be_deleted = self
             .unknown
             .iter()

@@ -1,8 +1,8 @@
 //! Recorded lines as a history that the checkers understand, and all checkers over it.
 //!
 //! Keys and digests become numbers; every operation remembers its line. A line without a slot is
-//! left to the search, except that its write may explain what others read. Invariant: the lines of
-//! one file have one client space; all files share one clock.
+//! left to the search. Invariant: the lines of one file have one client space; all files share one
+//! clock.
 
 use super::eventual;
 use super::line::{Line, LineError, LineOp, LineOutcome, LineRow};
@@ -242,12 +242,9 @@ impl Recorded {
     fn verdict(&self) -> Result<Summary, Violation> {
         let preloaded_below = self.preloaded_below();
         let of = |place: Place| self.entries.iter().filter(move |entry| entry.place == place);
-        let placed = of(Place::Known).map(|entry| entry.operation.clone());
-        // What was written at an unknown slot can only explain: as if it had had no answer.
-        let elsewhere = of(Place::Unknown).filter(|entry| entry.operation.is_write());
-        let elsewhere = elsewhere
-            .map(|entry| Operation { outcome: Outcome::Unknown, ..entry.operation.clone() });
-        let history = History { operations: placed.chain(elsewhere).collect(), preloaded_below };
+        // Without its slot only what took no effect is answered: it cannot explain anything.
+        let operations = of(Place::Known).map(|entry| entry.operation.clone()).collect();
+        let history = History { operations, preloaded_below };
         history.check()?;
         let strong: Vec<&Operation> = self
             .entries

@@ -102,6 +102,26 @@ fn an_eventual_read_may_be_old_but_not_go_back() {
 }
 
 #[test]
+fn the_order_of_the_lines_does_not_matter() {
+    let eventual = |mut read: Operation| {
+        read.mode = ReadMode::Eventual;
+        read
+    };
+    let first = put(0, 1, 7, 5);
+    let back = [put(2, 3, 8, 6), eventual(found(6, 7, 5, 5, 7))];
+    for at in 0..3 {
+        for rest in [back.clone(), [back[1].clone(), back[0].clone()]] {
+            let mut lines = rest.to_vec();
+            lines.insert(at, first.clone());
+            assert!(verdict(&lines).unwrap_err().contains("back in time"), "{lines:?}");
+        }
+    }
+    // What was under way at the same time may be newer, whoever is named first.
+    let meanwhile = [eventual(found(3, 6, 5, 5, 7)), put(2, 4, 8, 6), first];
+    assert_eq!(verdict(&meanwhile), Ok(()));
+}
+
+#[test]
 fn wrong_bytes_are_found() {
     assert!(verdict(&[put(0, 1, 7, 5), found(2, 3, 6, 5, 8)]).unwrap_err().contains("other bytes"));
     assert!(verdict(&[found(2, 3, 6, 5, 8)]).unwrap_err().contains("never written"));
@@ -126,6 +146,48 @@ fn a_wrong_compare_and_set_is_found() {
     assert!(verdict(&over).unwrap_err().contains("newer version"));
     let mismatch = [put(0, 1, 7, 5), op(2, 3, request, 6, Outcome::Mismatch { current: 5 })];
     assert!(verdict(&mismatch).unwrap_err().contains("version expected"));
+}
+
+#[test]
+fn a_compare_and_set_met_a_version_that_was_written() {
+    let cas = |from: u64, slot: u64, expected: u64, outcome: Outcome| {
+        let request = Request::CompareAndSet { expected, digest: 9 };
+        op(from, from + 1, request, slot, outcome)
+    };
+    let failed = |from, slot, current| cas(from, slot, 1, Outcome::Mismatch { current });
+    let done = |from, slot, expected| cas(from, slot, expected, Outcome::Written { version: slot });
+    let write = put(0, 1, 7, 5);
+    let after = |last: Operation| verdict(&[write.clone(), last]);
+    assert_eq!(after(failed(2, 9, 5)), Ok(()));
+    for invented in [failed(2, 9, 6), done(2, 9, 6)] {
+        assert!(after(invented).unwrap_err().contains("nobody wrote"));
+    }
+    assert!(after(failed(2, 9, 4)).unwrap_err().contains("nobody wrote"));
+    for ahead in [failed(2, 9, 10), done(2, 9, 10), done(2, 9, 9)] {
+        assert!(after(ahead).unwrap_err().contains("from after the slot"));
+    }
+    // Also where the key was found absent before.
+    let ahead = [absent(0, 1, 1), done(2, 9, 10)];
+    assert!(verdict(&ahead).unwrap_err().contains("from after the slot"));
+    // An unanswered write may be what it met: one version, and not one that began later.
+    let unanswered = unknown(0, 50, 8);
+    let explained = [write.clone(), unanswered.clone(), failed(2, 9, 6), failed(4, 11, 6)];
+    assert_eq!(verdict(&explained), Ok(()));
+    let twice = [write.clone(), unanswered, failed(2, 9, 6), failed(4, 11, 10)];
+    assert!(verdict(&twice).unwrap_err().contains("nobody wrote"));
+    let later = [write.clone(), failed(2, 9, 6), unknown(10, 50, 8)];
+    assert!(verdict(&later).unwrap_err().contains("nobody wrote"));
+    // What it met was there: an older version does not come back.
+    let back = [write.clone(), unknown(0, 50, 8), failed(2, 9, 6), found(4, 5, 10, 5, 7)];
+    assert!(verdict(&back).unwrap_err().contains("stale"));
+    let mut other = put(2, 3, 8, 6);
+    other.key = 1;
+    let mixed = [write.clone(), other, unknown(0, 50, 8), failed(4, 9, 6)];
+    assert!(verdict(&mixed).unwrap_err().contains("another key"));
+    let gone = op(2, 3, Request::Delete, 6, Outcome::Written { version: 6 });
+    assert!(verdict(&[write, gone, failed(4, 9, 6)]).unwrap_err().contains("of a delete"));
+    let history = History { operations: vec![failed(2, 9, 3)], preloaded_below: 10 };
+    assert_eq!(history.check(), Ok(()));
 }
 
 #[test]

@@ -217,7 +217,10 @@ impl State {
                 None => Execution::of(slot, Applied::NotFound),
             },
             Operation::CompareAndSet { key, expected } => {
-                let current = self.keys.get(key.as_ref()).map_or(0, |entry| entry.version.0);
+                let mut current = self.keys.get(key.as_ref()).map_or(0, |entry| entry.version.0);
+                if current > 0 && breaks(Mutant::MistakesVersion) {
+                    current += 1;
+                }
                 if current == *expected {
                     self.write(key, value)
                 } else {

@@ -3,7 +3,8 @@
 //! One value per slot: id, code, digest and header are the same on every node that executed it, over
 //! all its starts. Exactly once: the effects of a (session, sequence) are counted here, whatever the
 //! state machines' own tables say. What clients were answered is held to this log: an acknowledged
-//! write stands at its slot, and a read or scan found exactly what the log gives at its slot.
+//! write stands at its slot, and a read or scan found exactly what the log gives at its slot. Every
+//! compare-and-set in it met the version that the log gives before its slot.
 
 use crate::config::Configuration;
 use crate::history::{Operation, Outcome, Request};
@@ -120,11 +121,10 @@ impl Agreed {
                 Outcome::Found { .. } | Outcome::Absent if !operation.is_write() => {
                     reads.push(operation);
                 }
-                Outcome::Found { .. }
-                | Outcome::Absent
-                | Outcome::Mismatch { .. }
-                | Outcome::Unknown
-                | Outcome::Refused => {}
+                Outcome::Mismatch { current } => {
+                    self.check_mismatch(operation, current, &key_of)?;
+                }
+                Outcome::Found { .. } | Outcome::Absent | Outcome::Unknown | Outcome::Refused => {}
             }
         }
         reads.sort_by_key(|read| read.slot);
@@ -138,7 +138,8 @@ impl Agreed {
             }
             state.check_read(read, &key_of)?;
         }
-        scans.try_for_each(|scan| state.check_scan(scan, &key_of))
+        scans.try_for_each(|scan| state.check_scan(scan, &key_of))?;
+        state.advance(u64::MAX)
     }
 
     /// An acknowledged write is the one that stands there.
@@ -173,6 +174,34 @@ impl Agreed {
             entry.execution.is_some_and(|e| e.applied == Applied::Written { version });
         if took_effect { Ok(()) } else { lost("its slot took no effect") }
     }
+
+    /// A compare-and-set that was told of another version is one, and met that version: the replay
+    /// says whether it was there.
+    fn check_mismatch(
+        &self,
+        operation: &Operation,
+        current: u64,
+        key_of: impl Fn(u64) -> Bytes,
+    ) -> Result<(), String> {
+        let entry = self.slots.get(&operation.slot);
+        let command = entry.and_then(|entry| Command::decode(entry.meta.header.clone()).ok());
+        let there = match command.map(|command| command.operation) {
+            Some(kv::Operation::CompareAndSet { key, .. }) if key == key_of(operation.key) => {
+                entry.and_then(|entry| entry.execution).map(|execution| execution.applied)
+            }
+            Some(
+                kv::Operation::CompareAndSet { .. }
+                | kv::Operation::OpenSession
+                | kv::Operation::Put { .. }
+                | kv::Operation::Delete { .. },
+            )
+            | None => None,
+        };
+        if there == Some(Applied::Mismatch { current }) {
+            return Ok(());
+        }
+        Err(format!("the log has {there:?} where a compare-and-set met {current}: {operation}"))
+    }
 }
 
 /// The request that took effect in this slot, if one did.
@@ -194,18 +223,22 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// The keys after `slot`.
-    fn advance(&mut self, slot: u64) {
-        for (version, entry) in self.log.slots.range(self.next..=slot.max(self.next)) {
-            if *version > slot {
-                break;
-            }
+    /// The keys after `slot`, and whether every compare-and-set up to there met what they say.
+    fn advance(&mut self, slot: u64) -> Result<(), String> {
+        let log = self.log;
+        for (version, entry) in log.slots.range(self.next..).take_while(|(at, _)| **at <= slot) {
             self.next = version + 1;
-            let applied = entry.execution.map(|execution| (execution.applied, execution.slot.0));
-            if applied != Some((Applied::Written { version: *version }, *version)) {
+            // A repeated request did nothing here.
+            let Some(execution) = entry.execution.filter(|did| did.slot.0 == *version) else {
+                continue;
+            };
+            let Ok(command) = Command::decode(entry.meta.header.clone()) else { continue };
+            if let kv::Operation::CompareAndSet { key, expected } = &command.operation {
+                self.check_met(*version, key, *expected, execution.applied)?;
+            }
+            if execution.applied != (Applied::Written { version: *version }) {
                 continue;
             }
-            let Ok(command) = Command::decode(entry.meta.header.clone()) else { continue };
             match command.operation {
                 kv::Operation::OpenSession => {}
                 kv::Operation::Put { key } | kv::Operation::CompareAndSet { key, .. } => {
@@ -214,6 +247,35 @@ impl Replay<'_> {
                 kv::Operation::Delete { key } => drop(self.keys.remove(&key)),
             }
         }
+        Ok(())
+    }
+
+    /// A compare-and-set that took effect met the version that it expected, and one that did not
+    /// named the version that it met.
+    fn check_met(
+        &self,
+        slot: u64,
+        key: &Bytes,
+        expected: u64,
+        applied: Applied,
+    ) -> Result<(), String> {
+        let met = match applied {
+            Applied::Written { .. } => expected,
+            Applied::Mismatch { current } => current,
+            Applied::SessionOpened { .. }
+            | Applied::NotFound
+            | Applied::SessionUnknown
+            | Applied::Stale => return Ok(()),
+        };
+        let there = self.keys.get(key).map_or(0, |(version, _)| *version);
+        let is_refused = matches!(applied, Applied::Mismatch { .. });
+        if met == there && is_refused == (there != expected) {
+            return Ok(());
+        }
+        Err(format!(
+            "the log has version {there} before slot {slot}, where a compare-and-set from \
+             {expected} ended as {applied:?}"
+        ))
     }
 
     fn check_read(
@@ -221,7 +283,7 @@ impl Replay<'_> {
         read: &Operation,
         key_of: impl Fn(u64) -> Bytes,
     ) -> Result<(), String> {
-        self.advance(read.slot);
+        self.advance(read.slot)?;
         let there = self.keys.get(&key_of(read.key)).copied();
         let found = match read.outcome {
             Outcome::Found { version, digest } => {
@@ -241,7 +303,7 @@ impl Replay<'_> {
     }
 
     fn check_scan(&mut self, scan: &Scan, key_of: impl Fn(u64) -> Bytes) -> Result<(), String> {
-        self.advance(scan.slot);
+        self.advance(scan.slot)?;
         let there: Vec<ScanRow> = self
             .keys
             .range(key_of(scan.start)..)
@@ -272,7 +334,18 @@ mod tests {
 
     /// A put that took effect at `slot`.
     fn put(slot: u64, sequence: u64, value: &[u8]) -> Executed {
-        let operation = kv::Operation::Put { key: key_of(1) };
+        executed(slot, sequence, value, kv::Operation::Put { key: key_of(1) })
+    }
+
+    /// A compare-and-set at `slot`, and what it did.
+    fn cas(slot: u64, expected: u64, applied: Applied) -> Executed {
+        let operation = kv::Operation::CompareAndSet { key: key_of(1), expected };
+        let mut executed = executed(slot, slot, b"c", operation);
+        executed.execution.as_mut().unwrap().applied = applied;
+        executed
+    }
+
+    fn executed(slot: u64, sequence: u64, value: &[u8], operation: kv::Operation) -> Executed {
         let command = Command { session: 1, sequence, answered_below: 0, operation };
         let id = ValueId { origin: Ballot { round: 1, node: 0 }, slot: Slot(slot) };
         let meta = ValueMeta {
@@ -363,6 +436,41 @@ mod tests {
         assert_eq!(agreed.check(&[], &[scan(2, vec![row(2, b"b")])], key_of), Ok(()));
         for wrong in [scan(2, vec![row(1, b"a")]), scan(2, vec![]), scan(0, vec![row(1, b"a")])] {
             assert!(agreed.check(&[], std::slice::from_ref(&wrong), key_of).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_compare_and_set_that_met_another_version_than_the_log_has_is_found() {
+        let checked = |last: Executed, operations: &[Operation]| {
+            let mut agreed = Agreed::default();
+            agreed.note_value(11, b"a");
+            agreed.note_value(13, b"c");
+            agreed.note(NODES[0], put(1, 1, b"a")).unwrap();
+            agreed.note(NODES[0], last).unwrap();
+            agreed.check(operations, &[], key_of)
+        };
+        let (written, mismatch) =
+            (Applied::Written { version: 2 }, |current| Applied::Mismatch { current });
+        assert_eq!(checked(cas(2, 1, written), &[]), Ok(()));
+        assert_eq!(checked(cas(2, 7, mismatch(1)), &[]), Ok(()));
+        let wrong = [
+            cas(2, 2, written),
+            cas(2, 0, written),
+            cas(2, 7, mismatch(0)),
+            cas(2, 1, mismatch(1)),
+        ];
+        for wrong in wrong {
+            let verdict = checked(wrong, &[]).unwrap_err();
+            assert!(verdict.contains("the log has version 1"), "{verdict}");
+        }
+        let answered = |slot, current| {
+            let request = Request::CompareAndSet { expected: 7, digest: 13 };
+            [operation(request, slot, Outcome::Mismatch { current })]
+        };
+        assert_eq!(checked(cas(2, 7, mismatch(1)), &answered(2, 1)), Ok(()));
+        for wrong in [answered(2, 2), answered(2, 0), answered(1, 1), answered(3, 1)] {
+            let verdict = checked(cas(2, 7, mismatch(1)), &wrong).unwrap_err();
+            assert!(verdict.contains("where a compare-and-set met"), "{verdict}");
         }
     }
 }

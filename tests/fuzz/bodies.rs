@@ -297,12 +297,40 @@ fn request(program: &mut Program<'_>, sequence: u64) -> Request {
 }
 
 fn admin(program: &mut Program<'_>) -> Admin {
-    if program.u8().is_multiple_of(2) {
-        return Admin::Transfer { to: program.u8() };
+    match program.u8() % 4 {
+        0 => Admin::Transfer { to: program.u8() },
+        1 => {
+            let policy = Policy::ALL[usize::from(program.u8()) % Policy::ALL.len()];
+            let hybrid_bytes = Some(u32::from(program.u16()));
+            Admin::Policy { policy, k: program.u8() % 4, m: program.u8() % 4, hybrid_bytes }
+        }
+        2 => {
+            let kind = program.u8();
+            let joins = (kind & 1 == 1).then(|| (program.u8(), newcomer(program)));
+            let leaves = (kind & 2 == 2).then(|| program.u8());
+            Admin::Change { joins, leaves, k: small_or_any(program), m: small_or_any(program) }
+        }
+        _ => Admin::CancelChange,
     }
-    let policy = Policy::ALL[usize::from(program.u8()) % Policy::ALL.len()];
-    let hybrid_bytes = Some(u32::from(program.u16()));
-    Admin::Policy { policy, k: program.u8() % 4, m: program.u8() % 4, hybrid_bytes }
+}
+
+/// An address of either family: the node's own and the client's are among them.
+fn newcomer(program: &mut Program<'_>) -> SocketAddr {
+    let (kind, port) = (program.u8(), program.u16());
+    match kind % 4 {
+        0 => address(port % 8),
+        1 => SocketAddr::from(([program.u8(), program.u8(), program.u8(), program.u8()], port)),
+        2 => SocketAddr::from((std::array::from_fn::<u8, 16, _>(|_| program.u8()), port)),
+        _ => address(port),
+    }
+}
+
+/// The parts of a code: mostly one that can be.
+fn small_or_any(program: &mut Program<'_>) -> u8 {
+    match program.u8() {
+        small @ 0..=127 => small % 4,
+        any => any,
+    }
 }
 
 /// A replica with its driver's loop.
@@ -339,13 +367,15 @@ impl Node {
         self.work();
     }
 
-    /// Everything that the replica asks for; gives what it sends.
+    /// Everything that the replica asks for; gives what it sends to the client.
     fn work(&mut self) -> Vec<u8> {
         let mut sent = Vec::new();
         loop {
             let mut last = None;
             while let Some(output) = self.replica.poll_output(self.now) {
                 match output {
+                    // What is for a newcomer is lost: there is none.
+                    Output::Transmit(transmit) if transmit.to != address(2) => {}
                     Output::Transmit(transmit) => {
                         for datagram in transmit.contents.chunks(transmit.segment_bytes) {
                             let length = u32::try_from(datagram.len()).expect("a datagram");

@@ -232,7 +232,9 @@ const DATAGRAMS: &[&[u8]] = &[
     ],
 ];
 
-/// See `bodies::clients`: open a session, put, get, compare-and-set, scan, restart.
+/// See `bodies::clients`: open a session, put, get, compare-and-set, scan, restart; a node is to join,
+/// a put, the change is given up; another in the place of the only member, which hands over first,
+/// restart, nothing to give up, a code that cannot be.
 const CLIENTS: &[&[u8]] = &[
     &[
         3, 0, 0, 0, 0, 3, 3, 1, 7, 100, 0, 0, 2, 0, 3, 2, 1, 0, 0, 0, 3, 6, 1, 3, 2, 8, 9, 0, 2, 0,
@@ -242,6 +244,16 @@ const CLIENTS: &[&[u8]] = &[
         3, 0, 0, 0, 0, 3, 0, 0, 0, 0, 3, 0, 0, 0, 0, 3, 0, 0, 0, 0, 3, 3, 1, 7, 100, 0, 1, 192, 4,
         192, 3, 3, 2, 7, 100, 0, 1, 191, 3, 191, 3, 5, 1, 0, 4, 0, 3, 8, 0, 3, 8, 1, 2, 1, 2, 0, 0,
         0, 0, 150,
+    ],
+    &[
+        3, 0, 0, 0, 0, 0, 0, 3, 8, 2, 1, 9, 3, 12, 0, 1, 1, 0, 0, 0, 0, 0, 0, 150, 3, 9, 0, 0, 0,
+        0, 0, 0, 3, 3, 1, 7, 100, 0, 0, 0, 0, 1, 0, 3, 8, 3, 0, 0, 0, 0, 0, 0, 150, 3, 9, 0, 0, 0,
+        0, 0, 0,
+    ],
+    &[
+        3, 0, 0, 0, 0, 0, 0, 3, 8, 2, 3, 9, 0, 5, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 150, 1, 3, 8, 3, 0,
+        0, 0, 0, 0, 0, 150, 3, 8, 2, 1, 31, 2, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+        16, 0, 0, 200, 200, 0, 0, 0, 0, 0, 1,
     ],
 ];
 
