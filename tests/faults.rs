@@ -131,8 +131,8 @@ impl Breaker<'_> {
         self.cluster.check().unwrap();
     }
 
-    /// While the fault lasts: without `old`, and with so many nodes that can speak to each other, another
-    /// one leads and operations are answered, where the policy can do with so few.
+    /// While the fault lasts: without `old`, and with so many nodes that can speak to each other,
+    /// another one leads and operations are answered, where the policy can do with so few.
     fn goes_on_without(&mut self, old: NodeId, alive: u8, what: &str) {
         let quorums = self.cluster.cluster().epoch().quorums();
         if u32::from(alive) < quorums.prepare {

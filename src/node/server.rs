@@ -265,8 +265,8 @@ impl Server {
                 std::io::stderr(),
                 format_args!(
                     "{node}: a datagram of {bytes} bytes is too large for the network to {to}, and \
-                     is lost each time: set datagram_bytes in [transport] of the cluster file, 1472 \
-                     on Ethernet"
+                     is lost each time: set datagram_bytes in [transport] of the cluster file, \
+                     1472 on Ethernet"
                 ),
             );
         }

@@ -376,8 +376,8 @@ impl From<Metric> for String {
 
 const OPERATIONS: [&str; 4] = [PUT, GET, SCAN, RMW];
 
-/// What was not served of the run, as a share of all that was tried or due: failed operations, timeouts,
-/// and what was not even started. All of it where nothing was served.
+/// What was not served of the run, as a share of all that was tried or due: failed operations,
+/// timeouts, and what was not even started. All of it where nothing was served.
 #[must_use]
 pub fn error_share(result: &TrialResult) -> f64 {
     let Some(run) = result.phase("run") else { return 0.0 };

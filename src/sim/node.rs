@@ -394,11 +394,7 @@ impl SimNode {
                 output.appended_bytes = running.log.usage().bytes_written - written;
             }
             let done_at = match self.config.pace {
-                Pace::Drawn(longest) => {
-                    let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
-                    let took = Duration::from_micros(self.rng.range(20, micros.max(20)));
-                    world + took + self.extra_sync
-                }
+                Pace::Drawn(longest) => world + drawn(&mut self.rng, longest) + self.extra_sync,
                 Pace::Told => NEVER,
             };
             running.syncing = Some((done_at, ticket));
@@ -428,6 +424,12 @@ impl SimNode {
             Trouble::Open(error) => format!("{} cannot open its log: {error}", self.id),
         })
     }
+}
+
+/// How long a sync takes, at most `longest`.
+fn drawn(rng: &mut Rng, longest: Duration) -> Duration {
+    let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+    Duration::from_micros(rng.range(20, micros.max(20)))
 }
 
 enum Trouble {

@@ -499,11 +499,8 @@ impl Transport {
         let silence = self.shared.config.give_up() * 2;
         let peers = self.peers.iter().enumerate();
         let idle = peers.filter_map(|(at, peer)| Some((peer.as_ref()?.idle_since()?, at)));
-        let Some((_, at)) = idle.min().filter(|(since, _)| *since + silence <= now) else {
-            return false;
-        };
-        self.evict(at);
-        true
+        let longest = idle.min().filter(|(since, _)| *since + silence <= now);
+        longest.inspect(|(_, at)| self.evict(*at)).is_some()
     }
 
     fn mark_ready(&mut self, at: usize) {

@@ -1,12 +1,12 @@
 //! Round-trip estimation, congestion window and pacing of one peer.
 //!
 //! RTT: RFC 6298 with the acknowledgement delay taken out (RFC 9002 section 5); the timeout waits as
-//! long on top as the peer has lately held its acknowledgements: while it syncs it sends none. Window: NewReno
-//! with a decrease of 0.7 once per round trip, and a floor. The floor is a choice: a cluster's network
-//! loses packets at random (and experiments make it lose up to 30 %), where a window that shrinks
-//! with every loss would stand still although the path is idle. Below the floor loss is answered by
-//! retransmission alone; only repeated timeouts bring the window down to it at once. Integer
-//! arithmetic throughout, so that a run is the same on every machine.
+//! long on top as the peer has lately held its acknowledgements: while it syncs it sends none.
+//! Window: NewReno with a decrease of 0.7 once per round trip, and a floor. The floor is a choice:
+//! a cluster's network loses packets at random (and experiments make it lose up to 30 %), where a
+//! window that shrinks with every loss would stand still although the path is idle. Below the floor
+//! loss is answered by retransmission alone; only repeated timeouts bring the window down to it at
+//! once. Integer arithmetic throughout, so that a run is the same on every machine.
 
 use crate::time::{Duration, Instant};
 use crate::transport::config::TransportConfig;

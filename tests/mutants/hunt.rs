@@ -54,7 +54,9 @@ pub fn hunt(mutants: &[Mutant], found_by: &str, run: Run<'_>, first: u64, seeds_
              {inside_count} seeds ended inside",
             seed - first + 1
         );
-        assert_eq!(checker, found_by, "{mutants:?}: another checker was first: {what}");
+        // Two may see the same harm: which is first depends on the seeds.
+        let is_expected = found_by.split(" or ").any(|name| name == checker);
+        assert!(is_expected, "{mutants:?}: {checker}, not {found_by}, was first: {what}");
         return;
     }
     panic!("{mutants:?}: survived {seeds_max} seeds from {first}, reached {reached} times");

@@ -72,7 +72,7 @@ macro_rules! found_in_runs {
 found_in_simulation! {
     shards_are_replaced: ReplacesShards, "progress", scenarios::churn, 0, 60;
     a_recovered_value_gets_a_new_id: RenamesValue, "one value per slot", scenarios::churn, 0, 60;
-    a_recovered_value_gets_another_code: RecodesValue, "progress", scenarios::churn, 0, 20;
+    a_recovered_value_gets_another_code: RecodesValue, "one value per slot or progress", scenarios::churn, 0, 20;
     too_few_promises_decide: DecidesWithFewer, "one value per slot", scenarios::churn, 0, 60;
     a_late_promise_decides_again: DecidesAgain, "one value per slot", scenarios::churn, 480, 200;
     single_shards_count_as_copies: CountsSinglesAsCopies, "one value per slot",
@@ -95,7 +95,7 @@ found_in_simulation! {
     slots_without_a_snapshot_are_forgotten: ForgetsUncovered, "progress",
         scenarios::forgetful, 0, 60;
     the_log_lets_nothing_go: NeverFrees, "the bound on storage", scenarios::wasteful, 0, 20;
-    repeats_are_applied: AppliesRepeats, "order", scenarios::power, 40, 150;
+    repeats_are_applied: AppliesRepeats, "order or exactly once", scenarios::power, 40, 150;
     results_are_forgotten_at_a_restart: ForgetsResults, "exactly once", scenarios::power, 0, 60;
     an_evicted_session_is_guessed: GuessesEvicted, "exactly once", Scenario::draw, 0, 60;
     a_lease_never_ends: IgnoresLeaseExpiry, "order", scenarios::stale, 0, 200;
