@@ -72,7 +72,8 @@ macro_rules! found_in_runs {
 found_in_simulation! {
     shards_are_replaced: ReplacesShards, "progress", scenarios::churn, 0, 60;
     a_recovered_value_gets_a_new_id: RenamesValue, "one value per slot", scenarios::churn, 0, 60;
-    a_recovered_value_gets_another_code: RecodesValue, "one value per slot or progress", scenarios::churn, 0, 20;
+    a_recovered_value_gets_another_code: RecodesValue, "one value per slot or progress",
+        scenarios::churn, 0, 20;
     too_few_promises_decide: DecidesWithFewer, "one value per slot", scenarios::churn, 0, 60;
     a_late_promise_decides_again: DecidesAgain, "one value per slot", scenarios::churn, 480, 200;
     single_shards_count_as_copies: CountsSinglesAsCopies, "one value per slot",
