@@ -6,7 +6,7 @@ use crate::config::{ConfigError, EpochConfig, Policy};
 use crate::kv::{Admin, NodeStatus};
 use crate::node::control::{Direction, LinkState, NetemCommand};
 use crate::node::tables::{ClusterFileError, read_cluster_file};
-use crate::types::{Code, CodeError, Epoch, NodeId};
+use crate::types::{Code, CodeError, NodeId};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -233,8 +233,7 @@ pub fn run(args: &AdminArgs) -> Result<(), AdminError> {
     Ok(())
 }
 
-/// The epoch asked for, of the members of now, checked here so that the inequality that fails can be
-/// named.
+/// The epoch asked for, of the members of now.
 fn wanted_epoch(
     leader: &NodeStatus,
     policy: &str,
@@ -248,8 +247,7 @@ fn wanted_epoch(
         Some(text) => text.parse()?,
         None => Code::new(k, nodes.saturating_sub(k))?,
     };
-    let (epoch, hybrid_bytes) = (Epoch(leader.epoch), leader.hybrid_bytes);
-    Ok(EpochConfig { epoch, nodes, policy, code, hybrid_bytes }.checked()?)
+    members::checked_epoch(leader, nodes, policy, code)
 }
 
 /// Hands over, and waits until it is so.

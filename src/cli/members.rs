@@ -2,7 +2,7 @@
 
 use super::admin::AdminError;
 use crate::client::Client;
-use crate::config::{EpochConfig, default_code};
+use crate::config::{EpochConfig, Policy, default_code};
 use crate::kv::{Admin, NodeStatus, Role};
 use crate::types::{Code, Epoch, NodeId};
 use std::net::SocketAddr;
@@ -50,7 +50,7 @@ pub(super) fn cancel(client: &mut Client, patience: Duration) -> Result<(), Admi
     Ok(())
 }
 
-/// The code of new values afterwards, checked here so that the inequality that fails can be named.
+/// The code of new values afterwards.
 fn code_after(leader: &NodeStatus, wanted: &MemberChange) -> Result<Code, AdminError> {
     let grows = i32::from(wanted.joins.is_some()) - i32::from(wanted.leaves.is_some());
     let nodes = i32::try_from(leader.members.len()).unwrap_or(i32::MAX) + grows;
@@ -62,8 +62,19 @@ fn code_after(leader: &NodeStatus, wanted: &MemberChange) -> Result<Code, AdminE
         None if nodes == current.n() => current,
         None => default_code(policy, current.k(), nodes)?,
     };
+    Ok(checked_epoch(leader, nodes, policy, code)?.code)
+}
+
+/// An epoch like the present one but for these, checked here so that the inequality that fails can be
+/// named.
+pub(super) fn checked_epoch(
+    leader: &NodeStatus,
+    nodes: u8,
+    policy: Policy,
+    code: Code,
+) -> Result<EpochConfig, AdminError> {
     let (epoch, hybrid_bytes) = (Epoch(leader.epoch), leader.hybrid_bytes);
-    Ok(EpochConfig { epoch, nodes, policy, code, hybrid_bytes }.checked()?.code)
+    Ok(EpochConfig { epoch, nodes, policy, code, hybrid_bytes }.checked()?)
 }
 
 /// Prints how far the newcomer is, until the change is done.

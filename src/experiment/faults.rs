@@ -128,16 +128,17 @@ pub(super) struct Struck<'a> {
     pub(super) events: Vec<TimelineEvent>,
     /// How many of them could not be done.
     pub(super) not_done_count: u32,
-    /// From a `heal` until every client has been served something that it asked for after it.
+    /// From a `heal` until every client has been served something that it asked for after it. (In an
+    /// open loop some may ask for nothing: there it may never be so.)
     pub(super) healed: Vec<Duration>,
-    /// Clients that have asked for anything.
-    clients: BTreeSet<usize>,
+    /// How many clients there are.
+    clients: usize,
     healing: Option<Healing>,
 }
 
 impl<'a> Struck<'a> {
     /// The steps are counted from now on; those that cannot be read were refused before.
-    pub(super) fn new(bed: &'a mut dyn Bed, steps: &[FaultStep]) -> Self {
+    pub(super) fn new(bed: &'a mut dyn Bed, steps: &[FaultStep], clients: usize) -> Self {
         let read =
             |step: &FaultStep| Some((step.at_ms, step.action.parse().ok()?, step.action.clone()));
         let mut steps: Vec<_> = steps.iter().filter_map(read).collect();
@@ -150,7 +151,7 @@ impl<'a> Struck<'a> {
             not_done_count: 0,
             bed,
             healed,
-            clients: BTreeSet::new(),
+            clients,
             healing: None,
         }
     }
@@ -185,7 +186,6 @@ impl<'a> Struck<'a> {
 
 impl Target for Struck<'_> {
     fn submit(&mut self, client: usize, op: TargetOp) {
-        self.clients.insert(client);
         if let Some(healing) = &mut self.healing {
             healing.asked.insert(client);
         }
@@ -211,7 +211,7 @@ impl Target for Struck<'_> {
                     healing.served.insert(completion.client);
                 }
             }
-            if healing.served.len() == self.clients.len() {
+            if healing.served.len() == self.clients {
                 let last = completions[known..].iter().map(|completion| completion.completed_at);
                 let last = last.max().unwrap_or(healing.since);
                 self.healed.push(last.saturating_duration_since(healing.since));

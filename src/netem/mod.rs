@@ -211,8 +211,8 @@ impl Netem {
         self.card_mut(from).nanos_per_byte == 0.0 && self.link_mut(from, to).is_clear
     }
 
-    /// What the card of `node` takes now without a queue of more than a few milliseconds. A host holds
-    /// back what its card does not take; whoever sends on loses what is above the queue's bound.
+    /// What the card of `node` takes now without a queue of more than about 20 ms. A host holds back
+    /// what its card does not take; whoever sends on loses what is above the queue's bound.
     pub fn card_room(&mut self, now: Instant, node: SocketAddr) -> CardRoom {
         self.card_mut(node).room(now)
     }

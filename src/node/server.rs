@@ -266,7 +266,7 @@ impl Server {
                 format_args!(
                     "{node}: a datagram of {bytes} bytes is too large for the network to {to}, and \
                      is lost each time: set datagram_bytes in [transport] of the cluster file, \
-                     1472 on Ethernet"
+                     1472 on Ethernet, 1452 there with IPv6"
                 ),
             );
         }
@@ -282,14 +282,14 @@ impl Server {
         let mut last = None;
         let node = self.options.node;
         let failed = move |source| NodeError::Log { node, source };
-        self.hold();
+        self.hold(self.clock.now());
         loop {
             let now = self.clock.now();
             let Some(output) = self.replica.poll_output(now) else { return Ok(last) };
             match output {
                 Output::Transmit(transmit) => {
                     self.socket.send(now, transmit);
-                    self.hold();
+                    self.hold(now);
                 }
                 Output::Persist { ticket, records } => {
                     self.appended_bytes += records.iter().map(record_bytes).sum::<usize>();
@@ -321,8 +321,8 @@ impl Server {
     }
 
     /// Lets the replica send while the card, emulated or real, takes what it is given.
-    fn hold(&mut self) {
-        self.held_until = self.socket.held_until(self.clock.now());
+    fn hold(&mut self, now: Instant) {
+        self.held_until = self.socket.held_until(now);
         self.replica.hold_transmits(self.held_until.is_some() || self.socket.has_queued());
     }
 

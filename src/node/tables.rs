@@ -145,7 +145,9 @@ pub fn transport_config(cluster: &ClusterConfig) -> Result<TransportConfig, Tabl
         cluster.tables.get("transport").and_then(toml::Value::as_table).is_some_and(is_given);
     // What is larger than the path takes is lost each time. Loopback takes all.
     if !is_given && !cluster.members.iter().all(|member| member.address.ip().is_loopback()) {
-        config.datagram_bytes = TransportConfig::for_ethernet().datagram_bytes;
+        let is_v6 = cluster.members.iter().any(|member| member.address.is_ipv6());
+        let ethernet = TransportConfig::for_ethernet().datagram_bytes;
+        config.datagram_bytes = ethernet - if is_v6 { IPV6_MORE_BYTES } else { 0 };
     }
     let problem = |problem: String| TableError { table: "transport", problem };
     config.validate().map_err(|error| problem(error.to_string()))?;
@@ -240,6 +242,8 @@ fn natural(
 const ALLOW_CONTROL: &str = "allow_control";
 /// What a message holds beside key and value, generously.
 const MESSAGE_OVERHEAD_BYTES: usize = 4096;
+/// So much longer than IPv4's is the header of IPv6.
+const IPV6_MORE_BYTES: usize = 20;
 /// Room for deletes and elections: two segments of the default length, and a margin.
 const DEFAULT_RESERVE_BYTES: u64 = 192 << 20;
 
@@ -271,6 +275,8 @@ mod tests {
         let mut ethernet = plain.clone();
         ethernet.members[0].address = "10.0.0.1:7000".parse().unwrap();
         assert_eq!(transport_config(&ethernet).unwrap().datagram_bytes, 1472);
+        ethernet.members[0].address = "[fd00::1]:7000".parse().unwrap();
+        assert_eq!(transport_config(&ethernet).unwrap().datagram_bytes, 1452);
         let full = cluster(
             "[transport]\ndatagram_bytes = 1472\n[netem]\nseed = 5\nlink = { loss = 0.1 }\n\
              [storage]\nreserve_bytes = 9",

@@ -277,29 +277,10 @@ impl Metric {
     /// logarithm of a factor: half of a capacity's bracket.
     #[must_use]
     pub fn slack(&self, result: &TrialResult) -> f64 {
-        match self {
-            Self::Quantity(name) if name == quantity::CAPACITY_OPS_PER_S => {
-                bracket(result).map_or(0.0, |(held, over)| 0.5 * (over / held).ln())
-            }
-            Self::Quantity(_)
-            | Self::Throughput
-            | Self::Latency { .. }
-            | Self::ErrorShare
-            | Self::PayloadAfterLoad
-            | Self::PayloadAfterRun
-            | Self::RecordsAfterLoad
-            | Self::RecordsAfterRun
-            | Self::AllocatedAfterLoad
-            | Self::AllocatedAfterRun
-            | Self::WirePerUserByte
-            | Self::WireLeader
-            | Self::WireFollowers
-            | Self::WireRetransmitted
-            | Self::RetransmittedShare
-            | Self::CpuPerOperation
-            | Self::EncodeSpeed
-            | Self::DecodeSpeed => 0.0,
+        if *self != Self::Quantity(quantity::CAPACITY_OPS_PER_S.to_owned()) {
+            return 0.0;
         }
+        bracket(result).map_or(0.0, |(held, over)| 0.5 * (over / held).ln())
     }
 }
 
@@ -408,12 +389,39 @@ fn ratio(above: u64, below: u64) -> Option<f64> {
     (below > 0).then(|| above as f64 / below as f64)
 }
 
-/// The share of intervals of the run in which anything succeeded. (Of the operations tried it would
-/// say little: clients that wait for one another hardly try where nothing answers.)
+/// The share of intervals in which anything succeeded, of those between the first and the last change
+/// of a time line, or of the whole run. (Of the operations tried it would say little: clients that
+/// wait for one another hardly try where nothing answers.)
 fn availability(result: &TrialResult) -> Option<f64> {
-    let timeline = &result.phase("run")?.timeline;
-    let is_served = |point: &&TimelinePoint| point.operations.values().any(|count| *count > 0);
-    ratio(timeline.iter().filter(is_served).count() as u64, timeline.len() as u64)
+    let stretches = stretches_of(result);
+    let disturbed = match stretches.as_slice() {
+        [_, disturbed @ .., _] if !disturbed.is_empty() => disturbed,
+        all => all,
+    };
+    let whole = disturbed.first()?[0]..disturbed.last()?[1];
+    let inside: Vec<&TimelinePoint> = within(result, &whole)?.collect();
+    let is_served = |point: &&&TimelinePoint| point.operations.values().any(|count| *count > 0);
+    ratio(inside.iter().filter(is_served).count() as u64, inside.len() as u64)
+}
+
+/// The stretches of a run between what is done to it, by the planned times.
+fn stretches_of(result: &TrialResult) -> Vec<[u64; 2]> {
+    let mut bounds: Vec<u64> = result.trial.config.faults.iter().map(|step| step.at_ms).collect();
+    bounds.extend([0, u64::MAX]);
+    bounds.sort_unstable();
+    bounds.windows(2).map(|pair| [pair[0], pair[1]]).collect()
+}
+
+/// The whole intervals of the run within `span`.
+fn within<'a>(
+    result: &'a TrialResult,
+    span: &std::ops::Range<u64>,
+) -> Option<impl Iterator<Item = &'a TimelinePoint>> {
+    let (start, end) = (span.start, span.end);
+    let is_inside = move |point: &&TimelinePoint| {
+        point.at_ms >= start && point.at_ms + point.interval_ms <= end
+    };
+    Some(result.phase("run")?.timeline.iter().filter(is_inside))
 }
 
 /// The highest load that held and the lowest that did not, of a search for a capacity.
@@ -424,25 +432,16 @@ fn bracket(result: &TrialResult) -> Option<(f64, f64)> {
     (held > 0.0 && over >= held).then_some((held, over))
 }
 
-/// The geometric mean of the throughputs between what is done to the cluster, by the planned times, of
-/// whole intervals: what happens early and goes fast does not outweigh the rest. A stretch in which
-/// nothing succeeded counts as one operation.
+/// The geometric mean of the throughputs of the stretches: what happens early and goes fast does not
+/// outweigh the rest. A stretch in which nothing succeeded counts as one operation.
 fn stretches(result: &TrialResult) -> Option<f64> {
-    let timeline = &result.phase("run")?.timeline;
-    let mut bounds: Vec<u64> = result.trial.config.faults.iter().map(|step| step.at_ms).collect();
-    bounds.extend([0, u64::MAX]);
-    bounds.sort_unstable();
-    let rate = |bounds: &[u64]| {
-        let is_inside = |point: &&TimelinePoint| {
-            point.at_ms >= bounds[0] && point.at_ms + point.interval_ms <= bounds[1]
-        };
-        let inside = timeline.iter().filter(is_inside);
-        let (count, ms) = inside.fold((0, 0), |(count, ms), point| {
+    let rate = |[start, end]: [u64; 2]| {
+        let (count, ms) = within(result, &(start..end))?.fold((0, 0), |(count, ms), point| {
             (count + point.operations.values().sum::<u64>(), ms + point.interval_ms)
         });
         (ms > 0).then(|| count.max(1) as f64 * 1e3 / ms as f64)
     };
-    let logs: Vec<f64> = bounds.windows(2).filter_map(rate).map(f64::ln).collect();
+    let logs: Vec<f64> = stretches_of(result).into_iter().filter_map(rate).map(f64::ln).collect();
     (!logs.is_empty()).then(|| (logs.iter().sum::<f64>() / logs.len() as f64).exp())
 }
 

@@ -10,25 +10,44 @@ fn of(result: &TrialResult, name: &str) -> Option<f64> {
     name.parse::<Metric>().unwrap().of(result)
 }
 
-#[test]
-fn stretches_between_changes_weigh_alike_whatever_went_through_in_them() {
-    let step = |at_ms| FaultStep { at_ms, action: "loss 1".to_owned() };
-    let config = TrialConfig { faults: vec![step(1000), step(2100)], ..TrialConfig::default() };
-    let mut result = sample("X", 0, config, 900);
-    let point = |(index, count): (u64, u64)| TimelinePoint {
-        at_ms: 500 * index,
-        interval_ms: 500,
-        operations: [("put".to_owned(), count)].into(),
+/// A time line with so many puts in each interval.
+fn timeline(interval_ms: u64, counts: &[u64]) -> Vec<TimelinePoint> {
+    let point = |(index, count): (u64, &u64)| TimelinePoint {
+        at_ms: interval_ms * index,
+        interval_ms,
+        operations: [("put".to_owned(), *count)].into(),
         ..TimelinePoint::default()
     };
+    (0..).zip(counts).map(point).collect()
+}
+
+fn changed_at(times: &[u64]) -> TrialConfig {
+    let step = |at_ms: &u64| FaultStep { at_ms: *at_ms, action: "loss 1".to_owned() };
+    TrialConfig { faults: times.iter().map(step).collect(), ..TrialConfig::default() }
+}
+
+#[test]
+fn stretches_between_changes_weigh_alike_whatever_went_through_in_them() {
+    let mut result = sample("X", 0, changed_at(&[1000, 2100]), 900);
     // 1000 a second, then 10, then (without the interval across the change) none.
-    let counts = [500, 500, 5, 5, 77, 0, 0];
-    result.phases[1].timeline = (0..).zip(counts).map(point).collect();
+    result.phases[1].timeline = timeline(500, &[500, 500, 5, 5, 77, 0, 0]);
     let mean = of(&result, "stretches_ops_per_s").unwrap();
     let expected = (1000.0_f64 * 10.0 * 1.0).cbrt();
     assert!((mean / expected - 1.0).abs() < 1e-9, "{mean} for {expected}");
     result.phases[1].timeline.clear();
     assert_eq!(of(&result, "stretches_ops_per_s"), None);
+}
+
+#[test]
+fn availability_is_of_the_time_between_the_first_change_and_the_last() {
+    let at = |times: &[u64]| {
+        let mut result = sample("X", 0, changed_at(times), 900);
+        result.phases[1].timeline = timeline(100, &[9, 9, 9, 0, 0, 9, 9, 9, 9, 9]);
+        of(&result, "availability").unwrap()
+    };
+    let is = |found: f64, expected: f64| (found - expected).abs() < 1e-9;
+    assert!(is(at(&[]), 0.8) && is(at(&[300]), 0.8), "of the whole run");
+    assert!(is(at(&[300, 700]), 0.5) && is(at(&[300, 400, 700]), 0.5));
 }
 
 #[test]

@@ -49,7 +49,7 @@ pub struct TimelineEvent {
 }
 
 /// Left out of files, so that they are as before there was such a count.
-#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
-pub(super) fn is_none_of(count: &u64) -> bool {
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+pub(super) fn is_zero(count: &u64) -> bool {
     *count == 0
 }

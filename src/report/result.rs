@@ -4,7 +4,7 @@
 //! the percentiles beside them are derived.
 
 pub use super::phase_parts::TimelineEvent;
-use super::phase_parts::{Leadership, Probe, TimelineKind, is_none_of};
+use super::phase_parts::{Leadership, Probe, TimelineKind, is_zero};
 use super::quantity;
 use crate::experiment::trial::Trial;
 use base64::Engine as _;
@@ -103,7 +103,7 @@ pub struct PhaseResult {
     /// Operations with no answer in time; never throughput.
     pub timeouts: u64,
     /// Operations that were due and had found no session at the end; never throughput.
-    #[serde(default, skip_serializing_if = "is_none_of")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub not_started: u64,
     /// By kind: `put`, `get`, `scan`, `rmw`. Of an open loop from when operations were due, with the
     /// waits of those not started.
@@ -204,7 +204,7 @@ pub struct NodeResources {
     /// Did it lead at the end of the phase?
     pub leader: bool,
     /// Round of the highest ballot that it promised by then.
-    #[serde(default, skip_serializing_if = "is_none_of")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub ballot_round: u64,
     /// CPU seconds, user and system.
     pub cpu_seconds: f64,
