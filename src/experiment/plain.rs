@@ -70,11 +70,15 @@ impl Plain<'_> {
         } else if trial.duration_ms > 0 {
             // Apart from the measured phase, so that what the nodes used while warming up is too.
             let warmup = Duration::from_millis(trial.warmup_ms);
+            let mut warm = None;
             if !warmup.is_zero() {
                 let config = PhaseConfig { seed: !trial.seed, ..self.config(warmup) };
-                self.phase(Phase::Run, &config, false)?;
+                warm = Some(self.phase(Phase::Run, &config, false)?.report);
             }
-            let config = self.config(Duration::from_millis(trial.duration_ms));
+            let mut config = self.config(Duration::from_millis(trial.duration_ms));
+            if let Some(operations) = slow_operations(trial, warm.as_ref(), &phases[0]) {
+                (config.operations, config.duration) = (Some(operations), None);
+            }
             phases.push(match trial.kind {
                 TrialKind::Capacity => self.capacity(&config)?,
                 TrialKind::Cluster
@@ -242,7 +246,7 @@ impl Plain<'_> {
             return Err(TrialError::Cancelled);
         }
         let steps = if is_struck { self.trial.faults.as_slice() } else { &[] };
-        let mut struck = Struck::new(self.bed, steps);
+        let mut struck = Struck::new(self.bed, steps, config.clients);
         // Watching costs the generator something: only where there is anything to see.
         let is_watched = self.trial.read_mode == ReadMode::Eventual && self.trial.read_share > 0.0;
         let run = |target: &mut dyn Target| {
@@ -273,12 +277,49 @@ impl Plain<'_> {
         for phase in phases {
             let bad = phase.errors + phase.timeouts;
             if phase.name == "load" && (bad > 0 || phase.operations == 0) {
-                self.invalid.push(format!("{bad} of the records were not loaded"));
+                let loaded = phase.operations;
+                self.invalid.push(format!("not loaded: {bad} records failed, {loaded} did not"));
             }
         }
         self.invalid.extend(self.bed.broken());
     }
 }
+
+/// How many operations to measure a closed loop for, where its window would hold too few: whoever
+/// completes all at once, every few seconds, has done nothing in most windows, or twice as much as
+/// is true. Started together, rounds end together: whole rounds have no such error. The pace is that
+/// of the warm-up, or, where that was too short for one round and there is nothing but puts, that of
+/// the load.
+fn slow_operations(
+    trial: &TrialConfig,
+    warm: Option<&PhaseReport>,
+    load: &PhaseResult,
+) -> Option<u64> {
+    let clients = u64::from(trial.clients.max(1));
+    let is_closed = trial.offered_ops_per_s <= 0.0 && trial.kind == TrialKind::Cluster;
+    if !is_closed || !trial.faults.is_empty() {
+        return None;
+    }
+    let is_of_puts = trial.workload.is_empty() && trial.read_share <= 0.0;
+    let ops_per_s = match warm {
+        Some(warm) if warm.operations >= clients => warm.throughput,
+        Some(_) | None if is_of_puts => load.throughput_ops_per_s,
+        Some(_) | None => return None,
+    };
+    let rounds_per_s = ops_per_s / clients as f64;
+    let window = Duration::from_millis(trial.duration_ms).as_secs_f64();
+    if rounds_per_s <= 0.0 || rounds_per_s * window >= SLOW_ROUNDS {
+        return None;
+    }
+    let rounds = (rounds_per_s * window * SLOW_STRETCH).floor().clamp(1.0, SLOW_ROUNDS);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 5")]
+    Some(rounds as u64 * clients)
+}
+
+/// A window in which every client completes less than so many operations is measured by count,
+const SLOW_ROUNDS: f64 = 5.0;
+/// and lasts at most about so many times as long then.
+const SLOW_STRETCH: f64 = 12.0;
 
 /// What a search for a capacity has offered so far.
 struct Offered {

@@ -9,10 +9,11 @@ use crate::report::result::tests::sample;
 use std::borrow::Cow;
 use std::time::Instant;
 
-/// Answers after a millisecond of a time of its own; not well once it is broken.
+/// Answers in a time of its own; not well once it is broken.
 struct FakeTarget {
     inner: MemoryTarget,
     clock: Instant,
+    answers_after: Duration,
     is_broken: bool,
     /// A client that is refused so often yet.
     refused: (usize, u32),
@@ -34,7 +35,7 @@ impl Target for FakeTarget {
             self.clock = self.clock.max(deadline);
             return Ok(());
         }
-        self.clock += Duration::from_millis(1);
+        self.clock += self.answers_after;
         for (client, op) in self.pending.drain(..) {
             self.inner.submit(client, op);
         }
@@ -77,6 +78,7 @@ impl FakeBed {
         let target = FakeTarget {
             inner: MemoryTarget::new(),
             clock: Instant::now(),
+            answers_after: Duration::from_millis(1),
             is_broken: false,
             refused: (0, 0),
             pending: Vec::new(),
@@ -180,6 +182,39 @@ fn a_store_that_does_nothing_has_no_throughput_and_its_trial_counts() {
     assert_eq!(run.failed_latency[quantity::PUT].count, run.errors);
     let found = outcome(&mut FakeBed::new([true, true], &[(0, 1)]), &trial(&[]));
     assert!(found.invalid[0].contains("not loaded"), "{:?}", found.invalid);
+}
+
+#[test]
+fn where_a_window_would_hold_few_operations_whole_rounds_are_measured() {
+    for (answers_ms, warmup_ms, read_share, expected) in [
+        // Five rounds and more fit: the window.
+        (12, 0, 0.0, (16, 0.1)),
+        (30, 0, 0.0, (10, 0.15)),
+        // In the window there would be two rounds, or none; the warm-up had one, or none.
+        (45, 50, 0.0, (10, 0.225)),
+        (150, 50, 0.0, (10, 0.75)),
+        // Five rounds would take too long for a window of 0.1 s, and one must do.
+        (500, 0, 0.0, (4, 1.0)),
+        (5000, 0, 0.0, (2, 5.0)),
+        // How fast reads are no load of puts tells.
+        (45, 0, 0.5, (4, 0.1)),
+    ] {
+        let mut bed = FakeBed::new([false, false], &[(0, 1)]);
+        bed.target.answers_after = Duration::from_millis(answers_ms);
+        let trial = TrialConfig { warmup_ms, read_share, ..trial(&[]) };
+        let found = outcome(&mut bed, &trial);
+        let run = &found.phases[1];
+        assert!(found.invalid.is_empty(), "{:?}", found.invalid);
+        assert_eq!((run.operations, run.seconds), expected, "{answers_ms} ms");
+        if run.seconds > 0.1 {
+            let exact = 2e3 / answers_ms as f64;
+            assert!((run.throughput_ops_per_s / exact - 1.0).abs() < 1e-6, "{answers_ms} ms");
+        }
+    }
+    // What happens at a time needs the window.
+    let mut bed = FakeBed::new([false, false], &[(0, 1)]);
+    bed.target.answers_after = Duration::from_millis(45);
+    assert_eq!(outcome(&mut bed, &trial(&["loss 1"])).phases[1].seconds, 0.1);
 }
 
 #[test]
