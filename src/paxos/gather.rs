@@ -52,7 +52,31 @@ pub struct Gathered {
     pub payload: Bytes,
 }
 
+/// What this node lacks of what is chosen, and when it looks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CatchingUp {
+    /// The next look.
+    pub(super) at: Instant,
+    applied_at_tick: Slot,
+    /// Chosen up to here, and to be gathered where it is not held.
+    pub(super) until: Slot,
+    /// A large message of the leader's is coming in.
+    is_receiving: bool,
+}
+
+impl CatchingUp {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { at: now, applied_at_tick: Slot::ZERO, until: Slot::ZERO, is_receiving: false }
+    }
+}
+
 impl Paxos {
+    /// Is something large of the leader's coming in, half here? For followers, before
+    /// [`Self::handle_timeout`].
+    pub const fn handle_receiving(&mut self, is_receiving: bool) {
+        self.catching_up.is_receiving = is_receiving;
+    }
+
     /// Starts to gather the payload of an applied slot; the end comes from [`Self::poll_gathered`].
     /// False when too many are under way: ask again later.
     pub fn gather_payload(&mut self, now: Instant, slot: Slot) -> bool {
@@ -179,7 +203,7 @@ impl Paxos {
         if self.home(Epoch(0)).is_none() {
             return;
         }
-        if self.acceptor.applied >= self.catch_up_until || self.restoring.is_under_way() {
+        if self.acceptor.applied >= self.catching_up.until || self.restoring.is_under_way() {
             return;
         }
         // One place is always there for this: what reads and repairs wait for may only come when
@@ -188,7 +212,8 @@ impl Paxos {
         let coming = self.gathers.len() - others;
         let places = self.limits().gathers.saturating_sub(others).max(1).saturating_sub(coming);
         let first = self.acceptor.applied.next();
-        let until = self.catch_up_until.min(Slot(first.0 + self.limits().accept_ahead_slots / 2));
+        let until =
+            self.catching_up.until.min(Slot(first.0 + self.limits().accept_ahead_slots / 2));
         let wanted: Vec<Slot> = (first.0..=until.0)
             .map(Slot)
             .filter(|slot| {
@@ -221,15 +246,15 @@ impl Paxos {
 
     /// Has anything been chosen for a while that is not applied here? Then fetch it.
     pub(super) fn tick_gather(&mut self, now: Instant) {
-        if now < self.gather_at {
+        if now < self.catching_up.at {
             return;
         }
-        self.gather_at = now + self.config.timing.resend();
+        self.catching_up.at = now + self.config.timing.resend();
         let applied = self.acceptor.applied;
-        if self.acceptor.commit > applied && applied == self.applied_at_tick {
-            self.catch_up_until = self.acceptor.commit;
+        if self.acceptor.commit > applied && applied == self.catching_up.applied_at_tick {
+            self.catching_up.until = self.missed_until();
         }
-        self.applied_at_tick = applied;
+        self.catching_up.applied_at_tick = applied;
         // Applied in the meantime by the usual way: nobody waits for these any more.
         self.gathers.retain(|slot, gather| gather.is_for_applied() || *slot > applied);
         self.tick_restore(now);
@@ -250,6 +275,19 @@ impl Paxos {
             self.ask(now, slot, true);
         }
         self.catch_up(now);
+    }
+
+    /// Up to where what is chosen and not here has been missed. A leader sends in the order of slots:
+    /// while it sends something large, only what is before the last that came was missed, and the rest
+    /// may be on its way. To fetch that from others would double the load of links that are slow.
+    fn missed_until(&self) -> Slot {
+        let commit = self.acceptor.commit;
+        if !self.catching_up.is_receiving {
+            return commit;
+        }
+        let mut newest = self.acceptor.entries.iter().rev();
+        let came = newest.find(|(_, entry)| Some(entry.ballot) == self.leader);
+        commit.min(came.map_or(self.catching_up.until, |(slot, _)| *slot))
     }
 
     /// Asks as many peers as shards of `slot` are missing for one each, who were not asked before. When

@@ -82,6 +82,8 @@ pub(super) struct Peer {
     pub(super) told: Slot,
     /// Accept entries that wait to be sent, and their bytes.
     pub(super) outgoing: Vec<ShardedValue>,
+    /// When the oldest was sent of what is still on its way to it.
+    pub(super) under_way_since: Option<Instant>,
 }
 
 /// One proposed slot.
@@ -96,7 +98,9 @@ pub(super) struct Proposal {
     pub(super) also: Option<(Arc<[Seat]>, u32)>,
     /// Shards that each node is sent; it only grows.
     pub(super) c: u8,
-    /// When it is sent again to whoever has not acknowledged it.
+    /// When it was sent last,
+    pub(super) sent_at: Instant,
+    /// and when it is sent again to whoever has not acknowledged it.
     pub(super) send_again_at: Instant,
     /// How often that has happened.
     pub(super) tries: u32,
@@ -232,6 +236,7 @@ impl Peer {
             confirmed: 0,
             told: Slot::ZERO,
             outgoing: Vec::new(),
+            under_way_since: None,
         }
     }
 }

@@ -473,7 +473,7 @@ impl Paxos {
         }
         // From now on the others answer.
         if !had_place && self.home(Epoch(0)).is_some() {
-            self.catch_up_until = self.acceptor.commit;
+            self.catching_up.until = self.acceptor.commit;
             self.catch_up(now);
         }
     }

@@ -44,7 +44,7 @@ use acceptor::Acceptor;
 use coders::Coders;
 pub use coders::{CodingTimes, Stopwatch};
 use effects::Effects;
-use gather::Gather;
+use gather::{CatchingUp, Gather};
 use leader::Leader;
 use lease::Granted;
 use promise::{Candidacy, PromiseJob};
@@ -170,9 +170,7 @@ pub struct Paxos {
     silent: NodeSet,
     /// Slots to ask for, by id.
     wants: BTreeMap<u8, Vec<Want>>,
-    gather_at: Instant,
-    applied_at_tick: Slot,
-    catch_up_until: Slot,
+    catching_up: CatchingUp,
 
     /// Reads given out and not answered, in order.
     reads: VecDeque<(Slot, ReadPurpose)>,
@@ -232,9 +230,7 @@ impl Paxos {
             serving: VecDeque::new(),
             silent: NodeSet::EMPTY,
             wants: BTreeMap::new(),
-            gather_at: now,
-            applied_at_tick: Slot::ZERO,
-            catch_up_until: Slot::ZERO,
+            catching_up: CatchingUp::new(now),
             reads: VecDeque::new(),
             outputs: VecDeque::new(),
             rebuilt_count: 0,
@@ -336,7 +332,7 @@ impl Paxos {
         let is_gathering = !self.gathers.is_empty()
             || self.acceptor.commit > self.acceptor.applied
             || self.is_restoring();
-        if is_gathering { role.min(self.gather_at) } else { role }
+        if is_gathering { role.min(self.catching_up.at) } else { role }
     }
 
     /// The next thing to do. Messages come before records: followers work while this node syncs.

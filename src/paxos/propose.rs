@@ -232,6 +232,7 @@ impl Paxos {
             acks: [ShardSet::EMPTY; 32],
             also,
             c,
+            sent_at: now,
             send_again_at: now + patience,
             tries: 0,
             is_chosen: false,

@@ -102,7 +102,7 @@ impl Paxos {
         self.effects.rebase(slot);
         self.gathers.retain(|other, gather| *other > slot || gather.is_for_applied());
         self.trace(|| format!("applied up to {slot} by an index snapshot"));
-        self.catch_up_until = self.acceptor.commit;
+        self.catching_up.until = self.acceptor.commit;
         true
     }
 

@@ -1,11 +1,12 @@
 //! What a leader sends: entries to whoever can take them, once and again, heartbeats, the commit.
 
-use super::leader::{Leader, cut, home_of, place_of};
+use super::leader::{Leader, Peer, cut, home_of, place_of};
 use super::message::{Message, ShardedValue};
 use super::policy::wanted;
 use super::{Paxos, Role};
 use crate::time::Instant;
 use crate::types::NodeSet;
+use std::collections::BTreeMap;
 
 /// What is sent again, and to whom.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,10 +25,22 @@ impl Paxos {
         self.send_again(now, Again::To(NodeSet::one(node)));
     }
 
+    /// The oldest of what was sent to `node` and is still on its way there was sent then; none when
+    /// all has arrived, or was given up. For the leader, before [`Self::handle_timeout`].
+    pub fn handle_under_way(&mut self, node: u8, since: Option<Instant>) {
+        if let Role::Leader(leader) = &mut self.role
+            && let Some(peer) = leader.peers.get_mut(&node)
+        {
+            peer.under_way_since = since;
+        }
+    }
+
     /// Sends what is in flight again. The transport is reliable while both sides live, so that time
-    /// alone is a weak reason: a slow link would only get slower. Each time waits twice as long.
+    /// alone is a weak reason: a slow link would only get slower. Each time waits twice as long, and
+    /// nothing is overdue that is still on its way.
     pub(super) fn send_again(&mut self, now: Instant, again: Again) {
-        let patience = self.config.timing.resend() * PATIENCE_RESENDS;
+        let resend = self.config.timing.resend();
+        let patience = resend * PATIENCE_RESENDS;
         let own = self.own;
         let Role::Leader(leader) = &mut self.role else { return };
         let mut to_self = Vec::new();
@@ -37,9 +50,13 @@ impl Paxos {
             let to_whom = match again {
                 Again::Overdue if now < proposal.send_again_at => continue,
                 Again::Overdue => {
-                    proposal.tries = (proposal.tries + 1).min(PATIENCE_DOUBLINGS_MAX);
+                    // It was given to the transport soon after it was proposed, if not at once.
+                    let to_whom = without_under_way(peers, proposal.sent_at + resend);
+                    let is_tried = !to_whom.without(NodeSet::one(own)).is_empty();
+                    proposal.tries =
+                        (proposal.tries + u32::from(is_tried)).min(PATIENCE_DOUBLINGS_MAX);
                     proposal.send_again_at = now + patience * (1 << proposal.tries);
-                    NodeSet(u32::MAX)
+                    to_whom
                 }
                 Again::Everything => NodeSet(u32::MAX),
                 Again::To(nodes) => nodes,
@@ -59,6 +76,7 @@ impl Paxos {
                 if to == own {
                     to_self.push(value);
                 } else {
+                    proposal.sent_at = now;
                     peer.outgoing.push(value);
                 }
             }
@@ -103,6 +121,12 @@ impl Paxos {
         }
         self.effects.ready.extend(messages);
     }
+}
+
+/// Those to whom nothing is on its way that was sent up to `given_at`.
+fn without_under_way(peers: &BTreeMap<u8, Peer>, given_at: Instant) -> NodeSet {
+    let has_all = |peer: &Peer| peer.under_way_since.is_none_or(|since| since > given_at);
+    peers.iter().filter(|(_, peer)| has_all(peer)).map(|(node, _)| *node).collect()
 }
 
 /// The entries of as many messages of about `page_bytes` as they fill, at least one.

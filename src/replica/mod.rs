@@ -18,6 +18,7 @@ mod stages;
 mod status;
 #[cfg(test)]
 mod testing;
+mod under_way;
 
 pub use crate::paxos::{CodingTimes, Stopwatch, Ticket};
 pub use clients::ControlCaller;
@@ -321,6 +322,7 @@ impl Replica {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.transport.handle_timeout(now);
         self.handle_events(now);
+        self.tell_under_way(now);
         self.paxos.handle_timeout(now);
         self.tick_reads(now);
         self.tick_scrub(now);
@@ -369,7 +371,8 @@ impl Replica {
     }
 
     /// Whoever sends takes no more for now, or does again: what is to be sent waits, and what is small
-    /// goes first then.
+    /// goes first then. Invariant: what waits for the driver makes [`Self::poll_timeout`] due no
+    /// earlier; the driver knows when it takes more, and drains then.
     pub const fn hold_transmits(&mut self, is_held: bool) {
         self.is_held = is_held;
     }
@@ -383,7 +386,9 @@ impl Replica {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let mut at = self.paxos.poll_timeout();
-        let others = [self.transport.poll_timeout(), self.reads_timeout(), self.scrub_timeout()];
+        let transport = &self.transport;
+        let sends = if self.is_held { transport.next_timer() } else { transport.poll_timeout() };
+        let others = [sends, self.reads_timeout(), self.scrub_timeout()];
         for other in others.into_iter().flatten() {
             at = at.min(other);
         }

@@ -18,8 +18,7 @@ const MIN_PACKET_THRESHOLD: u64 = 3;
 const MAX_PACKET_THRESHOLD: u64 = 128;
 const MIN_TIME_EIGHTHS: u32 = 9;
 const MAX_TIME_EIGHTHS: u32 = 24;
-/// So many timeouts in a row are no tail of a burst: the window comes down. With the shortest timeout
-/// that is 62 ms, longer than a disk's sync holds a peer's answer.
+/// So many timeouts in a row are no tail of a burst: the window comes down.
 const PERSISTENT_PTOS: u32 = 5;
 /// Lost packets are remembered for some round trips, for what may come yet, while at most this many
 /// packets are tracked.

@@ -20,6 +20,7 @@ mod peer;
 mod ranges;
 mod recovery;
 mod stats;
+mod table;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -28,7 +29,7 @@ pub use config::{TransportConfig, TransportConfigError};
 pub use stats::{PeerStats, TransportStats};
 
 use crate::rng::Rng;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use bytes::Bytes;
 use peer::Peer;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -146,6 +147,8 @@ pub struct Transport {
     free: Vec<usize>,
     by_address: BTreeMap<SocketAddr, usize>,
     last_found: Option<(SocketAddr, usize)>,
+    /// The table was full then of peers that are not to be let go.
+    full_until: Instant,
     /// Peers that may have something to send.
     ready: VecDeque<usize>,
     timers: BTreeSet<(Instant, usize)>,
@@ -184,6 +187,7 @@ impl Transport {
             free: Vec::new(),
             by_address: BTreeMap::new(),
             last_found: None,
+            full_until: Instant::ZERO,
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
             control: VecDeque::new(),
@@ -256,7 +260,7 @@ impl Transport {
             return Err(SendError::TooManyPeers { limit_count: config.max_peers });
         };
         let is_first = peer.outbox.is_empty();
-        let id = peer.outbox.push(to, parts, config)?;
+        let id = peer.outbox.push(now, to, parts, config)?;
         if is_first {
             peer.last_progress = now;
         }
@@ -276,8 +280,20 @@ impl Transport {
     /// Does a part of a message still wait to be sent for the first time?
     #[must_use]
     pub fn is_unsent(&self, to: SocketAddr, id: MessageId) -> bool {
-        let peer = self.by_address.get(&to).and_then(|at| self.peers[*at].as_deref());
-        peer.is_some_and(|peer| peer.outbox.is_unsent(id.0))
+        self.peer(to).is_some_and(|peer| peer.outbox.is_unsent(id.0))
+    }
+
+    /// When the oldest of what waits for `to`'s acknowledgement was handed over.
+    #[must_use]
+    pub fn oldest_sent_at(&self, to: SocketAddr) -> Option<Instant> {
+        self.peer(to)?.outbox.oldest_queued_at()
+    }
+
+    /// Is a message of several datagrams from `from` half here, with a part that came `lately`?
+    #[must_use]
+    pub fn is_receiving(&self, now: Instant, from: SocketAddr, lately: Duration) -> bool {
+        let is_coming = |peer: &Peer| peer.held_bytes() > 0 && now.since(peer.last_part) <= lately;
+        self.peer(from).is_some_and(is_coming)
     }
 
     /// The next batch of datagrams to send, or `None` when there is nothing to send now.
@@ -312,9 +328,13 @@ impl Transport {
     /// drained.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if !self.ready.is_empty() || !self.control.is_empty() {
-            return Some(Instant::ZERO);
-        }
+        let is_ready = !self.ready.is_empty() || !self.control.is_empty();
+        if is_ready { Some(Instant::ZERO) } else { self.next_timer() }
+    }
+
+    /// The same for whoever does not drain `poll_transmit` now: when a timer is due.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<Instant> {
         self.timers.first().map(|(deadline, _)| *deadline)
     }
 
@@ -343,8 +363,7 @@ impl Transport {
     /// A look at one peer, if there is state for it.
     #[must_use]
     pub fn peer_stats(&self, peer: SocketAddr) -> Option<PeerStats> {
-        let at = *self.by_address.get(&peer)?;
-        Some(self.peers[at].as_deref()?.stats())
+        Some(self.peer(peer)?.stats())
     }
 
     /// Peers with state.
@@ -462,82 +481,6 @@ impl Transport {
             packet_number: 0,
         };
         self.control.push_back((to, wire::control(&header, nonce, self.shared.binding)));
-    }
-
-    fn find(&mut self, address: SocketAddr) -> Option<usize> {
-        match self.last_found {
-            Some((found, at)) if found == address => Some(at),
-            Some(_) | None => {
-                let at = *self.by_address.get(&address)?;
-                self.last_found = Some((address, at));
-                Some(at)
-            }
-        }
-    }
-
-    fn find_or_add(&mut self, now: Instant, address: SocketAddr) -> Option<usize> {
-        if let Some(at) = self.find(address) {
-            return Some(at);
-        }
-        if self.by_address.len() >= self.shared.config.max_peers && !self.evict_idle(now) {
-            return None;
-        }
-        let first = (self.first_id, self.first_packet_number);
-        let peer = Box::new(Peer::new(now, address, first, &self.shared));
-        let at = self.free.pop().unwrap_or_else(|| {
-            self.peers.push(None);
-            self.peers.len() - 1
-        });
-        self.peers[at] = Some(peer);
-        self.by_address.insert(address, at);
-        self.mark_ready(at);
-        Some(at)
-    }
-
-    /// Drops the idle peer that has been silent longest, if that is long enough.
-    fn evict_idle(&mut self, now: Instant) -> bool {
-        let silence = self.shared.config.give_up() * 2;
-        let peers = self.peers.iter().enumerate();
-        let idle = peers.filter_map(|(at, peer)| Some((peer.as_ref()?.idle_since()?, at)));
-        let longest = idle.min().filter(|(since, _)| *since + silence <= now);
-        longest.inspect(|(_, at)| self.evict(*at)).is_some()
-    }
-
-    fn mark_ready(&mut self, at: usize) {
-        if let Some(peer) = self.peers[at].as_deref_mut() {
-            *peer.is_unchecked.get_mut() = true;
-            if !peer.is_ready {
-                peer.is_ready = true;
-                self.ready.push_back(at);
-            }
-        }
-    }
-
-    fn set_timer(&mut self, at: usize) {
-        let Some(peer) = self.peers[at].as_deref_mut() else { return };
-        let deadline = peer.deadline(&self.shared.config);
-        if peer.timer == Some(deadline) {
-            return;
-        }
-        if let Some(old) = peer.timer.replace(deadline) {
-            self.timers.remove(&(old, at));
-        }
-        self.timers.insert((deadline, at));
-    }
-
-    fn evict(&mut self, at: usize) {
-        let Some(mut peer) = self.peers[at].take() else { return };
-        peer.release(&mut self.shared);
-        if let Some(deadline) = peer.timer {
-            self.timers.remove(&(deadline, at));
-        }
-        self.first_id = self.first_id.max(peer.outbox.next_id());
-        self.first_packet_number = self.first_packet_number.max(peer.flight.next_packet_number());
-        self.by_address.remove(&peer.address);
-        self.last_found = None;
-        self.ready.retain(|ready| *ready != at);
-        self.free.push(at);
-        self.shared.stats.peers_evicted += 1;
     }
 }
 

@@ -4,6 +4,7 @@
 //! or acknowledged. Messages that fit a datagram are sent whole and go ahead of larger ones, which
 //! get every fourth datagram first, so neither starves the other. It does not know packets or time.
 
+use crate::time::Instant;
 use crate::transport::SendError;
 use crate::transport::config::TransportConfig;
 use crate::transport::ranges::RangeSet;
@@ -40,6 +41,7 @@ enum Parts {
 struct Outgoing {
     parts: Parts,
     total: u32,
+    queued_at: Instant,
     /// First byte not yet sent; only messages larger than a datagram use it.
     next_offset: u32,
     is_large: bool,
@@ -97,6 +99,11 @@ impl Outbox {
         self.live_bytes
     }
 
+    /// When the oldest message was queued that is not wholly acknowledged.
+    pub fn oldest_queued_at(&self) -> Option<Instant> {
+        self.messages.front()?.as_ref().map(|message| message.queued_at)
+    }
+
     pub fn set_peer_window(&mut self, bytes: u32) {
         self.peer_window_bytes = u64::from(bytes);
     }
@@ -107,6 +114,7 @@ impl Outbox {
     /// When the message or the queue is over its bound.
     pub fn push(
         &mut self,
+        now: Instant,
         to: SocketAddr,
         parts: &[Bytes],
         config: &TransportConfig,
@@ -129,6 +137,7 @@ impl Outbox {
         self.messages.push_back(Some(Outgoing {
             parts,
             total: u32::try_from(total_bytes).expect("bounded by max_message_bytes <= 2^30"),
+            queued_at: now,
             next_offset: 0,
             is_large,
             acked: RangeSet::default(),

@@ -48,6 +48,8 @@ pub(super) struct Peer {
     last_active: Instant,
     /// Last acknowledgement of something new, or when something was first queued after a pause.
     pub last_progress: Instant,
+    /// Last part of a message of several datagrams.
+    pub last_part: Instant,
     is_unreachable: bool,
     /// Datagrams that may go although the window is full.
     probes: u8,
@@ -78,6 +80,7 @@ impl Peer {
             last_heard: now,
             last_active: now,
             last_progress: now,
+            last_part: now,
             is_unreachable: false,
             probes: 0,
             paced_until: None,
@@ -299,7 +302,7 @@ impl Peer {
                 shared.stats.message_bytes_received += bytes.len() as u64;
                 shared.push_event(TransportEvent::Message { from: self.address, bytes });
             }
-            Taken::Partly => {}
+            Taken::Partly => self.last_part = now,
             Taken::Duplicate => shared.stats.duplicate_frames += 1,
             Taken::Invalid => shared.stats.invalid_frames += 1,
             Taken::Refused => return false,

@@ -350,6 +350,34 @@ fn a_lost_fragment_delays_no_other_message() {
 }
 
 #[test]
+fn what_is_on_its_way_is_known_at_both_ends() {
+    let far = LinkConfig { delay_ms: 5.0, ..LinkConfig::default() };
+    let mut world = World::new(far, &TransportConfig::for_ethernet(), 2);
+    let (sent, lately) = (world.now, Duration::from_millis(5));
+    world.send(A, B, message(0, 5000));
+    world.run_for(Duration::from_micros(1));
+    world.send(A, B, message(1, 100));
+    assert_eq!(world.node(A).oldest_sent_at(address(B)), Some(sent));
+    assert_eq!(world.node(B).oldest_sent_at(address(A)), None);
+    let first = {
+        world.send(A, B, message(2, 5000));
+        let now = world.now;
+        world.node(A).poll_transmit(now).unwrap()
+    };
+    let (now, segment) = (world.now, &first.contents[..first.segment_bytes]);
+    assert!(!world.node(B).is_receiving(now, address(A), lately));
+    let second = &first.contents[first.segment_bytes..2 * first.segment_bytes];
+    world.node(B).handle_datagram(now, address(A), segment);
+    world.node(B).handle_datagram(now, address(A), second);
+    assert!(world.node(B).is_receiving(now, address(A), lately));
+    assert!(!world.node(B).is_receiving(now + lately * 2, address(A), lately));
+    world.run_for(Duration::from_millis(100));
+    let now = world.now;
+    assert_eq!((world.message_count(B), world.node(A).oldest_sent_at(address(B))), (3, None));
+    assert!(!world.node(B).is_receiving(now, address(A), lately * 100));
+}
+
+#[test]
 fn small_messages_share_datagrams_and_pass_large_ones() {
     let mut world = World::new(lan(), &TransportConfig::default(), 2);
     world.send(A, B, message(0, 8 << 20));

@@ -244,6 +244,7 @@ fn table(of: &Configuration, also: Option<&Configuration>) -> Vec<bool> {
             acks,
             also: also.clone(),
             c: 1,
+            sent_at: Instant::ZERO,
             send_again_at: Instant::ZERO,
             tries: 0,
             is_chosen: false,
