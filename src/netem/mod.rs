@@ -128,8 +128,9 @@ struct UnderWay {
 
 /// A card's queue is kept this long, so that it stays busy while its node syncs,
 const CARD_AHEAD: Duration = Duration::from_millis(20);
-/// holds a whole batch, and has room for another one below its bound.
-const CARD_AHEAD_BYTES: f64 = 65_536.0;
+/// or as long as a datagram or two, and has room for the longest one below its bound.
+const CARD_AHEAD_BYTES: f64 = 8192.0;
+const LONGEST_DATAGRAM_BYTES: f64 = 65_536.0;
 
 impl Netem {
     /// A network; everything it draws follows from `seed`.
@@ -389,7 +390,7 @@ impl Shaper {
             return CardRoom { bytes: usize::MAX, ready_at: now };
         }
         let time = |bytes: f64| Duration::from_secs_f64(bytes * self.nanos_per_byte / 1e9);
-        let most = time((self.queue_bytes as f64 - CARD_AHEAD_BYTES).max(CARD_AHEAD_BYTES));
+        let most = time((self.queue_bytes as f64 - LONGEST_DATAGRAM_BYTES).max(CARD_AHEAD_BYTES));
         let ahead = time(CARD_AHEAD_BYTES).max(CARD_AHEAD).min(most);
         let waiting = self.free_at.since(now);
         let room = ahead.saturating_sub(waiting).as_nanos() as f64 / self.nanos_per_byte;

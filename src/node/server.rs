@@ -322,8 +322,9 @@ impl Server {
 
     /// Lets the replica send while the card, emulated or real, takes what it is given.
     fn hold(&mut self, now: Instant) {
-        self.held_until = self.socket.held_until(now);
-        self.replica.hold_transmits(self.held_until.is_some() || self.socket.has_queued());
+        let room = self.socket.room(now);
+        self.held_until = (room.bytes == 0).then_some(room.ready_at);
+        self.replica.hold_transmits(if self.socket.has_queued() { 0 } else { room.bytes });
     }
 
     async fn wait(&mut self) -> Result<Wake, NodeError> {

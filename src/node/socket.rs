@@ -5,7 +5,7 @@
 //! dropped and counted, as a network would: the transport recovers. A path that refuses
 //! segmentation offload, or a datagram size, falls back and is counted; it is never an error.
 
-use crate::netem::Netem;
+use crate::netem::{CardRoom, Netem};
 use crate::time::Instant;
 use crate::transport::Transmit;
 use quinn_udp::{RecvMeta, UdpSocketState};
@@ -219,10 +219,12 @@ impl NodeSocket {
         count
     }
 
-    /// Until when nothing more is to be sent, as the emulated card is behind; none when it takes more.
-    pub fn held_until(&mut self, now: Instant) -> Option<Instant> {
-        let room = self.netem.as_mut()?.card_room(now, self.local);
-        (room.bytes == 0).then_some(room.ready_at)
+    /// What may be sent now: little, or nothing until then, while the emulated card is behind.
+    pub fn room(&mut self, now: Instant) -> CardRoom {
+        match &mut self.netem {
+            Some(netem) => netem.card_room(now, self.local),
+            None => CardRoom { bytes: usize::MAX, ready_at: now },
+        }
     }
 
     /// Sends a batch, through the emulated network when there is one. `now` is the driver's clock.

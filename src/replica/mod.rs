@@ -177,7 +177,7 @@ pub struct Replica {
     /// Records for the driver; held back until the messages have gone out.
     batch: Option<(Ticket, Vec<Record>)>,
     /// Nothing is to be sent for now.
-    is_held: bool,
+    room_bytes: usize,
     read_tickets: VecDeque<(ReadTicket, Slot, Reader)>,
     next_read: u64,
     garbage_count: u64,
@@ -252,7 +252,7 @@ impl Replica {
             scrub: Scrub::new(now),
             led: None,
             batch: None,
-            is_held: false,
+            room_bytes: usize::MAX,
             read_tickets: VecDeque::new(),
             next_read: 0,
             garbage_count: 0,
@@ -360,8 +360,8 @@ impl Replica {
             // What was sent to oneself, or released, may have chosen something.
             self.advance(now);
         }
-        if !self.is_held
-            && let Some(transmit) = self.transport.poll_transmit(now)
+        if self.room_bytes > 0
+            && let Some(transmit) = self.transport.poll_transmit_within(now, self.room_bytes)
         {
             return Some(Output::Transmit(transmit));
         }
@@ -370,11 +370,11 @@ impl Replica {
         self.batch.take().map(|(ticket, records)| Output::Persist { ticket, records })
     }
 
-    /// Whoever sends takes no more for now, or does again: what is to be sent waits, and what is small
-    /// goes first then. Invariant: what waits for the driver makes [`Self::poll_timeout`] due no
+    /// Whoever sends takes about so many bytes now: what is more waits, and what is small goes first.
+    /// Invariant: what waits for the driver makes [`Self::poll_timeout`] due no
     /// earlier; the driver knows when it takes more, and drains then.
-    pub const fn hold_transmits(&mut self, is_held: bool) {
-        self.is_held = is_held;
+    pub const fn hold_transmits(&mut self, room_bytes: usize) {
+        self.room_bytes = room_bytes;
     }
 
     /// The next slot that was executed, for an observer; see [`ReplicaConfig::is_observed`].
@@ -387,7 +387,8 @@ impl Replica {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let mut at = self.paxos.poll_timeout();
         let transport = &self.transport;
-        let sends = if self.is_held { transport.next_timer() } else { transport.poll_timeout() };
+        let is_held = self.room_bytes == 0;
+        let sends = if is_held { transport.next_timer() } else { transport.poll_timeout() };
         let others = [sends, self.reads_timeout(), self.scrub_timeout()];
         for other in others.into_iter().flatten() {
             at = at.min(other);

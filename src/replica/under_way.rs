@@ -36,7 +36,7 @@ mod tests {
     #[test]
     fn a_replica_whose_card_is_full_is_due_for_its_timers_alone() {
         let (mut replica, mut now) = (first_of_three(), Instant::ZERO);
-        replica.hold_transmits(true);
+        replica.hold_transmits(0);
         // It has much to say, to begin with: to meet the others.
         for _ in 0..20 {
             while let Some(output) = replica.poll_output(now) {
@@ -55,7 +55,7 @@ mod tests {
             now = due;
             replica.handle_timeout(now);
         }
-        replica.hold_transmits(false);
+        replica.hold_transmits(usize::MAX);
         assert_eq!(replica.poll_timeout(), Some(Instant::ZERO));
         let has_sent = std::iter::from_fn(|| replica.poll_output(now))
             .any(|output| matches!(output, Output::Transmit(_)));

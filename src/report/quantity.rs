@@ -59,7 +59,7 @@ pub const CAPACITY_ABOVE_OPS_PER_S: &str = "capacity_above_ops_per_s";
 pub const UNPLANNED_ELECTIONS: &str = "unplanned_elections";
 /// Number: faults of a time line that could not be carried out.
 pub const FAULTS_NOT_DONE: &str = "faults_not_done";
-/// Derived: the geometric mean of the throughputs of the stretches of a run between what is done to it.
+/// Derived: the geometric mean of throughputs, of the stretches of a run between what is done to it.
 pub const STRETCHES_OPS_PER_S: &str = "stretches_ops_per_s";
 /// Derived: intervals in which an operation succeeded, of those between the first and the last change of
 /// a time line (without one, of the run), 0 to 1.

@@ -353,12 +353,12 @@ impl SimNode {
         let mut pending = None;
         let is_told = matches!(self.config.pace, Pace::Told);
         let written = if is_told { running.log.usage().bytes_written } else { 0 };
-        running.replica.hold_transmits(room_bytes == 0);
+        running.replica.hold_transmits(room_bytes);
         while let Some(wanted) = running.replica.poll_output(now) {
             match wanted {
                 Output::Transmit(transmit) => {
                     room_bytes = room_bytes.saturating_sub(transmit.contents.len());
-                    running.replica.hold_transmits(room_bytes == 0);
+                    running.replica.hold_transmits(room_bytes);
                     output.transmits.push(transmit);
                 }
                 Output::Persist { ticket, records } => {

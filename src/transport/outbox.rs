@@ -183,6 +183,11 @@ impl Outbox {
         !self.retransmit.is_empty() || !self.small.is_empty() || self.next_large().is_some()
     }
 
+    /// Does a message that fits a datagram wait to be sent?
+    pub fn has_small(&self) -> bool {
+        !self.small.is_empty()
+    }
+
     /// Was a part of this message never put into a datagram, though it is not forgotten?
     pub fn is_unsent(&self, id: u64) -> bool {
         let waits = |queue: &VecDeque<u64>| queue.front().is_some_and(|first| *first <= id);

@@ -161,13 +161,24 @@ impl Peer {
         self.carry = None;
     }
 
-    /// The next batch to send.
-    pub fn poll_batch(&mut self, now: Instant, shared: &mut Shared) -> Option<(Vec<u8>, usize)> {
+    /// Has it something to send that is not to wait behind others' large messages?
+    pub fn is_urgent(&self, now: Instant) -> bool {
+        self.probes > 0 || self.outbox.has_small() || self.inbox.is_ack_due(now)
+    }
+
+    /// The next batch to send: a datagram, and as many more as are within `most_bytes`.
+    pub fn poll_batch(
+        &mut self,
+        now: Instant,
+        most_bytes: usize,
+        shared: &mut Shared,
+    ) -> Option<(Vec<u8>, usize)> {
+        let most_bytes = most_bytes.min(MAX_BATCH_BYTES);
         let mut out = self.carry.take().unwrap_or_default();
         let mut segment_bytes = out.len();
         let mut segments = usize::from(!out.is_empty());
         while segments < MAX_BATCH_SEGMENTS
-            && (segments == 0 || out.len() + shared.config.datagram_bytes <= MAX_BATCH_BYTES)
+            && (segments == 0 || out.len() + shared.config.datagram_bytes <= most_bytes)
         {
             let start = out.len();
             if !self.build(now, &mut out, shared) {

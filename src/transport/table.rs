@@ -20,6 +20,18 @@ impl Transport {
         }
     }
 
+    /// The peer whose turn it is, which is ready no more.
+    pub(super) fn pop_ready(&mut self, now: Instant, room_bytes: usize) -> Option<usize> {
+        self.turn = self.turn.wrapping_add(1) % 4;
+        if room_bytes < usize::MAX && self.turn > 0 {
+            let is_urgent = |at: &usize| self.peers[*at].as_ref().is_some_and(|p| p.is_urgent(now));
+            if let Some(rank) = self.ready.iter().position(is_urgent) {
+                return self.ready.remove(rank);
+            }
+        }
+        self.ready.pop_front()
+    }
+
     pub(super) fn peer(&self, address: SocketAddr) -> Option<&Peer> {
         self.peers[*self.by_address.get(&address)?].as_deref()
     }

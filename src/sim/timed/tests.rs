@@ -1,6 +1,6 @@
 //! What must follow from the costs alone, without a real machine to compare with.
 
-use super::{Costs, NodeUsage, Placement, TimedCluster, TimedConfig};
+use super::{Costs, Placement, TimedCluster, TimedConfig};
 use crate::config::{ClusterConfig, Member, Policy};
 use crate::kv::{NodeStatus, Op, Role};
 use crate::netem::LinkConfig;
@@ -160,47 +160,5 @@ fn a_client_at_the_smaller_side_waits_until_it_is_healed() {
     assert!((0..3).any(|_| is_put(&mut cluster, Duration::from_secs(2))));
 }
 
-#[test]
-fn what_waits_at_a_slow_card_is_neither_sent_again_nor_fetched_elsewhere_nor_spun_for() {
-    // Eight full copies for four nodes: 8 MiB, 6.7 s at 10 Mbit/s, far more than any patience.
-    let (sessions, value_bytes) = (8, 256 << 10);
-    let limited = TimedConfig { rate_mbit: 10.0, sessions, ..config(Policy::Replicate, 1, 5) };
-    let mut cluster = TimedCluster::start(limited).unwrap();
-    assert!(is_put(&mut cluster, Duration::from_secs(10)));
-    let leader = cluster.leader().unwrap();
-    let is_leader = |status: &NodeStatus| status.role == Role::Leader;
-    let ballot =
-        |cluster: &TimedCluster| cluster.statuses().into_iter().find(is_leader).unwrap().ballot;
-    let (elected, start) = (ballot(&cluster), cluster.now());
-    let used = |cluster: &TimedCluster| -> Vec<NodeUsage> {
-        (0..5).map(|id| cluster.usage(NodeId(id)).unwrap()).collect()
-    };
-    let before = used(&cluster);
-    for session in 0..sessions {
-        let key = Bytes::from(format!("key-{session}"));
-        let op = Op::Put { key, value: Bytes::from(vec![7; value_bytes]) };
-        cluster.submit(session, op, ReadMode::Linearizable).unwrap();
-    }
-    for _ in 0..sessions {
-        let ended = cluster.run_until(cluster.now() + Duration::from_secs(20)).unwrap().unwrap();
-        assert!(matches!(ended.outcome, ClientOutcome::Done(_)), "{:?}", ended.outcome);
-    }
-    // Those who were not needed for it get the rest.
-    cluster.run_until(start + Duration::from_secs(20)).unwrap();
-    let applied = cluster.statuses().iter().map(|status| status.applied).collect::<Vec<_>>();
-    assert!(applied.iter().all(|slot| *slot == applied[0]), "{applied:?}");
-    assert_eq!(ballot(&cluster), elected, "nothing has happened that a leader is replaced for");
-    for (node, (before, after)) in before.iter().zip(used(&cluster)).enumerate() {
-        let sent = (after.transport.bytes_sent - before.transport.bytes_sent) as f64;
-        let copies = if NodeId(node as u8) == leader { 4.0 } else { 0.0 };
-        let values = (sessions * value_bytes) as f64;
-        assert!(
-            sent < values * (copies * 1.1 + 0.1),
-            "n{node} sent {:.2} of the values",
-            sent / values
-        );
-        // Ticks, heartbeats and their answers, datagrams.
-        let turns = after.turns - before.turns;
-        assert!(turns < 10_000, "n{node} took {turns} turns");
-    }
-}
+#[path = "slow_tests.rs"]
+mod slow;
