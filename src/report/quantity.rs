@@ -61,8 +61,8 @@ pub const UNPLANNED_ELECTIONS: &str = "unplanned_elections";
 pub const FAULTS_NOT_DONE: &str = "faults_not_done";
 /// Derived: the geometric mean of throughputs, of the stretches of a run between what is done to it.
 pub const STRETCHES_OPS_PER_S: &str = "stretches_ops_per_s";
-/// Derived: intervals in which an operation succeeded, of those between the first and the last change of
-/// a time line (without one, of the run), 0 to 1.
+/// Derived: intervals in which an operation succeeded, of those between the first and the last
+/// change of a time line (without one, of the run), 0 to 1.
 pub const AVAILABILITY: &str = "availability";
 /// Derived: putting a value together, of the median time of a read, 0 to 1.
 pub const DECODE_SHARE: &str = "decode_share";

@@ -52,6 +52,7 @@ pub(super) fn scenario(seed: u64) -> Scenario {
         cluster,
         link,
         datagram_bytes,
+        card_mbit: 0.0,
         ack_delay: Duration::from_millis(1),
         client_count,
         sessions_per_client,
@@ -67,6 +68,7 @@ pub(super) fn scenario(seed: u64) -> Scenario {
     };
     draw_bounds(seed, &mut scenario);
     draw_lost_directories(seed, &mut scenario);
+    draw_cards(seed, &mut scenario);
     scenario
 }
 
@@ -75,6 +77,14 @@ fn draw_bounds(seed: u64, scenario: &mut Scenario) {
     let mut rng = Rng::new(seed ^ 0xB0_5EED);
     scenario.ack_delay = Duration::from_millis([1, 5, 25][pick(&mut rng, 3)]);
     scenario.cluster.limits.reading_bytes = [2000, 128 << 20, 128 << 20][pick(&mut rng, 3)];
+}
+
+/// Cards that are full now and then, in some runs.
+fn draw_cards(seed: u64, scenario: &mut Scenario) {
+    let mut rng = Rng::new(seed ^ 0xCA_4D5);
+    if rng.chance(0.15) {
+        scenario.card_mbit = [5.0, 20.0, 100.0][pick(&mut rng, 3)];
+    }
 }
 
 /// Nodes that lose their data directories, in some runs. Drawn from the seed on their own, so that the

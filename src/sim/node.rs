@@ -9,6 +9,7 @@ use super::clock::{Clock, ClockSetting};
 use super::world::NEVER;
 use crate::config::ClusterConfig;
 use crate::mutant;
+use crate::netem::CardRoom;
 use crate::replica::{Executed, Output, Replica, ReplicaConfig, Ticket};
 use crate::rng::Rng;
 use crate::storage::{DiskError, Durability, Log, LogError, LogOptions, LogUsage, OpenError};
@@ -93,6 +94,8 @@ struct Running {
     inbox: VecDeque<(SocketAddr, Vec<u8>)>,
     /// The sync under way: when it ends, in the world's time, and what it covers.
     syncing: Option<(Instant, Ticket)>,
+    /// The card takes more from then on, in the world's time.
+    held_until: Option<Instant>,
     space_due: Instant,
 }
 
@@ -106,8 +109,6 @@ pub(super) struct StepOutput {
     /// A sync has begun.
     pub(super) has_sync: bool,
     pub(super) transmits: Vec<Transmit>,
-    /// The card took no more.
-    pub(super) is_held: bool,
     pub(super) traces: Vec<String>,
     /// Its disk gave up: it must be stopped.
     pub(super) death: Option<Death>,
@@ -203,7 +204,8 @@ impl SimNode {
         replica.handle_space(now, self.is_low);
         self.boots += 1;
         let (inbox, space_due) = (VecDeque::new(), now);
-        self.running = Some(Running { replica, log, inbox, syncing: None, space_due });
+        self.running =
+            Some(Running { replica, log, inbox, syncing: None, held_until: None, space_due });
         Ok(None)
     }
 
@@ -300,19 +302,22 @@ impl SimNode {
         let at = match running.syncing {
             Some((done_at, _)) => done_at,
             None if !running.inbox.is_empty() => Instant::ZERO,
-            None => self.clock.world(running.replica.poll_timeout()?),
+            None => {
+                let due = self.clock.world(running.replica.poll_timeout()?);
+                running.held_until.map_or(due, |until| due.min(until))
+            }
         };
         Some(self.paused_until.map_or(at, |until| at.max(until)))
     }
 
-    /// One turn of the driver's loop, whose card takes about so many bytes.
-    pub(super) fn step(&mut self, world: Instant, room_bytes: usize) -> Result<StepOutput, String> {
+    /// One turn of the driver's loop, whose card has this room.
+    pub(super) fn step(&mut self, world: Instant, room: CardRoom) -> Result<StepOutput, String> {
         let mut output = StepOutput::default();
         if self.paused_until.is_some_and(|until| world < until) {
             return Ok(output);
         }
         self.paused_until = None;
-        match self.turn(world, room_bytes, &mut output) {
+        match self.turn(world, room, &mut output) {
             Ok(()) => {}
             Err(error) => output.death = Some(self.death_of(&Trouble::Log(error))?),
         }
@@ -322,7 +327,7 @@ impl SimNode {
     fn turn(
         &mut self,
         world: Instant,
-        mut room_bytes: usize,
+        room: CardRoom,
         output: &mut StepOutput,
     ) -> Result<(), LogError> {
         let now = self.clock.local(world);
@@ -353,6 +358,7 @@ impl SimNode {
         let mut pending = None;
         let is_told = matches!(self.config.pace, Pace::Told);
         let written = if is_told { running.log.usage().bytes_written } else { 0 };
+        let mut room_bytes = room.bytes;
         running.replica.hold_transmits(room_bytes);
         while let Some(wanted) = running.replica.poll_output(now) {
             match wanted {
@@ -385,7 +391,7 @@ impl SimNode {
                 Output::Control { .. } => {}
             }
         }
-        output.is_held = room_bytes == 0;
+        running.held_until = (room_bytes == 0).then_some(room.ready_at);
         if let Some(ticket) = pending {
             // Handed to the disk at once: a power cut meanwhile may keep it, lose it or tear it.
             running.log.flush()?;

@@ -6,7 +6,7 @@ use super::fault::{Fault, micros};
 use super::members::NODES_MAX;
 use crate::config::{ClusterConfig, ConfigError, EpochConfig, default_code};
 use crate::kv::Admin;
-use crate::netem::{LinkConfig, NetemConfigError};
+use crate::netem::{self, LinkConfig, NetemConfigError};
 use crate::time::Duration;
 use crate::transport::TransportConfig;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,8 @@ pub struct Scenario {
     pub cluster: ClusterConfig,
     /// Every link, clients' included.
     pub link: LinkConfig,
+    /// What every node's card sends, in Mbit/s; 0 for no bound. Whoever sends keeps to it.
+    pub card_mbit: f64,
     /// UDP payload at most.
     pub datagram_bytes: usize,
     /// An acknowledgement waits so long for data to ride on.
@@ -96,6 +98,8 @@ struct Raw {
     value_bytes_max: u64,
     operations_per_client: u64,
     datagram_bytes: usize,
+    #[serde(default)]
+    card_mbit: f64,
     #[serde(with = "micros", default = "default_ack_delay")]
     ack_delay_us: Duration,
     #[serde(with = "micros")]
@@ -181,6 +185,7 @@ impl ScenarioFile {
         let cluster = toml::to_string(&raw.cluster).map_err(|error| syntax(&error))?;
         let cluster = ClusterConfig::from_toml(&cluster)?;
         raw.link.validate()?;
+        card(raw.card_mbit).validate()?;
         // Of machines that are yet to come, too; a rank that is not there means another one.
         let is_rank = |node: Option<usize>| node.is_none_or(|node| node < NODES_MAX);
         if !raw.faults.iter().all(|raw| is_rank(raw.fault.node())) {
@@ -199,6 +204,7 @@ impl ScenarioFile {
             cluster,
             link: raw.link,
             datagram_bytes: raw.datagram_bytes,
+            card_mbit: raw.card_mbit,
             ack_delay: raw.ack_delay_us,
             client_count: raw.client_count,
             sessions_per_client: raw.sessions_per_client,
@@ -232,6 +238,7 @@ impl ScenarioFile {
             value_bytes_max: scenario.value_bytes_max,
             operations_per_client: scenario.operations_per_client,
             datagram_bytes: scenario.datagram_bytes,
+            card_mbit: scenario.card_mbit,
             ack_delay_us: scenario.ack_delay,
             attempt_timeout_us: scenario.attempt_timeout,
             think_time_us: scenario.think_time,
@@ -267,6 +274,7 @@ impl fmt::Display for Scenario {
         writeln!(f, "limits {:?}", cluster.limits)?;
         writeln!(f, "timing {:?}", cluster.timing)?;
         writeln!(f, "link {:?}, datagrams of {} B", self.link, self.datagram_bytes)?;
+        writeln!(f, "cards of {} Mbit/s (0: no bound)", self.card_mbit)?;
         let (ack, think, sync) = (self.ack_delay, self.think_time, self.sync_time);
         writeln!(f, "acknowledgements after {ack:?}, think {think:?}, sync up to {sync:?}")?;
         for (rank, clock) in self.clocks.iter().enumerate() {
@@ -278,6 +286,11 @@ impl fmt::Display for Scenario {
         }
         write!(f, "{:>8.3} s  all faults end", self.heal_at.as_secs_f64())
     }
+}
+
+/// A card of so many Mbit/s.
+pub(super) fn card(rate_mbit: f64) -> netem::NodeConfig {
+    netem::NodeConfig { rate_mbit, queue_bytes: 0 }
 }
 
 /// Where the node of a rank listens.

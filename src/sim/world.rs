@@ -11,11 +11,11 @@ use super::members::Plans;
 use super::node::{NodeConfig, Pace, SEGMENT_BYTES, SimNode};
 use super::operator::Operator;
 use super::rot::RotBooks;
-use super::scenario::{Plant, Scenario};
+use super::scenario::{Plant, Scenario, card};
 use super::totals::Totals;
 use super::{Failure, TraceSink, fault::Fault};
 use crate::history::History;
-use crate::netem::{Netem, NetemConfig};
+use crate::netem::{Netem, NetemConfig, NodeOverride};
 use crate::replica::Replica;
 use crate::replica::client_machine::{ClientConfig, ClientMachine};
 use crate::rng::Rng;
@@ -157,7 +157,11 @@ impl World {
             .collect();
         let operator = Operator::new(&scenario, transport, rng.next_u64());
         by_address.insert(operator.address, Place::Operator);
-        let config = NetemConfig { link: scenario.link.clone(), ..NetemConfig::default() };
+        let slow = card(scenario.card_mbit);
+        let cards =
+            nodes.iter().map(|node| NodeOverride { node: node.address, card: slow.clone() });
+        let cards = cards.collect();
+        let config = NetemConfig { link: scenario.link.clone(), cards, ..NetemConfig::default() };
         let faults = scenario.faults.iter();
         Self {
             now: Instant::ZERO,
@@ -350,7 +354,8 @@ impl World {
                 continue;
             }
             self.totals.steps += 1;
-            let output = self.nodes[rank].step(self.now, usize::MAX)?;
+            let room = self.netem.card_room(self.now, self.nodes[rank].address);
+            let output = self.nodes[rank].step(self.now, room)?;
             let (from, id) = (self.nodes[rank].address, self.nodes[rank].id);
             for line in output.traces {
                 self.say(|| format!("{id}: {line}"));

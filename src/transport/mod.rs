@@ -303,9 +303,9 @@ impl Transport {
         self.poll_transmit_within(now, usize::MAX)
     }
 
-    /// The same for a card that takes `room_bytes` now: no batch is longer, unless it is one datagram, and
-    /// peers with anything small to be sent go first, three times of four. Invariant: what is small waits
-    /// for about a datagram to each peer, however much the others are sent.
+    /// The same for a card that takes `room_bytes` now: no batch is longer, unless it is one
+    /// datagram, and peers with anything small to be sent go first, three times of four.
+    /// Invariant: what is small waits for about a datagram to each peer, however much others get.
     pub fn poll_transmit_within(&mut self, now: Instant, room_bytes: usize) -> Option<Transmit> {
         if let Some((to, contents)) = self.control.pop_front() {
             self.shared.stats.datagrams_sent += 1;

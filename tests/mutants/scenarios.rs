@@ -341,6 +341,7 @@ fn quick(rng: &mut Rng, nodes: u8, policy: Policy) -> Scenario {
         cluster,
         link,
         datagram_bytes: 1472,
+        card_mbit: 0.0,
         ack_delay: Duration::from_millis(1),
         client_count,
         sessions_per_client: 1,

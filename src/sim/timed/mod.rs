@@ -401,13 +401,8 @@ impl TimedCluster {
                 continue;
             }
             let room = self.netem.card_room(self.now, timed.node.address);
-            let output = timed.node.step(self.now, room.bytes)?;
-            let held_until = output.is_held.then_some(room.ready_at);
+            let output = timed.node.step(self.now, room)?;
             self.charge(rank, output);
-            if let Some(until) = held_until {
-                let timed = &mut self.nodes[rank];
-                timed.due = timed.due.min(until.max(timed.busy_until));
-            }
         }
         Ok(())
     }
