@@ -18,6 +18,7 @@ mod seeds;
 
 use bodies::TARGETS;
 use distkv::rng::Rng;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
@@ -143,6 +144,23 @@ targets!(
     archives,
     indexes
 );
+
+#[test]
+fn committed_seeds_are_of_the_formats_as_they_are() {
+    let mut written = BTreeMap::<_, BTreeSet<String>>::new();
+    for (target, name, bytes) in seeds::all() {
+        let is_current = std::fs::read(folder(target).join(&name)).is_ok_and(|is| is == bytes);
+        assert!(is_current, "{target}/{name}: cargo test --test fuzz write_seeds -- --ignored");
+        written.entry(target).or_default().insert(name);
+    }
+    for (target, names) in written {
+        let files = std::fs::read_dir(folder(target)).unwrap();
+        let files = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        let left: Vec<_> =
+            files.filter(|name| name.starts_with("seed-") && !names.contains(name)).collect();
+        assert!(left.is_empty(), "{target}: no longer written: {left:?}");
+    }
+}
 
 /// `cargo test --test fuzz -- --ignored` writes the corpora's seeds anew, after a format changed.
 #[test]

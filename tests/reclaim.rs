@@ -112,11 +112,22 @@ fn segment_bytes(dir: &Path) -> u64 {
 
 #[test]
 fn overwriting_the_same_keys_takes_bounded_space_and_restarts_keep_it() {
+    overwrite((Policy::Replicate, 1, 3));
+}
+
+#[test]
+fn overwriting_coded_values_takes_bounded_space_and_restarts_keep_it() {
+    overwrite((Policy::Craft, 3, 5));
+}
+
+fn overwrite(kind: (Policy, u8, u8)) {
     let dir = tempfile::tempdir().unwrap();
-    let mut cluster = start(dir.path(), (Policy::Replicate, 1, 3), 100);
+    let mut cluster = start(dir.path(), kind, 100);
     let config = Arc::clone(cluster.cluster());
     let mut driver = ClientDriver::new(&config, 16, Duration::from_secs(20)).unwrap();
-    let (keys, bytes, rounds) = (100, 4000, 120);
+    // A shard has 2 to 6 kB, whatever the code.
+    let k = usize::from(kind.1);
+    let (keys, bytes, rounds) = (100, 4000 * k, 120);
     let mut most = 0;
     for round in 0..rounds {
         write_round(&mut driver, keys, round, bytes);
@@ -124,7 +135,7 @@ fn overwriting_the_same_keys_takes_bounded_space_and_restarts_keep_it() {
             most = most.max(segment_bytes(&cluster.data_dir(node)));
         }
     }
-    let live = keys as u64 * bytes as u64 * 3 / 2;
+    let live = (keys * bytes / k) as u64 * 3 / 2;
     let written = rounds as u64 * live;
     // Garbage until a snapshot (1 MiB), what is kept (100 slots), twice what lives, open segments.
     let bound = (1 << 20) + 100 * 6000 + 2 * live + 6 * SEGMENT_BYTES;

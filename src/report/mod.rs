@@ -12,6 +12,7 @@ pub mod draw;
 pub mod figure;
 pub mod figure_spec;
 pub mod metric;
+mod model_error;
 mod noise;
 pub mod page;
 pub mod paired;

@@ -2,8 +2,8 @@
 
 use super::caption::sentence;
 use super::data::{FigureData, ratio_text};
-use super::noise;
 use super::result::TrialResult;
+use super::{model_error, noise};
 use crate::experiment::spec::Experiment;
 use std::fmt::Write as _;
 
@@ -18,6 +18,7 @@ pub fn markdown(
         All nodes share one machine: ratios on bare loopback are not those of a cluster.\n"
         .to_owned();
     text.push_str(&noise::paragraph(results));
+    text.push_str(&model_error::paragraph(results));
     for experiment in experiments {
         let drawn = || {
             let is_ours = |data: &&FigureData| experiment.figures.iter().any(|f| f.id == data.id);
