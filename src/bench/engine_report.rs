@@ -37,12 +37,11 @@ impl Engine<'_> {
         let offered = self.config.offered.clone().filter(|_| self.phase == Phase::Run);
         let (lag, latency) = (self.recorder.lag_summary(), self.recorder.service_latency());
         let is_open = offered.is_some();
+        let late_count = self.recorder.late_count(validity::lag_bound(&latency));
+        let effort_judged = if self.target.has_virtual_time() { Effort::default() } else { effort };
         let invalid = match self.phase {
             Phase::Load => Vec::new(),
-            Phase::Run if self.target.has_virtual_time() => {
-                validity::reasons(&lag, &latency, &Effort::default(), is_open)
-            }
-            Phase::Run => validity::reasons(&lag, &latency, &effort, is_open),
+            Phase::Run => validity::reasons(&lag, late_count, &latency, &effort_judged, is_open),
         };
         PhaseReport {
             phase: self.phase,

@@ -284,6 +284,11 @@ impl Recorder {
         encode_histogram(&self.lag)
     }
 
+    /// Operations that were started later than that.
+    pub fn late_count(&self, than: Duration) -> u64 {
+        self.lag.count_between(nanos(than).saturating_add(1), u64::MAX)
+    }
+
     pub fn lag_summary(&self) -> LatencySummary {
         LatencySummary::of(&self.lag)
     }

@@ -54,7 +54,7 @@ fn ratios(results: &[TrialResult]) -> [Vec<f64>; 2] {
         let is_linked =
             config.rate_mbit > 0.0 || config.delay_ms > 0.0 || config.loss_percent > 0.0;
         let target = TrialTarget::Processes;
-        let same = TrialConfig { seed: 0, target, ..config.clone() };
+        let same = TrialConfig { seed: 0, target, costs: None, ..config.clone() };
         let Ok(point) = serde_json::to_string(&same) else { continue };
         let point = points.entry(result.trial.experiment.clone() + &point);
         let (_, values) = point.or_insert_with(|| (usize::from(!is_linked), Default::default()));
@@ -75,13 +75,16 @@ fn ratios(results: &[TrialResult]) -> [Vec<f64>; 2] {
 mod tests {
     use super::*;
     use crate::report::result::tests::sample;
+    use crate::sim::timed::Costs;
 
     #[test]
     fn how_far_simulation_is_off_is_said_by_regime() {
         let of = |target: TrialTarget, rate_mbit: f64, bytes: u64, us: u64| {
             let config =
                 TrialConfig { target, rate_mbit, value_bytes: bytes, ..TrialConfig::default() };
-            let mut result = sample("S1", 0, config, us);
+            // As they are written down: simulated trials name their costs.
+            let costs = (target == TrialTarget::Sim).then(Costs::default);
+            let mut result = sample("S1", 0, TrialConfig { costs, ..config }, us);
             result.provenance.simulated = target == TrialTarget::Sim;
             result
         };
