@@ -167,6 +167,18 @@ fn whatever_the_card_the_code_and_the_size_are_the_card_alone_bounds_puts() {
 }
 
 #[test]
+fn at_a_megabit_a_leader_is_heard_with_datagrams_of_an_ethernet() {
+    let mut cell = Cell::new(Policy::Replicate, 1, 5, 1.0);
+    cell.config.sessions = 2;
+    cell.config.transport = TransportConfig { cluster_id: 7, ..TransportConfig::for_ethernet() };
+    cell.config.operation_timeout = Duration::from_secs(120);
+    let mut putting = Putting::start(cell);
+    putting.finish("1 Mbit/s");
+    putting.settle();
+    putting.check("1 Mbit/s");
+}
+
+#[test]
 fn a_leader_that_dies_with_its_card_full_is_replaced_and_what_it_proposed_is_put() {
     for (policy, k) in [(Policy::Replicate, 1), (Policy::Craft, 3)] {
         for (rate_mbit, seed) in [(10.0, 1), (10.0, 2), (50.0, 3), (50.0, 4)] {
