@@ -55,8 +55,8 @@ impl Transport {
         Some(at)
     }
 
-    /// Drops the idle peer that has been silent longest, if that is long enough. A table without such
-    /// a one is not looked through for each stranger.
+    /// Drops the idle peer that has been silent longest, if that is long enough. When there is none,
+    /// the table is not looked through again for each stranger.
     fn evict_idle(&mut self, now: Instant) -> bool {
         if now < self.full_until {
             return false;

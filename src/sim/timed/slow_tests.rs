@@ -2,6 +2,7 @@
 
 use super::super::NodeUsage;
 use super::*;
+use crate::replica::client_machine::Completion;
 use crate::rng::Rng;
 
 /// What is put at once over a slow card, and how often.
@@ -79,7 +80,7 @@ impl Putting {
         for count in 0..self.cell.config.sessions * self.cell.rounds {
             let ended = self.cluster.run_until(deadline).unwrap();
             let ended = ended.unwrap_or_else(|| panic!("{name}: {count} were put"));
-            assert!(matches!(ended.outcome, ClientOutcome::Done(_)), "{:?}", ended.outcome);
+            assert_done(&ended, name);
             self.put(ended.session_index);
         }
         self.cluster.now().since(self.start)
@@ -116,6 +117,10 @@ impl Putting {
             assert!(turns < 10_000 + 2 * datagrams, "{name}: n{node} took {turns} turns");
         }
     }
+}
+
+fn assert_done(ended: &Completion, name: &str) {
+    assert!(matches!(ended.outcome, ClientOutcome::Done(_)), "{name}: {:?}", ended.outcome);
 }
 
 fn used(cluster: &TimedCluster) -> Vec<NodeUsage> {
@@ -191,7 +196,7 @@ fn a_leader_that_dies_with_its_card_full_is_replaced_and_what_it_proposed_is_put
             let dies_at = putting.start + theory / 2;
             let mut done = 0;
             while let Some(ended) = putting.cluster.run_until(dies_at).unwrap() {
-                assert!(matches!(ended.outcome, ClientOutcome::Done(_)), "{:?}", ended.outcome);
+                assert_done(&ended, &name);
                 done += 1;
             }
             putting.cluster.kill(NodeId(putting.elected.node));
@@ -199,11 +204,7 @@ fn a_leader_that_dies_with_its_card_full_is_replaced_and_what_it_proposed_is_put
                 let deadline = dies_at + theory * 4 + Duration::from_secs(10);
                 let ended = putting.cluster.run_until(deadline).unwrap();
                 let ended = ended.unwrap_or_else(|| panic!("{name}: {done} were put in time"));
-                assert!(
-                    matches!(ended.outcome, ClientOutcome::Done(_)),
-                    "{name}: {:?}",
-                    ended.outcome
-                );
+                assert_done(&ended, &name);
                 done += 1;
             }
             let rounds = leading(&putting.cluster).ballot.round - putting.elected.ballot.round;
