@@ -67,15 +67,15 @@ impl Epochs {
     /// The same, when any of these lists has `id`.
     #[must_use]
     pub fn known_home(&self, epoch: Epoch, id: u8) -> Option<u8> {
-        let place = |list: &Arc<[Seat]>| {
-            let place = list.iter().position(|seat| seat.id.0 == id)?;
-            u8::try_from(place).ok()
-        };
         let of_epoch = self.lists.range(..=epoch).next_back();
-        of_epoch
-            .and_then(|(_, list)| place(list))
-            .or_else(|| self.lists.values().find_map(place))
-            .or_else(|| self.current.place(id))
+        of_epoch.and_then(|(_, list)| place_in(list, id)).or_else(|| self.first_place(id))
+    }
+
+    /// The first place that `id` ever had: a newcomer's future one is it, too.
+    #[must_use]
+    pub fn first_place(&self, id: u8) -> Option<u8> {
+        let of_list = self.lists.values().find_map(|list| place_in(list, id));
+        of_list.or_else(|| self.current.place(id))
     }
 
     /// Was it a member from the beginning, named by the cluster file?
@@ -141,4 +141,9 @@ impl Epochs {
         }
         Ok(Self { current, since, lists, shapes })
     }
+}
+
+fn place_in(list: &[Seat], id: u8) -> Option<u8> {
+    let place = list.iter().position(|seat| seat.id.0 == id)?;
+    u8::try_from(place).ok()
 }

@@ -388,8 +388,14 @@ mod tests {
         let begun = after.with_change(change(newcomer(9), None, (2, 2))).unwrap();
         assert!(epochs.enter(Slot(8), begun.clone()));
         assert_eq!(epochs.home(Epoch(0), 9), 3, "the newcomer's place");
-        assert!(epochs.enter(Slot(9), begun.changed(1)));
+        let grown = begun.changed(1);
+        assert!(epochs.enter(Slot(9), grown.clone()));
         assert_eq!(epochs.home(Epoch(0), 9), 3);
+        let begun = grown.with_change(change(None, Some(1), (2, 1))).unwrap();
+        let shrunk = begun.changed(0);
+        assert!(epochs.enter(Slot(10), begun) && epochs.enter(Slot(11), shrunk.clone()));
+        assert_eq!(shrunk.place(9), Some(2), "it moved up");
+        assert_eq!(epochs.first_place(9), Some(3), "old values stay where they are");
     }
 
     #[test]

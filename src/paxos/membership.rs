@@ -76,19 +76,16 @@ impl Paxos {
         }
     }
 
-    /// This node's place for values of `epoch`. None for a newcomer that has not heard it: what it
-    /// gathers lies before the entry that names it, and would rest under another's index.
+    /// This node's place for values of `epoch`. None for one that has not applied the entry which names
+    /// it and has not been told its place: what it gathers lies before that entry, and would rest under
+    /// another's index. All of that is of lists without this node, so one place holds for all: the first.
     pub(super) fn home(&self, epoch: Epoch) -> Option<u8> {
         match self.standing() {
             Standing::Member | Standing::Newcomer | Standing::Removed => {
                 Some(self.acceptor.epochs.home(epoch, self.own))
             }
             Standing::Unknown => {
-                let names = |told: &&Configuration| {
-                    told.newcomer().is_some_and(|seat| seat.id == self.node)
-                };
-                let place = self.heard.as_ref().filter(names).and_then(|told| told.place(self.own));
-                place.or_else(|| breaks(Mutant::GuessesHome).then_some(self.own))
+                self.told_place.or_else(|| breaks(Mutant::GuessesHome).then_some(self.own))
             }
         }
     }
@@ -458,14 +455,21 @@ impl Paxos {
     }
 
     fn tell_members(&mut self, to: u8) {
-        let (applied, configuration) =
-            (self.acceptor.applied, self.acceptor.epochs.current.clone());
-        self.send(to, Message::Members { applied, configuration });
+        let (applied, epochs) = (self.acceptor.applied, &self.acceptor.epochs);
+        let (configuration, first_place) = (epochs.current.clone(), epochs.first_place(to));
+        self.send(to, Message::Members { applied, configuration, first_place });
     }
 
     /// Another node is further: what it has applied is chosen, and is fetched.
-    pub(super) fn handle_members(&mut self, now: Instant, applied: Slot, told: Configuration) {
+    pub(super) fn handle_members(
+        &mut self,
+        now: Instant,
+        applied: Slot,
+        told: Configuration,
+        first_place: Option<u8>,
+    ) {
         let had_place = self.home(Epoch(0)).is_some();
+        self.told_place = self.told_place.or(first_place);
         self.acceptor.commit = self.acceptor.commit.max(applied);
         let known = self.heard.as_ref().map_or(Epoch(0), |heard| heard.rules.epoch);
         if told.rules.epoch > known.max(self.acceptor.rules().epoch) {

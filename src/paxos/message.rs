@@ -137,6 +137,9 @@ pub enum Message {
         applied: Slot,
         /// In force after it.
         configuration: Configuration,
+        /// The first place that the receiver ever had, in any list up to it: its home of all values from
+        /// before it came (rule 4).
+        first_place: Option<u8>,
     },
     /// The receiver's id belongs to another data directory (rule 12).
     Refused {
@@ -336,10 +339,12 @@ impl Message {
                 to.u64(epoch.0);
                 to.u64(applied.0);
             }
-            Self::Members { applied, configuration } => {
+            Self::Members { applied, configuration, first_place } => {
                 to.u8(21);
                 to.u64(applied.0);
                 configuration.write(to);
+                to.u8(u8::from(first_place.is_some()));
+                first_place.iter().for_each(|place| to.u8(*place));
             }
             Self::Refused { incarnation } => {
                 to.u8(22);
@@ -429,6 +434,7 @@ impl Message {
             21 => Self::Members {
                 applied: Slot(from.u64("applied")?),
                 configuration: Configuration::read(from)?,
+                first_place: read_flag(from, "place")?.then(|| from.u8("place")).transpose()?,
             },
             22 => Self::Refused { incarnation: from.u64("incarnation")? },
             12 => Self::FetchIndex { slot: Slot(from.u64("slot")?), part: from.u32("part")? },

@@ -139,6 +139,8 @@ pub struct Paxos {
     own: u8,
     /// The newest configuration that another node told of: whom to ask, never who counts.
     heard: Option<Configuration>,
+    /// The own first place, as another node told it that has applied the entry which gave it.
+    told_place: Option<u8>,
     /// Data directories first met.
     incarnations: BTreeMap<NodeId, u64>,
     coders: Coders,
@@ -207,6 +209,7 @@ impl Paxos {
             node,
             own: node.0,
             heard: None,
+            told_place: None,
             incarnations,
             coders: Coders::new(backend),
             rng: Rng::new(seed),
@@ -284,8 +287,8 @@ impl Paxos {
                 self.handle_heartbeat_reply(now, from, ballot, sequence, said);
             }
             Message::Probe { epoch, applied } => self.handle_probe(from, epoch, applied),
-            Message::Members { applied, configuration } => {
-                self.handle_members(now, applied, configuration);
+            Message::Members { applied, configuration, first_place } => {
+                self.handle_members(now, applied, configuration, first_place);
             }
             // The replica's: it knows whose data directory is meant.
             Message::Refused { .. } => {}

@@ -145,7 +145,7 @@ fn messages() -> Vec<Message> {
             is_low,
         },
         Message::Probe { epoch: Epoch(1), applied: Slot(3) },
-        Message::Members { applied: Slot(3), configuration: configuration() },
+        Message::Members { applied: Slot(3), configuration: configuration(), first_place: Some(2) },
         Message::Refused { incarnation: 9 },
         Message::Fetch { wants: vec![Want { slot: Slot(4), is_all: false, held: Some(id(4)) }] },
         Message::Shards {

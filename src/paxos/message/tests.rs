@@ -36,7 +36,12 @@ fn every_message() -> Vec<Message> {
     vec![
         Message::PreVote { ballot, number: 2 },
         Message::Probe { epoch: Epoch(3), applied: slot },
-        Message::Members { applied: slot, configuration: configuration.clone() },
+        Message::Members {
+            applied: slot,
+            configuration: configuration.clone(),
+            first_place: Some(4),
+        },
+        Message::Members { applied: slot, configuration: configuration.clone(), first_place: None },
         Message::Refused { incarnation: 9 },
         Message::PreVoteReply { ballot, number: 2, is_granted: true, promised: ballot },
         Message::Prepare { ballot, attempt: 4, released: Ballot::ZERO },

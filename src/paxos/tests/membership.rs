@@ -36,6 +36,19 @@ fn is_begun(begun: &Begun) -> bool {
     matches!(begun, Begun::Proposed(_))
 }
 
+/// Asks whoever leads until the change is begun: a leader does not propose its own end.
+fn begin(cluster: &mut Cluster, joins: Option<u8>, leaves: Option<u8>, code: (u8, u8)) {
+    for _ in 0..100 {
+        let leader = cluster.elect();
+        match cluster.change(leader, joins, leaves, code) {
+            Begun::NotYet => cluster.pass(100, |_| false),
+            Begun::Proposed(_) => return,
+            other @ (Begun::Known | Begun::Refused(_) | Begun::Unsafe(_)) => panic!("{other:?}"),
+        }
+    }
+    panic!("the change is never begun");
+}
+
 #[test]
 fn a_newcomer_is_told_which_directories_the_others_have() {
     let mut cluster = Cluster::new(Policy::Replicate, 1, 5);
@@ -129,6 +142,29 @@ fn a_newcomer_waits_for_its_place_before_it_stores_a_shard() {
         await_members(&mut cluster, &members, |_| false);
         check_homes(&cluster, 0, leader);
     }
+}
+
+#[test]
+fn a_member_that_lost_a_record_of_before_its_time_finds_its_place_again() {
+    // Seeds 11733 and 12441: restarted, it has applied less than the entry that named it, and is told
+    // of itself as a member. Its place for that value is the first it had, 3; by now it is 2.
+    let mut cluster = Cluster::new(Policy::Craft, 2, 3);
+    let leader = cluster.elect();
+    let lost = cluster.propose(leader, "a", 700).slot;
+    cluster.pass(300, |_| false);
+    let newcomer = cluster.add_node();
+    begin(&mut cluster, Some(newcomer), None, (2, 2));
+    await_members(&mut cluster, &[0, 1, 2, newcomer], |_| false);
+    begin(&mut cluster, None, Some(0), (2, 1));
+    await_members(&mut cluster, &[1, 2, newcomer], |_| false);
+    assert_eq!(cluster.configuration(newcomer).place(newcomer), Some(2));
+    cluster.crash(newcomer);
+    cluster.nodes[usize::from(newcomer)].durable.values.remove(&lost);
+    cluster.start(newcomer);
+    assert_eq!(standing(&cluster, newcomer), Standing::Unknown);
+    cluster.pass(5000, |_| false);
+    assert_eq!(cluster.texts(newcomer), ["a"]);
+    check_homes(&cluster, 0, cluster.leader().unwrap());
 }
 
 #[test]
@@ -227,28 +263,17 @@ fn a_cluster_grows_to_five_and_shrinks_back() {
         cluster.propose(leader, texts.last().unwrap(), 500);
         let newcomer = cluster.add_node();
         cluster.pass(300, |_| false);
-        let leader = cluster.elect();
-        assert!(is_begun(&cluster.change(leader, Some(newcomer), None, (2, m))));
+        begin(&mut cluster, Some(newcomer), None, (2, m));
         members.push(newcomer);
         await_members(&mut cluster, &members, |_| false);
     }
     for m in [2, 1] {
-        let mut leader = cluster.elect();
+        let leader = cluster.elect();
         texts.push("x".repeat(1 + texts.len()));
         cluster.propose(leader, texts.last().unwrap(), 500);
         cluster.pass(300, |_| false);
         let gone = members.remove(0);
-        for _ in 0..100 {
-            // A leader does not propose its own end.
-            match cluster.change(leader, None, Some(gone), (2, m)) {
-                Begun::NotYet => cluster.pass(100, |_| false),
-                Begun::Proposed(_) => break,
-                other @ (Begun::Known | Begun::Refused(_) | Begun::Unsafe(_)) => {
-                    panic!("{other:?}")
-                }
-            }
-            leader = cluster.elect();
-        }
+        begin(&mut cluster, None, Some(gone), (2, m));
         await_members(&mut cluster, &members, |_| false);
         cluster.crash(gone);
     }
@@ -353,16 +378,7 @@ fn a_node_that_was_away_for_all_changes_is_found_and_helps() {
     let mut members: Vec<u8> = (0..3).collect();
     for old in (0..3).filter(|node| *node != away) {
         let newcomer = cluster.add_node();
-        for _ in 0..100 {
-            match cluster.change(leader, Some(newcomer), Some(old), (1, 2)) {
-                Begun::NotYet => cluster.pass(100, |_| false),
-                Begun::Proposed(_) => break,
-                other @ (Begun::Known | Begun::Refused(_) | Begun::Unsafe(_)) => {
-                    panic!("{other:?}")
-                }
-            }
-            leader = cluster.elect();
-        }
+        begin(&mut cluster, Some(newcomer), Some(old), (1, 2));
         members.retain(|node| *node != old);
         members.push(newcomer);
         await_members(&mut cluster, &members, |_| false);
@@ -393,7 +409,7 @@ fn strangers_do_not_ask_each_other_for_ever() {
     let said = [
         Message::Probe { epoch: Epoch(0), applied: Slot::ZERO },
         Message::Probe { epoch: configuration.rules.epoch, applied },
-        Message::Members { applied, configuration },
+        Message::Members { applied, configuration, first_place: None },
     ];
     for message in said {
         cluster.settle(|_| false);
