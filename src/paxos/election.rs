@@ -180,7 +180,13 @@ impl Paxos {
     pub fn handle_peer_restarted(&mut self, now: Instant, node: u8) {
         let message = match &mut self.role {
             Role::Follower => return,
-            Role::Leader(_) => return self.send_again_to(now, node),
+            Role::Leader(leader) => {
+                // Its disk may have lost what it held.
+                if let Some(peer) = leader.peers.get_mut(&node) {
+                    peer.durable = Slot::ZERO;
+                }
+                return self.send_again_to(now, node);
+            }
             Role::PreCandidate { ballot, .. } => {
                 Message::PreVote { ballot: *ballot, number: self.pre_votes }
             }

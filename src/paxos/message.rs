@@ -434,7 +434,7 @@ impl Message {
             21 => Self::Members {
                 applied: Slot(from.u64("applied")?),
                 configuration: Configuration::read(from)?,
-                first_place: read_flag(from, "place")?.then(|| from.u8("place")).transpose()?,
+                first_place: read_place(from)?,
             },
             22 => Self::Refused { incarnation: from.u64("incarnation")? },
             12 => Self::FetchIndex { slot: Slot(from.u64("slot")?), part: from.u32("part")? },
@@ -476,6 +476,14 @@ fn read_flag(from: &mut Reader, field: &'static str) -> Result<bool, DecodeError
         1 => Ok(true),
         other => Err(invalid(field, other)),
     }
+}
+
+fn read_place(from: &mut Reader) -> Result<Option<u8>, DecodeError> {
+    let place = read_flag(from, "place")?.then(|| from.u8("place")).transpose()?;
+    place.map_or(Ok(None), |place| match place {
+        0..32 => Ok(Some(place)),
+        _ => Err(invalid("place", place)),
+    })
 }
 
 fn invalid(field: &'static str, value: u8) -> DecodeError {

@@ -200,11 +200,14 @@ impl Paxos {
         seed: u64,
         is_traced: bool,
     ) -> Self {
-        let marked = recovered.chosen;
+        let chosen = recovered.chosen;
         let (base, epochs) =
             base.unwrap_or_else(|| (Slot::ZERO, Epochs::new(Configuration::first(&config))));
         let incarnations = recovered.peers.clone();
         let accept_ahead_slots = config.limits.accept_ahead_slots;
+        let acceptor = Acceptor::new(recovered, accept_ahead_slots, (base, epochs));
+        // A record of what was applied may be gone: it counts as held once it is durable again.
+        let marked = chosen.min(acceptor.applied);
         let mut paxos = Self {
             node,
             own: node.0,
@@ -216,7 +219,7 @@ impl Paxos {
             is_traced,
             is_low: false,
             repairing: membership::Repairing::No,
-            acceptor: Acceptor::new(recovered, accept_ahead_slots, (base, epochs)),
+            acceptor,
             effects: Effects::new(marked),
             role: Role::Follower,
             leader: None,

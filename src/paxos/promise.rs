@@ -433,7 +433,7 @@ impl Paxos {
         collected.pages.insert(promise.page, entries);
         let is_complete = collected.is_complete() || collected.is_taken_in_part();
         // It may tell of members that this node has not asked: then it must apply that first.
-        self.handle_members(now, promise.applied, promise.configuration);
+        self.handle_members(now, promise.applied, promise.configuration, None);
         if is_complete {
             self.try_lead(now);
         }

@@ -417,3 +417,34 @@ fn a_value_that_the_old_leader_alone_applied_reaches_the_next() {
         assert_eq!(cluster.texts(node), ["a", "b"], "n{node}");
     }
 }
+
+#[test]
+fn what_a_disk_has_lost_does_not_count_as_held() {
+    // A node said after a restart that it held everything up to its mark durably, a lost record
+    // included, so that a change of members could have counted on it.
+    let mut cluster = Cluster::new(Policy::Craft, 2, 3);
+    let leader = cluster.elect();
+    let lost = cluster.propose(leader, "a", 700).slot;
+    let durable = |cluster: &Cluster, node: u8| {
+        cluster.nodes[usize::from(node)].paxos.as_ref().unwrap().durable()
+    };
+    for text in ["bb", "ccc"] {
+        cluster.pass(300, |_| false);
+        cluster.propose(leader, text, 700);
+    }
+    cluster.pass(300, |_| false);
+    let node = (leader + 1) % 3;
+    assert!(durable(&cluster, node) >= lost);
+    cluster.crash(node);
+    cluster.nodes[usize::from(node)].durable.values.remove(&lost);
+    cluster.start(node);
+    assert!(durable(&cluster, node) < lost, "{}", durable(&cluster, node));
+    // It is fetched again, and counts when the next records are durable.
+    cluster.pass(3000, |_| false);
+    let last = cluster.propose(leader, "dddd", 700).slot;
+    cluster.pass(300, |_| false);
+    assert!(cluster.nodes[usize::from(node)].durable.values.contains_key(&lost));
+    cluster.propose(leader, "eeeee", 700);
+    cluster.pass(300, |_| false);
+    assert!(durable(&cluster, node) >= last);
+}
