@@ -85,4 +85,4 @@ Examples:
   This machine's costs, about two minutes; leave it alone meanwhile:
     distkv calibrate
   Then any experiment in virtual time, with each node on a machine of its own:
-    distkv reproduce --only E6 --set target=sim --set placement=apart --out results/sim";
+    distkv reproduce --only E6 --set target=sim --set placement=apart";

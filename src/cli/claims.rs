@@ -1,5 +1,6 @@
 //! `distkv claims`: what a run says of each claim.
 
+use super::EXPERIMENTS_DIR;
 use crate::report::claims::{Claims, ClaimsFileError, Decided, markdown};
 use crate::report::result::{ResultError, TrialResult, write_atomically};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,9 @@ pub struct ClaimsArgs {
     /// Directory that `distkv reproduce --out` wrote
     #[arg(long, value_name = "DIR", default_value = "results/quick")]
     pub results: PathBuf,
+    /// Where the experiment files are; their claims are in DIR/claims/claims.toml
+    #[arg(long, value_name = "DIR", default_value = EXPERIMENTS_DIR)]
+    pub experiments: PathBuf,
 }
 
 /// Claims that were not decided.
@@ -36,17 +40,19 @@ pub enum ClaimsCommandError {
 /// [`ClaimsCommandError`] says what to do.
 pub fn run(args: &ClaimsArgs) -> Result<(), ClaimsCommandError> {
     let results = TrialResult::read_all(&args.results.join("trials"))?;
-    print!("{}", markdown(&decide(&args.results, &results)?));
+    print!("{}", markdown(&decide(&args.results, &args.experiments, &results)?));
     Ok(())
 }
 
 /// Decides the claims and writes them into the run's directory.
 pub(crate) fn decide(
     dir: &Path,
+    experiments: &Path,
     results: &[TrialResult],
 ) -> Result<Vec<Decided>, ClaimsCommandError> {
-    let claims = match std::fs::read_to_string(CLAIMS_FILE) {
-        Ok(text) => Claims::parse(CLAIMS_FILE, &text)?,
+    let file = experiments.join(CLAIMS_FILE);
+    let claims = match std::fs::read_to_string(&file) {
+        Ok(text) => Claims::parse(&file.display().to_string(), &text)?,
         Err(_) => Claims::built_in()?,
     };
     let decided = claims.decide(results);
@@ -56,4 +62,4 @@ pub(crate) fn decide(
     Ok(decided)
 }
 
-const CLAIMS_FILE: &str = "experiments/claims/claims.toml";
+const CLAIMS_FILE: &str = "claims/claims.toml";

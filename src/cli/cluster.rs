@@ -20,7 +20,7 @@ pub struct ClusterArgs {
     /// majority has nodes]
     #[arg(long, value_name = "K+M")]
     pub code: Option<String>,
-    /// What each node gets: replicate, rs-paxos or craft [default: craft]
+    /// What each node gets: replicate, rs-paxos, craft, crossword or hybrid [default: craft]
     #[arg(long, value_name = "POLICY")]
     pub policy: Option<String>,
     /// When a write counts as done: sync, os or memory [default: sync]

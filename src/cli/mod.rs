@@ -16,6 +16,7 @@ pub mod failover;
 pub mod kv;
 mod members;
 pub mod node;
+mod overrides;
 pub mod plot;
 pub mod reproduce;
 pub mod sim;

@@ -1,7 +1,8 @@
 //! `distkv plot`: draws all figures from result files alone.
 
 use super::EXPERIMENTS_DIR;
-use crate::experiment::spec::{Experiment, SpecError};
+use super::overrides::Overrides;
+use crate::experiment::spec::{Experiment, PROFILES, SpecError, seedless};
 use crate::report::data::FigureData;
 use crate::report::draw::has_pdf;
 use crate::report::figure::{self, FigureError};
@@ -9,6 +10,7 @@ use crate::report::page::{self, PageError};
 use crate::report::paper::{self, PaperError};
 use crate::report::result::{ResultError, TrialResult, write_atomically};
 use crate::report::summary;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -22,6 +24,9 @@ pub struct PlotArgs {
     /// Directory that `distkv reproduce --out` wrote
     #[arg(long, value_name = "DIR", default_value = "results/quick")]
     pub results: PathBuf,
+    /// Where the experiment files are, which say what to draw; without that directory, those built in
+    #[arg(long, value_name = "DIR", default_value = EXPERIMENTS_DIR)]
+    pub experiments: PathBuf,
     /// Also write DIR/paper: figures as PDF, and main.tex that includes them all
     #[arg(long)]
     pub paper: bool,
@@ -42,6 +47,9 @@ pub enum PlotError {
     /// A figure cannot be made.
     #[error(transparent)]
     Figure(#[from] FigureError),
+    /// What was set for these results.
+    #[error(transparent)]
+    Overrides(#[from] super::overrides::OverridesError),
     /// The claims cannot be decided.
     #[error(transparent)]
     Claims(#[from] super::claims::ClaimsCommandError),
@@ -63,7 +71,7 @@ pub fn run(args: PlotArgs) -> Result<(), PlotError> {
         // Before the time is spent.
         return Err(PaperError::NoPdf.into());
     }
-    let figures = draw(&args.results, |_| true)?;
+    let figures = draw(&args.results, &args.experiments, |_| true)?;
     print!("{}", summary::brief(&figures));
     if args.paper {
         let main = paper::write(&args.results, &figures)?;
@@ -74,10 +82,12 @@ pub fn run(args: PlotArgs) -> Result<(), PlotError> {
     Ok(())
 }
 
-/// Draws the figures and the summary under `dir`; gives the figures.
+/// Draws the figures that the files in `experiments` ask for, and the summary, under `dir`; gives the
+/// figures.
 /// Only what `is_wanted` counts.
 pub(crate) fn draw(
     dir: &Path,
+    experiments: &Path,
     is_wanted: impl Fn(&TrialResult) -> bool,
 ) -> Result<Vec<FigureData>, PlotError> {
     let trials = dir.join("trials");
@@ -89,11 +99,34 @@ pub(crate) fn draw(
     if results.is_empty() {
         return Err(PlotError::Empty(dir.to_owned()));
     }
-    let experiments = Experiment::all_in(Path::new(EXPERIMENTS_DIR))?;
+    let claims_dir = experiments;
+    let mut experiments = Experiment::all_in(experiments)?;
+    Overrides::read(dir)?.draw(&mut experiments);
+    leave_stale(&experiments, &mut results);
     let figures = figure::draw_all(&experiments, &results, &dir.join("figures"))?;
     let text = summary::markdown(&experiments, &figures, &results);
     write_atomically(&dir.join("summary.md"), text.as_bytes())?;
-    super::claims::decide(dir, &results)?;
+    super::claims::decide(dir, claims_dir, &results)?;
     page::write(dir, &experiments, &figures, &results)?;
     Ok(figures)
+}
+
+/// Leaves out trials of other parameters than their experiment's file has by now, where it has some of
+/// its own: it was changed since, and they would be drawn into the same points.
+fn leave_stale(experiments: &[Experiment], results: &mut Vec<TrialResult>) {
+    for experiment in experiments {
+        let known: BTreeSet<String> =
+            PROFILES.iter().flat_map(|name| experiment.points_under(name)).collect();
+        let is_own = |result: &TrialResult| result.trial.experiment == experiment.id;
+        let is_known = |result: &TrialResult| known.contains(&seedless(&result.trial.config));
+        if results.iter().any(|result| is_own(result) && is_known(result)) {
+            let before = results.len();
+            results.retain(|result| !is_own(result) || is_known(result));
+            let left = before - results.len();
+            if left > 0 {
+                let id = &experiment.id;
+                println!("{id}: {left} trials of other parameters than its file has are left out");
+            }
+        }
+    }
 }

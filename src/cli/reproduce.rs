@@ -1,11 +1,13 @@
 //! `distkv reproduce`: runs the experiments and draws their figures.
 
 use super::EXPERIMENTS_DIR;
+use super::overrides::{Overrides, OverridesError};
 use super::plot::{self, PlotError};
 use crate::experiment::guard::{self, GuardError};
 use crate::experiment::runner::{self, RunError, RunTally};
 use crate::experiment::spec::{Experiment, SpecError};
 use crate::experiment::{CancelFlag, Trial, TrialLauncher};
+use crate::report::result::TrialResult;
 use crate::report::summary;
 use clap::ValueEnum;
 use std::collections::BTreeSet;
@@ -16,13 +18,15 @@ use thiserror::Error;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:\n  distkv reproduce --profile quick\n  \
     distkv reproduce --only E1,E3 --out results/e1e3\n  \
-    distkv reproduce --only E5 --set value_bytes=16384 --set repeats=5\n  \
-    distkv reproduce --profile paper --dry-run")]
+    distkv reproduce --only E5 --set value_bytes=65536 --set repeats=5\n  \
+    distkv reproduce --profile paper --dry-run\n\n\
+    With --set of a value that the files do not have, results go to results/PROFILE-KEY=VALUE,\n\
+    and the figures follow and say so in their titles.")]
 pub struct ReproduceArgs {
     /// How wide the axes and how long the trials are
     #[arg(long, value_enum, default_value = "quick")]
     pub profile: ProfileName,
-    /// Where results, figures and the summary go [default: results/PROFILE]
+    /// Where results, figures and the summary go [default: results/PROFILE, and what was set]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Where the experiment files are; without that directory, those built in are run
@@ -80,6 +84,9 @@ pub enum ReproduceError {
     /// The run cannot go on.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// What was set does not go with what is there.
+    #[error(transparent)]
+    Overrides(#[from] OverridesError),
     /// The figures cannot be drawn.
     #[error(transparent)]
     Plot(#[from] PlotError),
@@ -98,9 +105,9 @@ pub fn run(
     launcher: &mut dyn TrialLauncher,
     cancel: &CancelFlag,
 ) -> Result<(), ReproduceError> {
-    let default_out = || Path::new("results").join(args.profile.name());
-    let out = args.out.clone().unwrap_or_else(default_out);
-    let experiments = selected(&args)?;
+    let (experiments, overrides) = selected(&args)?;
+    let name = format!("{}{}", args.profile.name(), overrides.suffix());
+    let out = args.out.clone().unwrap_or_else(|| Path::new("results").join(name));
     let trials = runner::plan(&experiments, args.seed)?;
     println!("profile {}, seed {}", args.profile.name(), args.seed);
     print_plan(&experiments, &trials, args.seed)?;
@@ -108,6 +115,8 @@ pub fn run(
         return Ok(());
     }
     let _alone = guard::alone()?;
+    let ran = experiments_in(&out);
+    overrides.note(&out, &experiments, |id| ran.contains(id))?;
     let tally = runner::run(&trials, launcher, &out, cancel)?;
     let RunTally { run, reused, shared, invalid, skipped, cancelled } = tally;
     println!(
@@ -119,7 +128,7 @@ pub fn run(
     }
     // Of the experiments run now, only this run's trials; of others, what is there.
     let planned: BTreeSet<String> = trials.iter().map(Trial::id).collect();
-    let figures = plot::draw(&out, |result| {
+    let figures = plot::draw(&out, &args.experiments, |result| {
         planned.contains(&result.id)
             || !experiments.iter().any(|own| own.id == result.trial.experiment)
     })?;
@@ -167,7 +176,13 @@ fn print_plan(
     Ok(())
 }
 
-fn selected(args: &ReproduceArgs) -> Result<Vec<Experiment>, ReproduceError> {
+/// The experiments that have a trial in `dir`.
+fn experiments_in(dir: &Path) -> BTreeSet<String> {
+    let results = TrialResult::read_all(&dir.join("trials")).unwrap_or_default();
+    results.into_iter().map(|result| result.trial.experiment).collect()
+}
+
+fn selected(args: &ReproduceArgs) -> Result<(Vec<Experiment>, Overrides), ReproduceError> {
     let all = Experiment::all_in(&args.experiments)?;
     for name in &args.only {
         if !all.iter().any(|experiment| experiment.is_named(name)) {
@@ -176,17 +191,16 @@ fn selected(args: &ReproduceArgs) -> Result<Vec<Experiment>, ReproduceError> {
             return Err(ReproduceError::UnknownExperiment { name: name.clone(), known });
         }
     }
+    let mut overrides = Overrides::default();
     let mut chosen = Vec::new();
     for experiment in all {
         let is_wanted =
             args.only.is_empty() || args.only.iter().any(|name| experiment.is_named(name));
         if is_wanted {
             let mut experiment = experiment.under_profile(args.profile.name())?;
-            for assignment in &args.set {
-                experiment.set(assignment)?;
-            }
+            overrides.apply(&mut experiment, &args.set)?;
             chosen.push(experiment);
         }
     }
-    Ok(chosen)
+    Ok((chosen, overrides))
 }

@@ -31,7 +31,6 @@ pub(super) struct SimulatedBed {
     target: SimulatedTarget,
     /// The network as the trial began, which healing comes back to.
     link: LinkConfig,
-    rate_mbit: f64,
     now: (LinkConfig, f64),
     killed: Vec<NodeId>,
     client_side: ClientSide,
@@ -56,7 +55,7 @@ impl SimulatedBed {
         target.wait_for_leader()?;
         let now = (link.clone(), rate_mbit);
         let (killed, client_side) = (Vec::new(), trial.client_side);
-        Ok(Self { target, link, rate_mbit, now, killed, client_side })
+        Ok(Self { target, link, now, killed, client_side })
     }
 
     /// The leader and the nodes behind it in order, those that run.
@@ -193,7 +192,8 @@ impl Bed for SimulatedBed {
                 Ok(format!("{mbit} Mbit/s"))
             }
             FaultAction::Heal => {
-                self.now = (self.link.clone(), self.rate_mbit);
+                // As real nodes: loss, delay and cuts end, the bandwidth stays.
+                self.now.0 = self.link.clone();
                 self.target.cluster.part(Vec::new(), Vec::new());
                 self.shape();
                 Ok("heal".to_owned())

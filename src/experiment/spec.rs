@@ -3,9 +3,11 @@
 //! Every key is a field of [`TrialConfig`]; an unknown one is an error that names file and key.
 //! Trials are the cross product of the axes and the cases (tables that set several keys at once).
 
+use super::calibrate::Calibration;
 use super::trial::{Trial, TrialConfig};
 use crate::report::figure_spec::FigureSpec;
 use crate::rng::Rng;
+use crate::sim::timed::Costs;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -49,6 +51,12 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     built_in!("s4.toml"),
 ];
 
+/// What every experiment can be run as.
+pub const PROFILES: [&str; 2] = ["quick", "paper"];
+
+/// What virtual time costs, beside the experiments.
+const CALIBRATION_FILE: &str = "calibration.json";
+
 type Values = BTreeMap<String, toml::Value>;
 
 /// One experiment file.
@@ -80,6 +88,9 @@ pub struct Experiment {
     /// `quick` and `paper`.
     #[serde(default)]
     pub profile: BTreeMap<String, Profile>,
+    /// What was set, where its results are of other trials than the file's.
+    #[serde(skip)]
+    pub overridden: Vec<String>,
 }
 
 /// What a profile replaces.
@@ -188,17 +199,28 @@ impl Experiment {
             .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
             .collect();
         files.sort();
-        files
-            .iter()
-            .map(|path| {
-                let file = path.display().to_string();
-                let text = std::fs::read_to_string(path).map_err(|error| SpecError::Syntax {
-                    file: file.clone(),
-                    reason: error.to_string(),
-                })?;
-                Self::parse(&file, &text)
-            })
-            .collect()
+        let syntax = |file: &Path, reason: String| SpecError::Syntax {
+            file: file.display().to_string(),
+            reason,
+        };
+        let calibration = dir.join(CALIBRATION_FILE);
+        let costs = if calibration.is_file() {
+            let read = Calibration::read(&calibration);
+            Some(read.map_err(|error| syntax(&calibration, error.to_string()))?.costs)
+        } else {
+            None
+        };
+        let mut all = Vec::new();
+        for file in &files {
+            let text = std::fs::read_to_string(file);
+            let text = text.map_err(|error| syntax(file, error.to_string()))?;
+            let mut experiment = Self::parse(&file.display().to_string(), &text)?;
+            if let Some(costs) = &costs {
+                experiment.calibrate(costs)?;
+            }
+            all.push(experiment);
+        }
+        Ok(all)
     }
 
     /// Does `--only name` mean this one? `E7` means `E7` and its parts.
@@ -223,6 +245,16 @@ impl Experiment {
             self.cases = profile.cases;
         }
         Ok(self)
+    }
+
+    /// Virtual time costs this, where the file says nothing else.
+    fn calibrate(&mut self, costs: &Costs) -> Result<(), SpecError> {
+        let value = toml::Value::try_from(costs).map_err(|error| SpecError::Value {
+            file: self.id.clone(),
+            reason: format!("costs: {error}"),
+        })?;
+        self.fixed.entry("costs".to_owned()).or_insert(value);
+        Ok(())
     }
 
     /// Overrides one parameter with `key=value`: it is no axis any more.
@@ -251,6 +283,43 @@ impl Experiment {
         }
         self.fixed.insert(key.to_owned(), value);
         Ok(())
+    }
+
+    /// Overrides parameters with `key=value`. Are there trials then that the file does not have? (Where
+    /// it only narrows an axis there are none.) Then its figures are to [`Self::follow`].
+    ///
+    /// # Errors
+    /// [`SpecError`] as [`Self::set`], and when values contradict one another.
+    pub fn set_all(&mut self, assignments: &[String]) -> Result<bool, SpecError> {
+        let before: BTreeSet<String> = self.points()?.iter().map(seedless).collect();
+        for assignment in assignments {
+            self.set(assignment)?;
+        }
+        Ok(self.points()?.iter().any(|config| !before.contains(&seedless(config))))
+    }
+
+    /// Draws what `assignments` have made of the trials: a figure of one value of a parameter is of the
+    /// one that was set, its title says so, and of figures that are the same then one stays.
+    pub fn follow(&mut self, assignments: &[String]) {
+        let set = assignments.iter().filter_map(|assignment| assignment.split_once('='));
+        let set: Vec<(&str, &str)> = set.map(|(key, text)| (key.trim(), text.trim())).collect();
+        let mut kept: Vec<FigureSpec> = Vec::new();
+        for mut figure in std::mem::take(&mut self.figures) {
+            for (key, text) in &set {
+                if let Some(pinned) = figure.only.get_mut(*key) {
+                    *pinned = parse_value(text);
+                }
+            }
+            if !kept.iter().any(|other| figure.is_like(other)) {
+                kept.push(figure);
+            }
+        }
+        let notes: Vec<String> = set.iter().map(|(key, text)| format!("{key}={text}")).collect();
+        for figure in &mut kept {
+            figure.title = format!("{}; but {}", figure.title, notes.join(", "));
+        }
+        self.figures = kept;
+        self.overridden = assignments.to_vec();
     }
 
     /// All trials, block after block (a block is one repeat of every point), each block in its own
@@ -282,6 +351,16 @@ impl Experiment {
             trials.extend(block);
         }
         Ok(trials)
+    }
+
+    /// The points under a profile, with what was set, whatever the seed; none when it cannot be run so.
+    #[must_use]
+    pub fn points_under(&self, profile: &str) -> BTreeSet<String> {
+        let points = self.clone().under_profile(profile).and_then(|mut one| {
+            one.set_all(&self.overridden)?;
+            one.points()
+        });
+        points.unwrap_or_default().iter().map(seedless).collect()
     }
 
     fn points(&self) -> Result<Vec<TrialConfig>, SpecError> {
@@ -324,6 +403,12 @@ pub fn parameter_names() -> BTreeSet<String> {
     // With what is left out when it is 0.
     let all = serde_json::json!(TrialConfig { nice: 1, ..TrialConfig::default() });
     all.as_object().into_iter().flat_map(|map| map.keys().cloned()).collect()
+}
+
+/// A point: everything but the seed.
+#[must_use]
+pub fn seedless(config: &TrialConfig) -> String {
+    serde_json::json!(TrialConfig { seed: 0, ..config.clone() }).to_string()
 }
 
 fn unknown_key(file: &str, key: &str, known: &BTreeSet<String>) -> SpecError {
@@ -400,5 +485,21 @@ mod tests {
         experiment.set("value_bytes=4096").unwrap();
         let trials = experiment.trials(1).unwrap();
         assert!(trials.iter().all(|trial| trial.config.value_bytes == 4096));
+    }
+
+    #[test]
+    fn figures_follow_what_was_set() {
+        let find = || quick().into_iter().find(|experiment| experiment.id == "E1").unwrap();
+        let set = |value: &str| vec![format!("rate_mbit={value}"), "repeats=2".to_owned()];
+        assert!(!find().set_all(&set("200")).unwrap(), "one of its own values");
+        let mut other = find();
+        assert!(other.set_all(&set("100")).unwrap());
+        assert_eq!(other.repeats, 2);
+        other.follow(&set("100")[..1]);
+        let hundred = toml::Value::Integer(100);
+        assert!(other.figures.iter().all(|figure| figure.only["rate_mbit"] == hundred));
+        assert!(other.figures.iter().all(|figure| figure.title.ends_with("; but rate_mbit=100")));
+        let is_of_rate = |id: &str| other.figures.iter().any(|figure| figure.id == id);
+        assert!(is_of_rate("e1-throughput") && !is_of_rate("e1-throughput-550"));
     }
 }

@@ -103,6 +103,15 @@ enum KindName {
 }
 
 impl FigureSpec {
+    /// Does `other` draw the same, under another name?
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let drawn = |of: &Self| {
+            (of.kind.clone(), of.x.clone(), of.y.clone(), of.series.clone(), of.only.clone())
+        };
+        drawn(self) == drawn(other)
+    }
+
     /// Every parameter that it names, to be checked against those that a trial has.
     pub fn parameters(&self) -> impl Iterator<Item = &String> {
         let y_axis = match &self.kind {

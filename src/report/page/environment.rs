@@ -1,8 +1,7 @@
 //! Where the numbers come from: marks, machine, invalid trials, citation.
 
 use super::escaped;
-use crate::experiment::spec::Experiment;
-use crate::experiment::trial::TrialConfig;
+use crate::experiment::spec::{Experiment, PROFILES, seedless};
 use crate::report::result::{Provenance, TrialResult};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -35,16 +34,8 @@ pub(super) fn profile_of<'a>(
     experiment: &Experiment,
     results: impl Iterator<Item = &'a TrialResult>,
 ) -> Option<&'static str> {
-    let seedless = |config: &TrialConfig| {
-        serde_json::json!(TrialConfig { seed: 0, ..config.clone() }).to_string()
-    };
     let measured: BTreeSet<String> = results.map(|result| seedless(&result.trial.config)).collect();
-    ["quick", "paper"].into_iter().find(|name| {
-        let trials = experiment.clone().under_profile(name).and_then(|one| one.trials(0));
-        let known = trials.unwrap_or_default();
-        let known: BTreeSet<String> = known.iter().map(|trial| seedless(&trial.config)).collect();
-        measured.is_subset(&known)
-    })
+    PROFILES.into_iter().find(|name| measured.is_subset(&experiment.points_under(name)))
 }
 
 /// Every value of every property, with the number of trials.

@@ -147,10 +147,12 @@ fn section(content: &Content<'_>, experiment: &Experiment) -> String {
     let invalid = ours().filter(|result| !result.is_valid()).count();
     let profile = environment::profile_of(experiment, ours());
     let run = content.run_name();
+    let set = experiment.overridden.iter().map(|set| format!(" --set {set}"));
     let command = format!(
-        "distkv reproduce {}--only {} --out {run}",
+        "distkv reproduce {}--only {}{} --out {run}",
         profile.map(|name| format!("--profile {name} ")).unwrap_or_default(),
-        experiment.id
+        experiment.id,
+        set.collect::<String>()
     );
     let mut text = format!(
         "<section id=\"{id}\"><h2>{id}: {}</h2>\n<p>Expected before the run: {}</p>\n\
