@@ -54,8 +54,11 @@ impl Overrides {
         assignments: &[String],
     ) -> Result<(), SpecError> {
         if experiment.set_all(assignments)? {
-            let of_trials = assignments.iter().filter(|text| !text.starts_with("repeats="));
-            let mut of_trials: Vec<String> = of_trials.cloned().collect();
+            let pairs = assignments.iter().filter_map(|text| text.split_once('='));
+            let pairs = pairs.map(|(key, value)| (key.trim(), value.trim()));
+            let of_trials = pairs.filter(|(key, _)| *key != "repeats");
+            let mut of_trials: Vec<String> =
+                of_trials.map(|(key, value)| format!("{key}={value}")).collect();
             of_trials.sort();
             self.0.insert(experiment.id.clone(), of_trials);
         }
