@@ -7,25 +7,33 @@ use distkv::report::result::{PhaseResult, TrialResult};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
+use tempfile::TempDir;
 
-/// The results of all trials of one experiment file, in any order.
-fn reproduce(experiment: &str) -> Vec<TrialResult> {
+/// A folder with one experiment in it.
+fn folder_with(experiment: &str) -> TempDir {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    std::fs::create_dir(dir.path().join("experiments")).unwrap();
+    std::fs::write(dir.path().join("experiments/x.toml"), experiment).unwrap();
+    dir
+}
+
+/// Runs a command of distkv in that folder: did it succeed, and what did it say?
+fn run_in(dir: &Path, arguments: &[&str]) -> (bool, String) {
     // One at a time; with a lock of their own, since nothing here asks for quiet.
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let files = dir.path().join("experiments");
-    std::fs::create_dir(&files).unwrap();
-    std::fs::write(files.join("x.toml"), experiment).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_distkv"));
+    let ran = command.current_dir(dir).env("TMPDIR", dir).args(arguments).output().unwrap();
+    let said = [&ran.stdout, &ran.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    (ran.status.success(), said.concat())
+}
+
+/// The results of all trials of one experiment file, in any order.
+fn reproduce(experiment: &str) -> Vec<TrialResult> {
+    let dir = folder_with(experiment);
     let out = dir.path().join("out");
-    let ran = Command::new(env!("CARGO_BIN_EXE_distkv"))
-        .env("TMPDIR", dir.path())
-        .arg("reproduce")
-        .args([Path::new("--experiments"), &files, Path::new("--out"), &out])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
-    assert!(ran.status.success(), "{said}{}", String::from_utf8_lossy(&ran.stdout));
+    let (is_done, said) = run_in(dir.path(), &["reproduce", "--out", "out"]);
+    assert!(is_done, "{said}");
     let trials = std::fs::read_dir(out.join("trials")).unwrap();
     let results = trials.map(|file| {
         let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
@@ -167,4 +175,36 @@ fn everything_that_can_happen_happens_in_virtual_time_too() {
     assert_eq!(run.samples[quantity::HEAL_MS].len(), 2);
     let last = run.timeline.last().unwrap();
     assert!(last.operations.values().sum::<u64>() > 0, "nothing goes on in the end: {last:?}");
+}
+
+#[test]
+fn what_is_set_has_its_own_place_and_its_figures_follow() {
+    let text = "id = \"X\"\ntitle = \"one thing changed\"\nclaim = \"none\"\nrepeats = 1\n\
+         [fixed]\nkind = \"codec\"\nduration_ms = 5\n[axes]\nvalue_bytes = [1024, 2048]\n\
+         [profile.quick]\n[profile.paper]\n[[figures]]\nid = \"x\"\ntitle = \"1 KiB\"\n\
+         kind = \"bars\"\nx = \"backend\"\ny = \"encode_speed\"\nonly = { value_bytes = 1024 }\n";
+    let dir = folder_with(text);
+    let file = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    let set = "results/quick-value_bytes=4096";
+    let (is_done, said) = run_in(dir.path(), &["reproduce", "--set", "value_bytes=4096"]);
+    assert!(is_done && said.contains(set), "{said}");
+    let (summary, drawn) = (format!("{set}/summary.md"), format!("{set}/figures/x.svg"));
+    let (summary, first) = (file(&summary), file(&drawn));
+    assert!(summary.contains("1 KiB; but value_bytes=4096"), "{summary}");
+    let again = run_in(dir.path(), &["plot", "--results", set]);
+    assert!(again.0 && file(&drawn) == first, "{}", again.1);
+    // Another value would be drawn into the same points.
+    let (is_done, said) =
+        run_in(dir.path(), &["reproduce", "--set", "value_bytes=8192", "--out", set]);
+    assert!(!is_done && said.contains("give another --out"), "{said}");
+    // One of the file's own values is a part of the experiment.
+    let (is_done, said) = run_in(dir.path(), &["reproduce", "--set", "value_bytes=1024"]);
+    assert!(is_done && !file("results/quick/summary.md").contains("but value_bytes"), "{said}");
+    // What the file said before is not drawn into what it says now.
+    let changed = text.replace("duration_ms = 5", "duration_ms = 6");
+    std::fs::write(dir.path().join("experiments/x.toml"), changed).unwrap();
+    let (is_done, said) = run_in(dir.path(), &["reproduce"]);
+    assert!(is_done, "{said}");
+    let (is_done, said) = run_in(dir.path(), &["plot", "--results", "results/quick"]);
+    assert!(is_done && said.contains("X: 1 trials of other parameters"), "{said}");
 }

@@ -69,7 +69,8 @@ impl Overrides {
     pub(crate) fn suffix(&self) -> String {
         let plain = |c: char| if c.is_alphanumeric() || "=+._".contains(c) { c } else { '_' };
         let all = self.0.values().next().into_iter().flatten();
-        all.map(|text| format!("-{}", text.chars().map(plain).collect::<String>())).collect()
+        let name = all.map(|text| format!("-{}", text.chars().map(plain).collect::<String>()));
+        name.collect::<String>().chars().take(NAME_CHARS_MAX).collect()
     }
 
     /// Those of the results in `dir`.
@@ -135,6 +136,9 @@ impl Overrides {
 }
 
 const FILE: &str = "overrides.json";
+
+/// A time line of faults can be set, too.
+const NAME_CHARS_MAX: usize = 100;
 
 #[cfg(test)]
 mod tests {
