@@ -8,6 +8,7 @@ use super::trial::TrialError;
 use crate::bench::Target;
 use crate::report::phase_parts::Leadership;
 use crate::report::result::NodeResources;
+use crate::types::NodeId;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -46,6 +47,17 @@ pub(super) trait Bed {
     fn stop(&mut self) -> Vec<String>;
 }
 
+/// Which of those that run, the leader first, to kill so that a data shard is missing: a follower whose
+/// place, its id in a cluster that has not changed, is one of the first k; the next one when there
+/// is none (copies).
+pub(super) fn data_holder(ranks: &[NodeId], data_shards: u8) -> usize {
+    let holds_data = |node: &NodeId| node.0 < data_shards;
+    ranks.iter().skip(1).position(holds_data).map_or(1, |place| place + 1)
+}
+
+/// A bed has no size of values.
+pub(super) const SIZE_IS_THE_GENERATORS: &str = "the size of values is the generator's";
+
 /// Who leads by the newest ballot, if anybody does.
 pub(super) fn leadership<'a>(
     nodes: impl IntoIterator<Item = &'a NodeResources>,
@@ -79,4 +91,20 @@ pub(super) fn difference(before: &Used, after: Used) -> Vec<NodeResources> {
         after
     };
     after.into_iter().map(since).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_killed_for_reads_holds_a_data_shard_and_does_not_lead() {
+        for leader in 0..5 {
+            let ranks: Vec<NodeId> = (0..5).map(|more| NodeId((leader + more) % 5)).collect();
+            let place = data_holder(&ranks, 3);
+            assert!(place > 0 && ranks[place].0 < 3, "{leader}: {place}");
+        }
+        let copies: Vec<NodeId> = (0..5).map(NodeId).collect();
+        assert_eq!(data_holder(&copies, 1), 1, "the leader has the only data shard");
+    }
 }

@@ -32,6 +32,9 @@ pub enum FaultAction {
     KillLeader,
     /// `kill follower`: one that does not lead.
     KillFollower,
+    /// `kill data holder`: a follower at home with a data shard, so that coded reads decode; any
+    /// follower where none has one.
+    KillDataHolder,
     /// `restart`: whoever is dead starts again.
     Restart,
     /// `pause leader`: its process stands still.
@@ -50,6 +53,8 @@ pub enum FaultAction {
     PartitionFollowers,
     /// `heal`: no loss, no delay, no partition.
     Heal,
+    /// `size 4096`: bytes of what is put from then on, at most those of the trial's values.
+    Size(u32),
     /// `policy craft 3+2`: of values proposed from then on.
     Policy(Policy, Code),
 }
@@ -63,6 +68,8 @@ impl FaultAction {
             | Self::PartitionLeader
             | Self::PartitionFollowers => true,
             Self::KillFollower
+            | Self::KillDataHolder
+            | Self::Size(_)
             | Self::Restart
             | Self::Resume
             | Self::Loss(_)
@@ -86,12 +93,16 @@ impl FromStr for FaultAction {
         Ok(match words.as_slice() {
             ["kill", "leader"] => Self::KillLeader,
             ["kill", "follower"] => Self::KillFollower,
+            ["kill", "data", "holder"] => Self::KillDataHolder,
             ["restart"] => Self::Restart,
             ["pause", "leader"] => Self::PauseLeader,
             ["resume"] => Self::Resume,
             ["loss", percent] => Self::Loss(number(percent, 100.0)?),
             ["delay", millis] => Self::Delay(number(millis, 10_000.0)?),
             ["rate", mbit] => Self::Rate(number(mbit, 1e6)?),
+            ["size", bytes] => Self::Size(
+                bytes.parse().map_err(|_| format!("'{text}': {bytes} is no number of bytes"))?,
+            ),
             ["partition", "leader"] => Self::PartitionLeader,
             ["partition", "followers"] => Self::PartitionFollowers,
             ["heal"] => Self::Heal,
@@ -101,9 +112,9 @@ impl FromStr for FaultAction {
             ),
             _ => {
                 return Err(format!(
-                    "'{text}' is no fault; there are: kill leader, kill follower, restart, pause \
-                     leader, resume, loss PERCENT, delay MS, rate MBIT, partition leader, \
-                     partition followers, heal, policy NAME K+M"
+                    "'{text}' is no fault; there are: kill leader, kill follower, kill data \
+                     holder, restart, pause leader, resume, loss PERCENT, delay MS, rate MBIT, \
+                     size BYTES, partition leader, partition followers, heal, policy NAME K+M"
                 ));
             }
         })
@@ -134,6 +145,8 @@ pub(super) struct Struck<'a> {
     /// How many clients there are.
     clients: usize,
     healing: Option<Healing>,
+    /// What is put has so many bytes at most.
+    value_bytes: usize,
 }
 
 impl<'a> Struck<'a> {
@@ -153,6 +166,7 @@ impl<'a> Struck<'a> {
             healed,
             clients,
             healing: None,
+            value_bytes: usize::MAX,
         }
     }
 
@@ -165,7 +179,12 @@ impl<'a> Struck<'a> {
                 return Some(at);
             }
             let Some((_, action, text)) = self.steps.pop_front() else { break };
-            let done = self.bed.strike(action);
+            let done = if let FaultAction::Size(bytes) = action {
+                self.value_bytes = bytes as usize;
+                Ok(text.clone())
+            } else {
+                self.bed.strike(action)
+            };
             let is_done = done.is_ok();
             let name = done.unwrap_or_else(|reason| format!("{text}: not done, {reason}"));
             self.not_done_count += u32::from(!is_done);
@@ -185,7 +204,10 @@ impl<'a> Struck<'a> {
 }
 
 impl Target for Struck<'_> {
-    fn submit(&mut self, client: usize, op: TargetOp) {
+    fn submit(&mut self, client: usize, mut op: TargetOp) {
+        if let TargetOp::Put { value, .. } = &mut op {
+            value.truncate(self.value_bytes);
+        }
         if let Some(healing) = &mut self.healing {
             healing.asked.insert(client);
         }
@@ -240,6 +262,8 @@ mod tests {
             text.parse::<FaultAction>().unwrap();
         }
         assert_eq!("delay 2.5".parse(), Ok(FaultAction::Delay(2.5)));
+        assert_eq!("size 4096".parse(), Ok(FaultAction::Size(4096)));
+        assert_eq!("kill data holder".parse(), Ok(FaultAction::KillDataHolder));
         for text in ["kill", "loss 200", "rate x", "policy craft", "policy none 3+2", ""] {
             let error = text.parse::<FaultAction>().unwrap_err();
             assert!(error.contains(&format!("'{text}'")), "{error}");

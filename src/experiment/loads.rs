@@ -5,7 +5,7 @@
 
 use super::measured::failed;
 use super::trial::{TrialConfig, TrialError};
-use crate::bench::{Properties, Workload};
+use crate::bench::{Arrivals, Properties, Workload};
 
 /// YCSB's core workloads, unchanged, by their letters.
 const YCSB: [(&str, &str); 6] = [
@@ -41,7 +41,10 @@ pub(super) fn workload(trial: &TrialConfig) -> Result<Workload, TrialError> {
     };
     let name = if trial.workload.is_empty() { "trial" } else { &trial.workload };
     let properties = Properties::parse(name, &text).map_err(failed)?;
-    Ok(Workload::from_properties(&properties).map_err(failed)?.0)
+    let (mut workload, _) = Workload::from_properties(&properties).map_err(failed)?;
+    // YCSB's files say nothing of it, and an even spacing makes no queue.
+    workload.arrivals = Arrivals::Poisson;
+    Ok(workload)
 }
 
 /// Raw values of the trial's size; in order when every one is to be overwritten.

@@ -52,7 +52,12 @@ pub(super) fn phase_result(
         seconds: report.wall_seconds,
         operations: report.operations,
         throughput_ops_per_s: report.throughput,
-        user_bytes_written: written * trial.value_bytes,
+        // Where the size changes nobody counted them.
+        user_bytes_written: if trial.sizes().next().is_none() {
+            written * trial.value_bytes
+        } else {
+            0
+        },
         live_user_bytes: live * trial.value_bytes,
         errors: count(&|kind| !is_timeout(kind)),
         timeouts: count(&is_timeout),

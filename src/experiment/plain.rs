@@ -61,7 +61,7 @@ impl Plain<'_> {
         phases.push(self.measured("load", Phase::Load, &load)?);
         self.bed.set_loading(false);
         for _ in 0..trial.failed_nodes {
-            self.bed.strike(FaultAction::KillFollower).map_err(failed)?;
+            self.bed.strike(FaultAction::KillDataHolder).map_err(failed)?;
         }
         if trial.overwrite_rounds > 0 {
             let operations = Some(trial.records * u64::from(trial.overwrite_rounds));

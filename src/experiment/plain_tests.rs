@@ -128,6 +128,8 @@ impl Bed for FakeBed {
                 Ok("heal".to_owned())
             }
             FaultAction::KillLeader
+            | FaultAction::KillDataHolder
+            | FaultAction::Size(_)
             | FaultAction::Restart
             | FaultAction::PauseLeader
             | FaultAction::Resume

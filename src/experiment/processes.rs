@@ -3,7 +3,7 @@
 //! Load comes from this process, beside the nodes. No process is left behind, whatever happens: the
 //! cluster is killed when it goes out of scope.
 
-use super::bed::{Bed, Used};
+use super::bed::{Bed, SIZE_IS_THE_GENERATORS, Used, data_holder};
 use super::faults::FaultAction;
 use super::launch::loopback_config;
 use super::measured::{self, failed};
@@ -30,6 +30,7 @@ pub(super) struct ProcessBed {
     delay_ms: f64,
     paused: Vec<NodeId>,
     client_side: ClientSide,
+    data_shards: u8,
 }
 
 impl ProcessBed {
@@ -41,6 +42,7 @@ impl ProcessBed {
         cancel: &CancelFlag,
     ) -> Result<Self, TrialError> {
         let config = loopback_config(trial)?;
+        let data_shards = config.code.k();
         let mut cluster =
             LocalCluster::start_nice(executable, trial.nice, config, dir).map_err(failed)?;
         cluster.wait_for_leader(START_TIMEOUT).map_err(failed)?;
@@ -53,7 +55,17 @@ impl ProcessBed {
         let (loss_percent, delay_ms) = (trial.loss_percent, trial.delay_ms);
         let cancel = cancel.clone();
         let (paused, client_side) = (Vec::new(), trial.client_side);
-        Ok(Self { cluster, target, operator, cancel, loss_percent, delay_ms, paused, client_side })
+        Ok(Self {
+            cluster,
+            target,
+            operator,
+            cancel,
+            loss_percent,
+            delay_ms,
+            paused,
+            client_side,
+            data_shards,
+        })
     }
 
     /// The leader by the newest ballot, and the running nodes behind it in order. An election that is
@@ -171,6 +183,11 @@ impl Bed for ProcessBed {
         match action {
             FaultAction::KillLeader => self.kill(0),
             FaultAction::KillFollower => self.kill(1),
+            FaultAction::KillDataHolder => {
+                let ranks = self.ranks()?;
+                self.kill(data_holder(&ranks, self.data_shards))
+            }
+            FaultAction::Size(_) => Err(SIZE_IS_THE_GENERATORS.to_owned()),
             FaultAction::Restart => {
                 let mut names = Vec::new();
                 for node in self.cluster.nodes() {

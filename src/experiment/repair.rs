@@ -43,10 +43,19 @@ pub(super) fn measure(
     cluster.wait_for_leader(LIMIT)?;
     let client = Client::new(cluster.cluster(), trial.operation_timeout()).map_err(failed)?;
     let operator = Client::new(cluster.cluster(), STATUS_TIMEOUT).map_err(failed)?;
+    let watcher = Client::new(cluster.cluster(), WATCH_TIMEOUT).map_err(failed)?;
     let value_bytes = usize::try_from(trial.value_bytes).map_err(failed)?;
     let rng = Rng::new(trial.seed);
-    let mut site =
-        Site { cluster, client, operator, cancel, records: trial.records, value_bytes, rng };
+    let mut site = Site {
+        cluster,
+        client,
+        operator,
+        watcher,
+        cancel,
+        records: trial.records,
+        value_bytes,
+        rng,
+    };
     site.write_all()?;
     let mut repairs = Vec::new();
     for round in 0..trial.kills {
@@ -79,7 +88,10 @@ pub(super) fn measure(
 struct Site<'a> {
     cluster: LocalCluster,
     client: Client,
+    /// Finds out who leads: it asks everybody, the dead as well, and waits for them.
     operator: Client,
+    /// Asks one node while time counts.
+    watcher: Client,
     cancel: &'a CancelFlag,
     records: u64,
     value_bytes: usize,
@@ -105,13 +117,13 @@ impl Site<'_> {
 
     /// A follower is away while everything is overwritten.
     fn rejoin(&mut self) -> Result<Repair, TrialError> {
-        let node = self.kill_follower()?;
+        let (node, leader) = self.kill_follower()?;
         self.write_all()?;
         let sent_before = self.sent_bytes(node)?;
         let began = Instant::now();
         self.cluster.start_node(node)?;
-        self.until(began, |site, leader| {
-            let own = site.operator.status(node).map_err(failed)?;
+        self.until(began, leader, |site, leader| {
+            let own = site.watcher.status(node).map_err(failed)?;
             Ok(own.is_some_and(|own| {
                 let lacks = (own.storage.restoring.is_some(), own.storage.repairing.is_some());
                 own.applied >= leader.applied && lacks == (false, false)
@@ -122,7 +134,7 @@ impl Site<'_> {
 
     /// A node with the next free id comes in the place of a follower that is dead.
     fn replace(&mut self, round: u32, nodes: u8, code: Code) -> Result<Repair, TrialError> {
-        let old = self.kill_follower()?;
+        let (old, leader) = self.kill_follower()?;
         let number = u32::from(nodes) + round;
         let new = NodeId(u8::try_from(number).map_err(failed)?);
         let sent_before = self.sent_bytes(new)?;
@@ -131,7 +143,7 @@ impl Site<'_> {
         let (joins, leaves) = (Some((new.0, address)), Some(old.0));
         let change = Admin::Change { joins, leaves, k: code.k(), m: code.m() };
         self.client.admin(change).map_err(failed)?;
-        self.until(began, |_, leader| {
+        self.until(began, leader, |_, leader| {
             let is_member = leader.members.iter().any(|member| member.node == new.0);
             Ok(is_member && leader.change.is_none() && leader.settled)
         })?;
@@ -156,14 +168,14 @@ impl Site<'_> {
         Ok(others.map(|(_, report)| report.bytes_sent).sum())
     }
 
-    /// The member before the leader, in the order of ids: never the leader itself.
-    fn kill_follower(&mut self) -> Result<NodeId, TrialError> {
+    /// The member before the leader, in the order of ids: never the leader itself. With who leads.
+    fn kill_follower(&mut self) -> Result<(NodeId, NodeId), TrialError> {
         let leader = self.leader()?;
         let members: Vec<u8> = leader.members.iter().map(|member| member.node).collect();
         let place = members.iter().position(|member| *member == leader.node).unwrap_or(0);
         let node = NodeId(members[(place + members.len() - 1) % members.len()]);
         self.cluster.kill(node)?;
-        Ok(node)
+        Ok((node, NodeId(leader.node)))
     }
 
     /// The status of who leads by the highest ballot.
@@ -181,23 +193,27 @@ impl Site<'_> {
         }
     }
 
-    /// Asks the leader until `is_over`.
+    /// Asks `leader`, or who leads since, until `is_over`.
     fn until(
         &mut self,
         began: Instant,
+        leader: NodeId,
         is_over: impl Fn(&mut Self, &NodeStatus) -> Result<bool, TrialError>,
     ) -> Result<(), TrialError> {
-        let mut leader = self.leader()?;
-        while !is_over(self, &leader)? {
+        let mut leader = leader;
+        let mut unanswered = 0;
+        loop {
             self.check_cancelled()?;
+            let status = self.watcher.status(leader).map_err(failed)?;
+            match status.filter(|status| status.role == Role::Leader) {
+                Some(status) if is_over(self, &status)? => return Ok(()),
+                Some(_) => unanswered = 0,
+                // A question or two may be lost on a busy machine.
+                None if unanswered < UNANSWERED_MAX => unanswered += 1,
+                None => leader = NodeId(self.leader()?.node),
+            }
             wait(began + LIMIT, "that the node holds all it should")?;
-            let now = self.operator.status(NodeId(leader.node)).map_err(failed)?;
-            leader = match now.filter(|status| status.role == Role::Leader) {
-                Some(status) => status,
-                None => self.leader()?,
-            };
         }
-        Ok(())
     }
 }
 
@@ -214,5 +230,9 @@ fn wait(deadline: Instant, what: &str) -> Result<(), TrialError> {
 const LIMIT: Duration = Duration::from_secs(60);
 /// For the answer to one question: one that has no answer is asked again.
 const STATUS_TIMEOUT: Duration = Duration::from_millis(250);
-/// Between two questions: the resolution of the times.
+/// The same while time counts: what is asked of a process that is not up yet is lost.
+const WATCH_TIMEOUT: Duration = Duration::from_millis(15);
+/// So often nobody who leads answers before everybody is asked who does.
+const UNANSWERED_MAX: u32 = 20;
+/// Between two questions: the resolution of the times, with [`WATCH_TIMEOUT`].
 const ASK_EVERY: Duration = Duration::from_millis(5);

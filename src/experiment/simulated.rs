@@ -4,7 +4,7 @@
 //! disk and CPU are modelled, with the costs that the trial names. So its results are marked as
 //! simulated wherever they go, and say nothing of what the model leaves out.
 
-use super::bed::{Bed, Used};
+use super::bed::{Bed, SIZE_IS_THE_GENERATORS, Used, data_holder};
 use super::faults::FaultAction;
 use super::launch::cluster_config;
 use super::measured::failed;
@@ -34,6 +34,7 @@ pub(super) struct SimulatedBed {
     now: (LinkConfig, f64),
     killed: Vec<NodeId>,
     client_side: ClientSide,
+    data_shards: u8,
 }
 
 impl SimulatedBed {
@@ -42,6 +43,7 @@ impl SimulatedBed {
         let config = timed_config(trial)?;
         let (link, rate_mbit) = (config.link.clone(), config.rate_mbit);
         let scan_rows = config.cluster.limits.scan_rows;
+        let data_shards = config.cluster.code.k();
         let mut target = SimulatedTarget {
             scan_rows,
             node_count: usize::from(trial.nodes),
@@ -55,7 +57,7 @@ impl SimulatedBed {
         target.wait_for_leader()?;
         let now = (link.clone(), rate_mbit);
         let (killed, client_side) = (Vec::new(), trial.client_side);
-        Ok(Self { target, link, now, killed, client_side })
+        Ok(Self { target, link, now, killed, client_side, data_shards })
     }
 
     /// The leader and the nodes behind it in order, those that run.
@@ -105,8 +107,7 @@ impl SimulatedBed {
         Err(format!("no answer within {} s", ADMIN_LIMIT.as_secs()))
     }
 
-    fn kill(&mut self, is_leader: bool) -> Result<String, String> {
-        let rank = usize::from(!is_leader);
+    fn kill(&mut self, rank: usize) -> Result<String, String> {
         let node = *self.ranks()?.get(rank).ok_or("too few nodes run")?;
         self.target.cluster.kill(node);
         self.killed.push(node);
@@ -166,8 +167,13 @@ impl Bed for SimulatedBed {
 
     fn strike(&mut self, action: FaultAction) -> Result<String, String> {
         match action {
-            FaultAction::KillLeader => self.kill(true),
-            FaultAction::KillFollower => self.kill(false),
+            FaultAction::KillLeader => self.kill(0),
+            FaultAction::KillFollower => self.kill(1),
+            FaultAction::KillDataHolder => {
+                let ranks = self.ranks()?;
+                self.kill(data_holder(&ranks, self.data_shards))
+            }
+            FaultAction::Size(_) => Err(SIZE_IS_THE_GENERATORS.to_owned()),
             FaultAction::Restart => {
                 let killed = std::mem::take(&mut self.killed);
                 for node in &killed {

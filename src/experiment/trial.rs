@@ -216,6 +216,16 @@ impl TrialConfig {
         self.code.parse()
     }
 
+    /// The sizes that values get while it runs.
+    pub(super) fn sizes(&self) -> impl Iterator<Item = u32> {
+        let actions = self.faults.iter().filter_map(|step| step.action.parse().ok());
+        actions.filter_map(
+            |action| {
+                if let FaultAction::Size(bytes) = action { Some(bytes) } else { None }
+            },
+        )
+    }
+
     /// Writes replication as the code it is, so that equal trials have equal configurations.
     pub fn normalise(&mut self) {
         if self.target == TrialTarget::Processes {
@@ -275,6 +285,9 @@ impl TrialConfig {
             self.faults.iter().map(|step| step.action.parse::<FaultAction>()).find(Result::is_err)
         {
             return Some(format!("faults: {error}"));
+        }
+        if self.sizes().any(|bytes| u64::from(bytes) > self.value_bytes) {
+            return Some("faults: size above value_bytes, from which values are cut".to_owned());
         }
         if let Some(fault) = self.store_fault() {
             return Some(fault);
