@@ -69,11 +69,13 @@ pub fn compare(
             missing.push(point);
             continue;
         };
-        found.push((point, single, Tested::of_bracketed(&pairs, 1.0, slack)));
+        // Of nothing there is no ratio to test, and no doubt.
+        let is_gone = is_more_better && pairs.len() > 1 && pairs.iter().all(|pair| pair.0 <= 0.0);
+        found.push((point, single, is_gone, Tested::of_bracketed(&pairs, 1.0, slack)));
     }
-    let ps: Vec<f64> = found.iter().filter_map(|(_, _, tested)| Some(tested.as_ref()?.p)).collect();
+    let ps: Vec<f64> = found.iter().filter_map(|found| Some(found.3.as_ref()?.p)).collect();
     let mut corrected = holm(&ps).into_iter();
-    let judge = |(point, single, tested): (String, f64, Option<Tested>)| {
+    let judge = |(point, single, is_gone, tested): (String, f64, bool, Option<Tested>)| {
         let p = tested.and_then(|_| corrected.next());
         let interval = tested.map(|tested| [tested.low, tested.high]);
         let ratio = tested.map_or(single, |tested| tested.ratio);
@@ -86,6 +88,7 @@ pub fn compare(
                 let is_better = (ratio > 1.0) == is_more_better;
                 if is_better { CompareVerdict::Better } else { CompareVerdict::Worse }
             }
+            None if is_gone => CompareVerdict::Worse,
             Some(_) | None => CompareVerdict::Undecided,
         };
         Compared { point, ratio, interval, p_holm: p, verdict }
@@ -135,6 +138,19 @@ mod tests {
         assert_eq!(verdict(1000), CompareVerdict::Equal);
         assert_eq!(verdict(1500), CompareVerdict::Worse);
         assert_eq!(verdict(700), CompareVerdict::Better);
+        let mut gone = run(1000);
+        for phase in gone.iter_mut().flat_map(|result| &mut result.phases) {
+            phase.throughput_ops_per_s = 0.0;
+        }
+        let compared = compare(&run(1000), &gone, &Metric::Throughput, true, 0.05);
+        assert_eq!(compared.0[0].verdict, CompareVerdict::Worse, "nothing is worse than something");
+        gone[1] = run(1000).remove(1);
+        let compared = compare(&run(1000), &gone, &Metric::Throughput, true, 0.05);
+        assert_eq!(
+            compared.0[0].verdict,
+            CompareVerdict::Undecided,
+            "and one trial decides nothing"
+        );
         let single = &run(1500)[..1];
         let compared = compare(&run(1000), single, &Metric::Throughput, true, 0.05);
         assert_eq!(compared.0[0].verdict, CompareVerdict::Undecided);

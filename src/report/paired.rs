@@ -26,8 +26,8 @@ pub struct Tested {
 }
 
 impl Tested {
-    /// Of pairs `(above, below)` against `threshold`; None for fewer than two usable pairs. A pair is
-    /// usable when both are positive.
+    /// Of pairs `(above, below)` against `threshold`; None for fewer than two, and when one is not of
+    /// positive numbers: to leave it out would leave out the worst.
     #[must_use]
     pub fn of(pairs: &[(f64, f64)], threshold: f64) -> Option<Self> {
         Self::of_bracketed(pairs, threshold, 0.0)
@@ -43,7 +43,7 @@ impl Tested {
             .map(|(above, below)| (above / below).ln())
             .collect();
         let count = logs.len() as f64;
-        if logs.len() < 2 {
+        if logs.len() < pairs.len().max(2) {
             return None;
         }
         let mean = logs.iter().sum::<f64>() / count;
