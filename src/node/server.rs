@@ -402,7 +402,10 @@ fn record_bytes(record: &crate::types::Record) -> usize {
     match record {
         Record::Accept { shards, .. } => shards.iter().map(|shard| shard.bytes.len()).sum(),
         Record::Index { bytes, .. } => bytes.len(),
-        Record::Promise { .. } | Record::Chosen { .. } | Record::Peer { .. } => 0,
+        Record::Promise { .. }
+        | Record::Chosen { .. }
+        | Record::Floor { .. }
+        | Record::Peer { .. } => 0,
     }
 }
 

@@ -109,6 +109,7 @@ impl Effects {
             Record::Accept { meta, .. } => meta.slot() == slot,
             Record::Promise { .. }
             | Record::Chosen { .. }
+            | Record::Floor { .. }
             | Record::Peer { .. }
             | Record::Index { .. } => false,
         })
@@ -117,6 +118,11 @@ impl Effects {
     /// What is applied stands on the index snapshot of `slot` from now on.
     pub(super) fn rebase(&mut self, slot: Slot) {
         self.unstored_base = Some(slot);
+    }
+
+    /// The installed index snapshot that what is applied stands on, while it is not stored here.
+    pub(super) fn unstored_base(&self) -> Option<Slot> {
+        self.unstored_base
     }
 
     /// The index snapshot of `slot` is durable.

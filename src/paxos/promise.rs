@@ -348,7 +348,7 @@ impl Paxos {
             intact.union(stored.damaged)
         };
         // A slot may rest in several records. One that is gone leaves an older answer (rule 13).
-        let entry = self.acceptor.entries.get(&slot).filter(|entry| !entry.is_chosen);
+        let entry = self.acceptor.entries.get(&slot);
         let stored = stored.filter(|stored| {
             let is_newest = entry.is_none_or(|entry| {
                 stored.ballot >= entry.ballot && claimed_by(stored).contains_all(entry.held)

@@ -56,6 +56,12 @@ impl Paxos {
     /// Adds the records of an index snapshot of what is applied up to `slot`, or some of them in
     /// order; with the last of them it counts as stored once they are durable.
     pub fn persist_index(&mut self, slot: Slot, records: Vec<Record>, is_last: bool) {
+        // No older snapshot may count after one that was installed: what the log holds between the two
+        // may never have been chosen. Nor may it be told to anybody once this node has restarted.
+        let base = self.effects.unstored_base().filter(|base| is_last && *base <= slot);
+        if let Some(slot) = base {
+            self.effects.persist(Record::Floor { slot });
+        }
         for record in records {
             self.effects.persist(record);
         }

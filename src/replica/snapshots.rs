@@ -11,7 +11,7 @@ use crate::config::Epochs;
 use crate::kv::{Applied, Bounds, Entry, Execution, State, StorageStatus};
 use crate::mutant::{Mutant, breaks, is_any};
 use crate::paxos::Paxos;
-use crate::storage::{IndexSnapshot, Recovered};
+use crate::storage::{IndexSnapshot, Recovered, RecoveredEntry};
 use crate::time::Instant;
 use crate::types::{DecodeError, Record, Slot, ValueMeta};
 use std::collections::{BTreeSet, VecDeque};
@@ -68,11 +68,13 @@ impl Restored {
         // What the state does not know as current is garbage, or was never chosen. (A node that has
         // lost its state has applied nothing and cannot tell: it keeps all.)
         let covered = state.applied();
-        for entry in recovered.entries.iter().filter(|entry| entry.meta.slot() <= covered) {
-            if !state.is_current(&entry.meta) {
-                snapshots.garbage.push(entry.meta.slot());
-            }
-        }
+        let is_other = |entry: &&RecoveredEntry| {
+            entry.meta.slot() <= covered && !state.is_current(&entry.meta)
+        };
+        let others = recovered.entries.iter().filter(is_other).map(|entry| entry.meta.slot());
+        // Where another value is current the slot stays: it is recorded anew.
+        let current: BTreeSet<Slot> = state.after(None).map(|(_, entry)| entry.version).collect();
+        snapshots.garbage.extend(others.filter(|slot| !current.contains(slot)));
         // The log's floor lags: it becomes durable with the next segment. The snapshot is durable.
         let floor = recovered.floor.max(Slot(covered.0.saturating_sub(kept_slots)));
         snapshots.forget(floor.min(covered));

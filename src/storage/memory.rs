@@ -47,7 +47,10 @@ impl MemoryLog {
                     }
                     self.index.1.push(bytes.clone());
                 }
-                Record::Promise { .. } | Record::Chosen { .. } | Record::Peer { .. } => {}
+                Record::Promise { .. }
+                | Record::Chosen { .. }
+                | Record::Floor { .. }
+                | Record::Peer { .. } => {}
             }
         }
         Ok(())
@@ -105,6 +108,7 @@ fn payload_bytes(record: &Record) -> u64 {
         Record::Accept { shards, .. } => bytes_of(shards),
         Record::Promise { .. }
         | Record::Chosen { .. }
+        | Record::Floor { .. }
         | Record::Peer { .. }
         | Record::Index { .. } => 0,
     }

@@ -28,6 +28,8 @@ pub(super) enum Kind {
     Filler = 6,
     /// A part of an index snapshot.
     Index = 7,
+    /// Slots up to here are settled by an index snapshot that another node made.
+    Floor = 8,
 }
 
 impl Kind {
@@ -40,6 +42,7 @@ impl Kind {
             5 => Self::Peer,
             6 => Self::Filler,
             7 => Self::Index,
+            8 => Self::Floor,
             _ => return None,
         })
     }
@@ -200,6 +203,7 @@ pub(super) enum Said {
     Peer(NodeId, u64),
     Filler,
     Index(IndexHead),
+    Floor(Slot),
 }
 
 /// Reads the head that belongs to `prefix`.
@@ -210,6 +214,7 @@ pub(super) fn decode_head(prefix: &Prefix, head: Bytes) -> Result<Said, DecodeEr
         Kind::Promise => Said::Promise(read_ballot(&mut reader)?),
         Kind::Accept => Said::Accept(read_accept(&mut reader, prefix.slot)?),
         Kind::Chosen => Said::Chosen(prefix.slot),
+        Kind::Floor => Said::Floor(prefix.slot),
         Kind::Peer => Said::Peer(NodeId(reader.u8("peer")?), reader.u64("incarnation")?),
         Kind::Filler => Said::Filler,
         Kind::Index => Said::Index(IndexHead {
@@ -298,6 +303,7 @@ impl Laid {
                 (Kind::Accept, meta.slot())
             }
             Record::Chosen { slot } => (Kind::Chosen, *slot),
+            Record::Floor { slot } => (Kind::Floor, *slot),
             Record::Peer { node, incarnation } => {
                 head.put_u8(node.0);
                 head.put_u64_le(*incarnation);

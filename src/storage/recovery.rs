@@ -218,6 +218,7 @@ impl Replay {
             }
             Said::Accept(head) => self.accept(place, &head),
             Said::Chosen(slot) => self.snapshot.chosen = self.snapshot.chosen.max(slot),
+            Said::Floor(slot) => self.snapshot.floor = self.snapshot.floor.max(slot),
             Said::Peer(node, incarnation) => {
                 self.snapshot.peers.insert(node, incarnation);
             }

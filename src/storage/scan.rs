@@ -163,9 +163,13 @@ impl<'a, D: Disk> Scanner<'a, D> {
 /// damaged part is known to be none.)
 pub(super) const fn is_spare(kind: Kind) -> bool {
     match kind {
-        Kind::Snapshot | Kind::Promise | Kind::Chosen | Kind::Peer | Kind::Filler | Kind::Index => {
-            true
-        }
+        Kind::Snapshot
+        | Kind::Promise
+        | Kind::Chosen
+        | Kind::Floor
+        | Kind::Peer
+        | Kind::Filler
+        | Kind::Index => true,
         Kind::Accept => false,
     }
 }

@@ -247,6 +247,7 @@ impl<D: Disk> SegmentLog<D> {
                 Said::Snapshot(_)
                 | Said::Promise(_)
                 | Said::Chosen(_)
+                | Said::Floor(_)
                 | Said::Peer(..)
                 | Said::Filler
                 | Said::Index(_),
@@ -284,6 +285,10 @@ impl<D: Disk> SegmentLog<D> {
             }
             Record::Peer { node, incarnation } => {
                 self.snapshot.peers.insert(*node, *incarnation);
+                self.append_twice(record)
+            }
+            Record::Floor { slot } => {
+                self.snapshot.floor = self.snapshot.floor.max(*slot);
                 self.append_twice(record)
             }
             Record::Chosen { slot } => {

@@ -102,8 +102,12 @@ fn list(
         match said {
             Said::Chosen(slot) => *chosen = slot.max(*chosen),
             Said::Snapshot(snapshot) => *chosen = snapshot.chosen.max(*chosen),
-            Said::Accept(_) | Said::Promise(_) | Said::Peer(..) | Said::Filler | Said::Index(_) => {
-            }
+            Said::Accept(_)
+            | Said::Promise(_)
+            | Said::Peer(..)
+            | Said::Floor(_)
+            | Said::Filler
+            | Said::Index(_) => {}
         }
     }
 }

@@ -285,6 +285,12 @@ pub enum Record {
         /// What its data directory was named at its creation.
         incarnation: u64,
     },
+    /// An index snapshot from another node stands for every slot up to `slot`: what the log holds there
+    /// may be what was never chosen. Before its last part, so that no older snapshot counts after it.
+    Floor {
+        /// The snapshot's.
+        slot: Slot,
+    },
     /// A part of an index snapshot: keys, versions, sessions and the configuration after `slot`. It
     /// replaces the one before when all its parts are there.
     Index {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 pub struct FakeLog {
     pub promised: Ballot,
     pub chosen: Slot,
+    pub floor: Slot,
     pub values: BTreeMap<Slot, (Ballot, ValueMeta, BTreeMap<u8, Shard>)>,
     pub faulty: Vec<Slot>,
     /// Shards whose bytes cannot be read; the head of their record can.
@@ -43,6 +44,7 @@ impl FakeLog {
                 self.faulty.retain(|faulty| *faulty != slot);
             }
             Record::Chosen { slot } => self.chosen = self.chosen.max(slot),
+            Record::Floor { slot } => self.floor = self.floor.max(slot),
             Record::Peer { .. } | Record::Index { .. } => {}
         }
     }
@@ -53,6 +55,7 @@ impl FakeLog {
             incarnation: 1,
             promised: self.promised,
             chosen: self.chosen,
+            floor: self.floor,
             entries: self
                 .values
                 .values()

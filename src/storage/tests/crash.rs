@@ -24,7 +24,7 @@ impl Model {
             match record {
                 Record::Promise { ballot } => promised = promised.max(*ballot),
                 Record::Chosen { slot } => chosen = chosen.max(*slot),
-                Record::Peer { .. } | Record::Index { .. } => {}
+                Record::Peer { .. } | Record::Floor { .. } | Record::Index { .. } => {}
                 Record::Accept { ballot, meta, shards } => {
                     promised = promised.max(*ballot);
                     let origin = meta.id.origin;

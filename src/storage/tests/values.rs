@@ -29,6 +29,20 @@ fn a_value_is_read_back_before_and_after_a_restart() {
 }
 
 #[test]
+fn a_floor_is_there_after_restarts() {
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk);
+    log.append(&[Record::Floor { slot: Slot(7) }, Record::Floor { slot: Slot(3) }]).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    let (log, second) = open(&disk);
+    assert_eq!((second.floor, second.index), (Slot(7), None));
+    drop(log);
+    let (_, third) = open(&disk);
+    assert_eq!(third.floor, Slot(7));
+}
+
+#[test]
 fn the_same_value_id_keeps_the_union_and_another_replaces_it() {
     let disk = SimDisk::new();
     let (mut log, _) = open(&disk);
