@@ -95,6 +95,7 @@ impl Limits {
             ("limits.gathers", self.gathers),
             ("limits.page_bytes", self.page_bytes),
             ("limits.index_bytes", self.index_bytes),
+            ("limits.scan_rows", self.scan_rows as usize),
         ];
         for (key, value) in positive {
             if value == 0 {

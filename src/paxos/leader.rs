@@ -365,10 +365,15 @@ impl Paxos {
         Some((leader.sequence + u64::from(is_next), slot))
     }
 
-    /// The newest heartbeat confirmed by more than N - Q1 nodes; 0 when this node does not lead.
+    /// The newest heartbeat confirmed by more than N - Q1 nodes; 0 when this node does not lead. Nor does
+    /// it for readers behind a configuration that it has applied and does not go by yet: others
+    /// may have decided there already.
     #[must_use]
     pub fn confirmed_sequence(&self) -> u64 {
+        let is_over =
+            |leader: &Leader| leader.barrier.is_some_and(|at| at <= self.acceptor.applied);
         match &self.role {
+            Role::Leader(leader) if is_over(leader) => 0,
             Role::Leader(leader) => {
                 let quorums = leader.rules().quorums();
                 leader.confirmed(self.own, quorums.nodes - quorums.prepare)

@@ -181,7 +181,8 @@ impl ClientMachine {
             timers: BTreeSet::new(),
             completions: VecDeque::new(),
             next_token: 1,
-            next_sequence: 1,
+            // Not those of the process before on this address, whose answers may still come.
+            next_sequence: (local_epoch & 0x7fff_ffff) << 32 | 1,
             members,
             gone: vec![false; count],
             members_epoch: 0,

@@ -89,7 +89,10 @@ impl Replica {
         match &request.op {
             Op::OpenSession | Op::Status | Op::Admin(_) | Op::Control { .. } => None,
             Op::Get { key } | Op::Delete { key } => is_bad_key(key).then_some(Refusal::KeyBound),
-            Op::Scan { start, .. } => (start.len() > limits.key_bytes).then_some(Refusal::KeyBound),
+            // The first key behind the longest one is a byte longer.
+            Op::Scan { start, .. } => {
+                (start.len() > limits.key_bytes + 1).then_some(Refusal::KeyBound)
+            }
             Op::Put { key, value } | Op::CompareAndSet { key, value, .. } => {
                 if is_bad_key(key) {
                     Some(Refusal::KeyBound)

@@ -1,6 +1,6 @@
 //! Laws that the model, or its making, found broken once.
 
-use super::super::{Message, PromiseEntry, RoleName};
+use super::super::{Begun, Message, Paxos, PromiseEntry, RoleName};
 use super::cluster::{Cluster, Flight};
 use crate::config::Policy;
 use crate::types::{Ballot, NodeId, ShardSet, Slot};
@@ -510,4 +510,43 @@ fn the_floor_of_an_installed_snapshot_is_durable_before_the_snapshot_counts() {
     cluster.crash(node);
     cluster.start(node);
     assert_eq!(cluster.nodes[usize::from(node)].paxos.as_ref().unwrap().floor(), base);
+}
+
+#[test]
+fn no_read_is_confirmed_behind_members_that_the_leader_does_not_go_by_yet() {
+    // Between applying the entry and leaving its leadership a leader confirmed reads by the old
+    // members, when the new ones could have decided behind it.
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
+    let leader = cluster.elect();
+    cluster.pass(200, |_| false);
+    let newcomer = cluster.add_node();
+    while cluster.change(leader, Some(newcomer), None, (1, 3)) == Begun::NotYet {
+        cluster.pass(100, |_| false);
+    }
+    let is_behind = |paxos: &Paxos| {
+        let applied = &paxos.applied_epochs().current;
+        applied.members.len() > paxos.configuration().members.len()
+    };
+    let mut has_been = false;
+    for _ in 0..400 {
+        cluster.tick(Duration::from_millis(25));
+        while let Some(flight) = cluster.flights.pop_front() {
+            if flight.to != leader {
+                cluster.deliver(flight);
+                continue;
+            }
+            let now = cluster.now;
+            let paxos = cluster.nodes[usize::from(leader)].paxos.as_mut().unwrap();
+            paxos.handle_message(now, flight.from, flight.message);
+            if is_behind(paxos) {
+                has_been = true;
+                assert_eq!(paxos.confirmed_sequence(), 0);
+            }
+            cluster.drain(leader);
+        }
+        if has_been {
+            return;
+        }
+    }
+    panic!("the change was never seen between applied and gone by");
 }
