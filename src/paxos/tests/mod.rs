@@ -2,6 +2,7 @@
 
 mod bounds;
 mod cluster;
+mod damage;
 mod decision;
 mod elections;
 mod findings;
