@@ -96,6 +96,10 @@ impl Limits {
             ("limits.page_bytes", self.page_bytes),
             ("limits.index_bytes", self.index_bytes),
             ("limits.scan_rows", self.scan_rows as usize),
+            (
+                "limits.accept_ahead_slots",
+                usize::try_from(self.accept_ahead_slots).unwrap_or(usize::MAX),
+            ),
         ];
         for (key, value) in positive {
             if value == 0 {

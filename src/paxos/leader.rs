@@ -15,7 +15,7 @@ use super::sending::Again;
 use super::{Paxos, Role};
 use crate::config::{Configuration, EpochConfig, Epochs, Seat};
 use crate::mutant::{Mutant, breaks, is_any};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::types::{Ballot, Epoch, NodeSet, Shard, ShardSet, Slot, ValueId, ValueMeta};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -51,6 +51,8 @@ pub(super) struct Leader {
     pub(super) transfer: Option<(u8, Instant)>,
     pub(super) closing: Closing,
     pub(super) sent: Sent,
+    /// Since when it has applied this much alone, though more is chosen and nobody heard has it.
+    pub(super) lacking_since: Option<(Slot, Instant)>,
 }
 
 /// Is a change of members about to be closed?
@@ -116,6 +118,23 @@ impl Proposal {
 }
 
 impl Leader {
+    /// Has nobody heard had what is chosen and not `applied` here, for so long?
+    fn is_lacking(&mut self, now: Instant, own: u8, applied: Slot, patience: Duration) -> bool {
+        let mut others = self.peers.iter().filter(|(node, _)| **node != own);
+        let is_there = others.any(|(_, peer)| peer.is_alive && peer.applied > applied);
+        if applied >= self.commit || is_there {
+            self.lacking_since = None;
+            return false;
+        }
+        match self.lacking_since {
+            Some((at, since)) if at == applied => now.since(since) >= patience,
+            Some(_) | None => {
+                self.lacking_since = Some((applied, now));
+                false
+            }
+        }
+    }
+
     pub(super) fn is_in_flight_full(
         &self,
         slots_max: usize,
@@ -434,6 +453,14 @@ impl Paxos {
         let is_alone = heard_count < leader.rules().quorums().working as usize;
         if is_alone && !breaks(Mutant::NeverStepsDown) {
             self.step_down(now, "too few nodes are heard");
+            return;
+        }
+        if leader.is_lacking(now, own, self.acceptor.applied, timing.election()) {
+            // Whoever had applied it promised, and is gone: its promise stands in the way of asking the
+            // others what they have accepted there.
+            let ballot = leader.ballot;
+            self.step_down(now, "nobody has what was chosen before it led");
+            self.campaign_again(ballot, ballot);
             return;
         }
         let is_change = leader.grow_assignments();

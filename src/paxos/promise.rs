@@ -357,6 +357,10 @@ impl Paxos {
         });
         let entry = match stored {
             Some(stored) => {
+                // Claimed, since it may have counted; not held, so that it is taken again.
+                if let Some(entry) = self.acceptor.entries.get_mut(&slot) {
+                    entry.held = entry.held.without(stored.damaged);
+                }
                 let claimed = claimed_by(&stored);
                 let value = ShardedValue { meta: stored.meta, shards: stored.shards };
                 job.entries_bytes += value.wire_bytes();

@@ -58,6 +58,7 @@ impl Paxos {
             transfer: None,
             closing: Closing::NotBefore(now),
             sent: Sent::default(),
+            lacking_since: None,
         }));
         self.elections_won += 1;
         self.vain_campaigns = 0;

@@ -461,3 +461,41 @@ fn no_read_is_confirmed_behind_members_that_the_leader_does_not_go_by_yet() {
     }
     panic!("the change was never seen between applied and gone by");
 }
+
+#[test]
+fn what_the_old_leader_alone_applied_is_recovered_when_it_is_gone() {
+    // The next leader has the old one's promise, which says that the slot is applied (rule 5), and the
+    // old one dies before it sends it. Who accepted it serves nothing that it has not applied: the
+    // leader waited for ever, and was heard.
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
+    let old = cluster.elect();
+    cluster.pass(200, |_| false);
+    let [next, other] = [1, 2].map(|step| (old + step) % 3);
+    cluster.propose(old, "a", 90);
+    let is_entry = |message: &Message| {
+        let Message::Accept { entries, .. } = message else { return false };
+        !entries.is_empty()
+    };
+    cluster.settle(|flight| flight.to == other || flight.from == old && !is_entry(&flight.message));
+    assert_eq!(cluster.texts(old), ["a"]);
+    pass_for(&mut cluster, &[old], 3000, |_| true);
+    let is_leader = |cluster: &Cluster| {
+        let paxos = cluster.nodes[usize::from(next)].paxos.as_ref().unwrap();
+        paxos.role() == RoleName::Leader
+    };
+    for _ in 0..400 {
+        pass_for(&mut cluster, &[next], 25, |flight| [flight.from, flight.to].contains(&other));
+        if is_leader(&cluster) {
+            break;
+        }
+    }
+    assert!(is_leader(&cluster) && cluster.texts(next).is_empty(), "the course is another one");
+    cluster.crash(old);
+    cluster.pass(5000, |_| false);
+    let leader = cluster.elect();
+    cluster.propose(leader, "b", 90);
+    cluster.pass(1000, |_| false);
+    for node in [next, other] {
+        assert_eq!(cluster.texts(node), ["a", "b"], "n{node}");
+    }
+}
