@@ -43,6 +43,10 @@ fn check_written(
     for &read in reads {
         let Outcome::Found { version, digest } = read.outcome else { continue };
         match by_version.get(&(read.key, version)) {
+            Some((_, write)) if write.invoked > read.returned => {
+                let what = "a read returned a value before its write began";
+                return violation(what, &[write, read]);
+            }
             Some((written, _)) if *written == digest => {}
             Some((_, write)) => {
                 return violation("a read returned other bytes than were written", &[write, read]);

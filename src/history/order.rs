@@ -388,7 +388,10 @@ impl<'a> KeyWrites<'a> {
 
     fn check(&self, operation: &Operation) -> Result<(), Violation> {
         match &operation.outcome {
-            Outcome::Found { version, .. } => self.check_version(operation, *version),
+            Outcome::Found { version, .. } => {
+                self.check_begun(operation, *version)?;
+                self.check_version(operation, *version)
+            }
             Outcome::Absent => self.check_absent(operation, operation.slot),
             Outcome::Mismatch { current: 0 } => {
                 self.check_absent(operation, operation.slot.saturating_sub(1))
@@ -412,6 +415,16 @@ impl<'a> KeyWrites<'a> {
                 }
             }
             Outcome::Unknown | Outcome::Refused => Ok(()),
+        }
+    }
+
+    /// What was read had begun to be written when the read ended.
+    fn check_begun(&self, read: &Operation, version: u64) -> Result<(), Violation> {
+        match self.known.get(&version) {
+            Some((_, write)) if write.is_write() && write.invoked > read.returned => {
+                violation("a read returned a value before its write began", &[write, read])
+            }
+            Some(_) | None => Ok(()),
         }
     }
 

@@ -282,12 +282,14 @@ impl Recorded {
         })
     }
 
-    /// Above the lowest slot at which anything was served, versions are of this history.
+    /// Above the lowest slot at which anything was served by the leader, versions are of this history.
     fn preloaded_below(&self) -> u64 {
         if !self.is_preloaded {
             return 0;
         }
-        let served = self.entries.iter().map(|entry| entry.operation.slot).filter(|slot| *slot > 0);
+        // A follower may serve what is much older.
+        let strong = self.entries.iter().filter(|entry| !entry.operation.is_eventual());
+        let served = strong.map(|entry| entry.operation.slot).filter(|slot| *slot > 0);
         served.min().map_or(u64::MAX, |first| first + 1)
     }
 

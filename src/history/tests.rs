@@ -102,6 +102,19 @@ fn an_eventual_read_may_be_old_but_not_go_back() {
 }
 
 #[test]
+fn a_read_of_what_nobody_had_begun_to_write_is_found() {
+    let early = |mode: ReadMode| Operation { mode, ..found(0, 1, 6, 5, 7) };
+    for mode in [ReadMode::Eventual, ReadMode::Linearizable] {
+        let future = [early(mode), put(2, 3, 7, 5)];
+        assert!(verdict(&future).is_err(), "{mode:?}");
+    }
+    let future = [early(ReadMode::Eventual), put(2, 3, 7, 5)];
+    assert!(verdict(&future).unwrap_err().contains("before its write began"));
+    let meanwhile = [early(ReadMode::Eventual), put(1, 3, 7, 5)];
+    assert_eq!(verdict(&meanwhile), Ok(()));
+}
+
+#[test]
 fn the_order_of_the_lines_does_not_matter() {
     let eventual = |mut read: Operation| {
         read.mode = ReadMode::Eventual;
