@@ -156,6 +156,17 @@ impl ClientDriver {
     }
 }
 
+impl Drop for ClientDriver {
+    /// What came last is acknowledged: nodes would send it again and again to a port that is gone, and
+    /// keep a place in their tables for it meanwhile.
+    fn drop(&mut self) {
+        let _guard = self.runtime.enter();
+        let then = self.io.clock.now() + LEAVE;
+        self.io.machine.handle_timeout(then);
+        self.io.send(then);
+    }
+}
+
 impl Io {
     async fn wait(
         &mut self,
@@ -196,6 +207,10 @@ impl Io {
         if self.machine.poll_timeout().is_some_and(|due| due <= now) {
             self.machine.handle_timeout(now);
         }
+        self.send(now);
+    }
+
+    fn send(&mut self, now: crate::time::Instant) {
         while let Some(transmit) = self.machine.poll_transmit(now) {
             if !self.cut.contains(&transmit.to) {
                 self.socket.send(now, transmit);
@@ -204,3 +219,6 @@ impl Io {
         self.socket.flush();
     }
 }
+
+/// Longer than an acknowledgement is held.
+const LEAVE: Duration = Duration::from_millis(2);
