@@ -384,9 +384,9 @@ impl Paxos {
         Some((leader.sequence + u64::from(is_next), slot))
     }
 
-    /// The newest heartbeat confirmed by more than N - Q1 nodes; 0 when this node does not lead. Nor does
-    /// it for readers behind a configuration that it has applied and does not go by yet: others
-    /// may have decided there already.
+    /// The newest heartbeat confirmed by more than N - Q1 nodes; 0 when this node does not lead. Nor
+    /// does it for readers behind a configuration that it has applied and does not go by yet:
+    /// others may have decided there already.
     #[must_use]
     pub fn confirmed_sequence(&self) -> u64 {
         let is_over =

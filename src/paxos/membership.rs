@@ -76,9 +76,10 @@ impl Paxos {
         }
     }
 
-    /// This node's place for values of `epoch`. None for one that has not applied the entry which names
-    /// it and has not been told its place: what it gathers lies before that entry, and would rest under
-    /// another's index. All of that is of lists without this node, so one place holds for all: the first.
+    /// This node's place for values of `epoch`. None for one that has not applied the entry which
+    /// names it and has not been told its place: what it gathers lies before that entry, and would
+    /// rest under another's index. All of that is of lists without this node, so one place holds for
+    /// all: the first.
     pub(super) fn home(&self, epoch: Epoch) -> Option<u8> {
         match self.standing() {
             Standing::Member | Standing::Newcomer | Standing::Removed => {

@@ -137,8 +137,8 @@ pub enum Message {
         applied: Slot,
         /// In force after it.
         configuration: Configuration,
-        /// The first place that the receiver ever had, in any list up to it: its home of all values from
-        /// before it came (rule 4).
+        /// The first place that the receiver ever had, in any list up to it: its home of all
+        /// values from before it came (rule 4).
         first_place: Option<u8>,
     },
     /// The receiver's id belongs to another data directory (rule 12).

@@ -58,6 +58,7 @@ const ORDER: &[&str] = &[
     "a key is absent that was written: a lost write",
     "a mismatch with the version expected",
     "a read returned a value that was never written there",
+    "a read returned a value before its write began",
     "a read returned other bytes than were written",
     "a read was answered as a write",
     "a stale version, or a lost write",

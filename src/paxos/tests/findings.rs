@@ -441,9 +441,13 @@ fn no_read_is_confirmed_behind_members_that_the_leader_does_not_go_by_yet() {
     let mut has_been = false;
     for _ in 0..400 {
         cluster.tick(Duration::from_millis(25));
+        // What the leader proposed is durable there before the others' answers come.
+        cluster.sync(leader);
         while let Some(flight) = cluster.flights.pop_front() {
-            if flight.to != leader {
+            let to = flight.to;
+            if to != leader {
                 cluster.deliver(flight);
+                cluster.sync(to);
                 continue;
             }
             let now = cluster.now;
@@ -454,6 +458,7 @@ fn no_read_is_confirmed_behind_members_that_the_leader_does_not_go_by_yet() {
                 assert_eq!(paxos.confirmed_sequence(), 0);
             }
             cluster.drain(leader);
+            cluster.sync(leader);
         }
         if has_been {
             return;
