@@ -86,7 +86,7 @@ found_in_simulation! {
     a_gather_ends_with_any_id: GathersAnyId, "one value per slot", scenarios::churn, 0, 60;
     an_epoch_is_in_force_too_early: EpochBeforeApplied, "one value per slot",
         scenarios::epochs, 0, 80;
-    a_change_is_closed_unready: ClosesUnready, "progress", scenarios::members, 0, 1500;
+    a_change_is_closed_unready: ClosesUnready, "progress", scenarios::members, 390, 200;
     a_lost_directory_is_taken_for_the_old_one: AcceptsLostIdentity, "one value per slot",
         scenarios::amnesia, 0, 20;
     a_node_without_its_directory_counts: AcceptsLostIdentity, "who lost its directory is nobody",
