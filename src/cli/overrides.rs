@@ -126,7 +126,7 @@ impl Overrides {
     }
 
     /// Lets the figures of `experiments` follow.
-    pub(crate) fn draw(&self, experiments: &mut [Experiment]) {
+    pub(crate) fn let_follow(&self, experiments: &mut [Experiment]) {
         for experiment in experiments {
             if let Some(assignments) = self.0.get(&experiment.id) {
                 experiment.follow(assignments);
@@ -166,7 +166,7 @@ mod tests {
         let read = Overrides::read(dir.path()).unwrap();
         assert_eq!(read, hundred);
         let mut drawn = experiments.clone();
-        read.draw(&mut drawn);
+        read.let_follow(&mut drawn);
         assert!(drawn[0].figures[0].title.ends_with("; but rate_mbit=100"));
         // Another value would be drawn into the same points.
         let (other, experiments) = set("rate_mbit=300");

@@ -82,12 +82,11 @@ pub fn run(args: PlotArgs) -> Result<(), PlotError> {
     Ok(())
 }
 
-/// Draws the figures that the files in `experiments` ask for, and the summary, under `dir`; gives the
-/// figures.
-/// Only what `is_wanted` counts.
+/// Draws the figures that the files in `experiments_dir` ask for, and the summary, under `dir`; gives
+/// the figures. Only what `is_wanted` counts.
 pub(crate) fn draw(
     dir: &Path,
-    experiments: &Path,
+    experiments_dir: &Path,
     is_wanted: impl Fn(&TrialResult) -> bool,
 ) -> Result<Vec<FigureData>, PlotError> {
     let trials = dir.join("trials");
@@ -99,14 +98,13 @@ pub(crate) fn draw(
     if results.is_empty() {
         return Err(PlotError::Empty(dir.to_owned()));
     }
-    let claims_dir = experiments;
-    let mut experiments = Experiment::all_in(experiments)?;
-    Overrides::read(dir)?.draw(&mut experiments);
+    let mut experiments = Experiment::all_in(experiments_dir)?;
+    Overrides::read(dir)?.let_follow(&mut experiments);
     leave_stale(&experiments, &mut results);
     let figures = figure::draw_all(&experiments, &results, &dir.join("figures"))?;
     let text = summary::markdown(&experiments, &figures, &results);
     write_atomically(&dir.join("summary.md"), text.as_bytes())?;
-    super::claims::decide(dir, claims_dir, &results)?;
+    super::claims::decide(dir, experiments_dir, &results)?;
     page::write(dir, &experiments, &figures, &results)?;
     Ok(figures)
 }

@@ -126,8 +126,9 @@ impl ProcessBed {
         Ok(format!("partition: {} apart", names.join(", ")))
     }
 
-    fn kill(&mut self, rank: usize) -> Result<String, String> {
-        let node = *self.ranks()?.get(rank).ok_or("too few nodes run")?;
+    fn kill(&mut self, whom: impl FnOnce(&[NodeId]) -> usize) -> Result<String, String> {
+        let ranks = self.ranks()?;
+        let node = *ranks.get(whom(&ranks)).ok_or("too few nodes run")?;
         self.cluster.kill(node).map_err(|error| error.to_string())?;
         Ok(format!("kill {node}"))
     }
@@ -181,11 +182,11 @@ impl Bed for ProcessBed {
             NetemCommand { loss, delay_ms, rate_mbit, ..NetemCommand::default() }
         };
         match action {
-            FaultAction::KillLeader => self.kill(0),
-            FaultAction::KillFollower => self.kill(1),
+            FaultAction::KillLeader => self.kill(|_| 0),
+            FaultAction::KillFollower => self.kill(|_| 1),
             FaultAction::KillDataHolder => {
-                let ranks = self.ranks()?;
-                self.kill(data_holder(&ranks, self.data_shards))
+                let data_shards = self.data_shards;
+                self.kill(|ranks| data_holder(ranks, data_shards))
             }
             FaultAction::Size(_) => Err(SIZE_IS_THE_GENERATORS.to_owned()),
             FaultAction::Restart => {

@@ -357,7 +357,7 @@ impl Experiment {
     #[must_use]
     pub fn points_under(&self, profile: &str) -> BTreeSet<String> {
         let points = self.clone().under_profile(profile).and_then(|mut one| {
-            one.set_all(&self.overridden)?;
+            self.overridden.iter().try_for_each(|assignment| one.set(assignment))?;
             one.points()
         });
         points.unwrap_or_default().iter().map(seedless).collect()
