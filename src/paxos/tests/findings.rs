@@ -383,8 +383,8 @@ fn a_dead_node_holds_up_who_comes_back_once_and_not_for_each_value() {
     }
 }
 
-/// `old` alone applies "a", which `missed` is not sent. Then, alone, it steps down, and `next` leads with
-/// its promise and without a word of `other`.
+/// `old` alone applies "a", which `missed` is not sent. Then, alone, it steps down, and `next` leads
+/// with its promise and without a word of `other`.
 fn lead_behind(cluster: &mut Cluster, old: u8, next: u8, other: u8, missed: u8) {
     cluster.pass(200, |_| false);
     cluster.propose(old, "a", 900);
