@@ -49,6 +49,7 @@ impl Report {
             steps,
             virtual_time,
             longest_silence,
+            longest_short,
             datagrams,
             trace_hash,
         } = &self.totals;
@@ -83,6 +84,7 @@ impl Report {
             "disks_judged_serving": judged_serving,
             "steps_checked": steps,
             "longest_silence_seconds": longest_silence.as_secs_f64(),
+            "longest_with_missing_seconds": longest_short.as_secs_f64(),
             "datagrams": datagrams,
             "trace_hash": format!("{trace_hash:016x}"),
         })
@@ -122,6 +124,10 @@ pub(super) fn print(report: &Report) {
          {} disks held against the bound on storage, {} of them while a peer fetched their \
          snapshot; invariants after {} steps",
         totals.searched, totals.gave_up, totals.judged, totals.judged_serving, totals.steps
+    );
+    println!(
+        "missing     with as many nodes missing as may be every client wrote and read all keys within {:.1} s",
+        totals.longest_short.as_secs_f64()
     );
     println!("trace hash  {:016x}", totals.trace_hash);
     println!("speed       {:.0} operations per CPU second", report.operations_per_cpu_second());

@@ -246,7 +246,8 @@ impl Paxos {
         let ShardedValue { meta, mut shards } = value;
         let slot = meta.slot();
         if slot.0 > self.acceptor.applied.0 + self.limits().accept_ahead_slots {
-            self.trace(|| format!("refuse {slot}: too far above {}", slot.0));
+            let applied = self.acceptor.applied;
+            self.trace(|| format!("refuse {slot}: too far above {applied}"));
             return None;
         }
         if !is_sound(&meta, &shards) {

@@ -290,8 +290,9 @@ impl Paxos {
         commit.min(came.map_or(self.catching_up.until, |(slot, _)| *slot))
     }
 
-    /// Asks as many peers as shards of `slot` are missing for one each, who were not asked before. When
-    /// too few have answered in time it `is_repeated`, and in the end all are asked for all they have.
+    /// Asks as many peers as shards of `slot` are missing for one each, who were not asked before; where
+    /// fewer than that answer at all, for all they have. When too few have answered in time it
+    /// `is_repeated`, and in the end all are asked for all they have.
     fn ask(&mut self, now: Instant, slot: Slot, is_repeated: bool) {
         let contacts = self.contacts();
         let held = self.acceptor.entries.get(&slot).map(|entry| entry.meta.id);
@@ -308,8 +309,8 @@ impl Paxos {
         let mut missing = needed.saturating_sub(gather.shards.len()).max(1);
         gather.tries = (gather.tries + u32::from(is_repeated)).min(DOUBLINGS_MAX);
         let is_nobody_left = contacts.without(gather.asked).is_empty();
-        let is_all = is_repeated && (gather.tries > 1 || is_nobody_left);
-        if is_all {
+        let is_everybody = is_repeated && (gather.tries > 1 || is_nobody_left);
+        if is_everybody {
             (gather.asked, gather.answered) = (NodeSet::EMPTY, NodeSet::EMPTY);
             missing = usize::MAX;
         }
@@ -321,11 +322,14 @@ impl Paxos {
         let others = others.filter(|id| contacts.contains(*id) && Some(*id) != leader);
         let mut order: Vec<u8> = leader.into_iter().chain(others).collect();
         order.sort_by_key(|id| self.silent.contains(*id));
+        let is_left = |id: &&u8| !gather.asked.contains(**id) && !dead.contains(**id);
+        let left = order.iter().filter(is_left).filter(|id| !self.silent.contains(**id)).count();
+        let is_all = is_everybody || left < missing;
         let held = if gather.is_for_applied() { None } else { held };
         let mut asked = Vec::new();
         for id in order {
             let is_dead = dead.contains(id);
-            if missing == 0 || gather.asked.contains(id) || (is_dead && !is_all) {
+            if missing == 0 || gather.asked.contains(id) || (is_dead && !is_everybody) {
                 continue;
             }
             gather.asked.insert(id);

@@ -64,7 +64,7 @@ pub(super) enum Closing {
     Quiet { until: Instant },
 }
 
-/// What the leader knows of one node; itself is there too and unused.
+/// What the leader knows of one node. Of itself it is there too: alive, and what it has applied.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     /// When it was last heard, or this leadership began.
@@ -233,6 +233,11 @@ impl Peer {
         self.is_alive && !self.is_behind
     }
 
+    /// Would it take `slot`? Further above what it has applied it refuses.
+    pub(super) const fn is_near(&self, slot: Slot, ahead_slots: u64) -> bool {
+        slot.0 <= self.applied.0.saturating_add(ahead_slots)
+    }
+
     /// Whether it is too far behind to accept the first slot that is not chosen, once it has answered
     /// a heartbeat. One that was is counted on again when half of the distance is left, so that it
     /// does not fall out at once. What is chosen can be fetched: nobody stays behind for want of this.
@@ -302,7 +307,6 @@ impl Paxos {
         (peer.heard, peer.is_alive) = (now, peer.is_alive || is_first);
         if from != own && applied > peer.applied {
             // Chosen, but perhaps another value than this ballot's: it is fetched (rule 10).
-            peer.applied = applied;
             self.acceptor.commit = self.acceptor.commit.max(applied);
             if is_any() {
                 for (_, proposal) in in_flight.range_mut(..=applied) {
@@ -324,6 +328,9 @@ impl Paxos {
                 || proposal.is_everywhere(peers) && breaks(Mutant::DetectorChooses);
         }
         self.advance_commit();
+        if from != own {
+            self.come_nearer(now, from, applied);
+        }
         if is_first {
             self.send_again_to(now, from);
         }

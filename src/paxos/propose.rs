@@ -192,7 +192,7 @@ impl Paxos {
     }
 
     fn start(&mut self, now: Instant, meta: ValueMeta, shards: Vec<Shard>, c: u8) {
-        let own = self.own;
+        let (own, ahead_slots) = (self.own, self.limits().accept_ahead_slots);
         let patience = self.config.timing.resend() * PATIENCE_RESENDS;
         let Role::Leader(leader) = &mut self.role else { return };
         let slot = meta.slot();
@@ -218,7 +218,8 @@ impl Paxos {
             let place = place_of(configuration, epochs, meta.epoch, node);
             wanted(meta.code, home_of(ballot, place), c)
         };
-        for (to, peer) in peers.iter_mut().filter(|(to, peer)| **to != own && peer.is_able()) {
+        let is_able = |peer: &Peer| peer.is_able() && peer.is_near(meta.slot(), ahead_slots);
+        for (to, peer) in peers.iter_mut().filter(|(to, peer)| **to != own && is_able(peer)) {
             let shards = cut(&shards, of(*to));
             peer.outgoing.push(ShardedValue { meta: meta.clone(), shards });
         }

@@ -5,7 +5,7 @@ use super::message::{Message, ShardedValue};
 use super::policy::wanted;
 use super::{Paxos, Role};
 use crate::time::Instant;
-use crate::types::NodeSet;
+use crate::types::{NodeSet, Slot};
 use std::collections::BTreeMap;
 
 /// What is sent again, and to whom.
@@ -17,6 +17,8 @@ pub(super) enum Again {
     Everything,
     /// Everything, to these: they were dead, or run anew.
     To(NodeSet),
+    /// What is above a slot, to one node: it has come near enough to take it.
+    Above(u8, Slot),
 }
 
 impl Paxos {
@@ -37,11 +39,12 @@ impl Paxos {
 
     /// Sends what is in flight again. The transport is reliable while both sides live, so that time
     /// alone is a weak reason: a slow link would only get slower. Each time waits twice as long, and
-    /// nothing is overdue that is still on its way.
+    /// nothing is overdue that is still on its way. Who would refuse a slot, too far above what it has
+    /// applied, is sent it when it has come nearer ([`Again::Above`]), not before and not by the clock.
     pub(super) fn send_again(&mut self, now: Instant, again: Again) {
         let resend = self.config.timing.resend();
         let patience = resend * PATIENCE_RESENDS;
-        let own = self.own;
+        let (own, ahead_slots) = (self.own, self.limits().accept_ahead_slots);
         let Role::Leader(leader) = &mut self.role else { return };
         let mut to_self = Vec::new();
         let Leader { ballot, configuration, peers, in_flight, links, .. } = &mut **leader;
@@ -51,24 +54,23 @@ impl Paxos {
                 Again::Overdue if now < proposal.send_again_at => continue,
                 Again::Overdue => {
                     // It was given to the transport soon after it was proposed, if not at once.
-                    let to_whom = without_under_way(peers, proposal.sent_at + resend);
-                    let is_tried = !to_whom.without(NodeSet::one(own)).is_empty();
-                    proposal.tries =
-                        (proposal.tries + u32::from(is_tried)).min(PATIENCE_DOUBLINGS_MAX);
-                    proposal.send_again_at = now + patience * (1 << proposal.tries);
-                    to_whom
+                    without_under_way(peers, proposal.sent_at + resend)
                 }
                 Again::Everything => NodeSet(u32::MAX),
                 Again::To(nodes) => nodes,
+                Again::Above(_, slot) if proposal.meta.slot() <= slot => continue,
+                Again::Above(node, _) => NodeSet::one(node),
             };
             links.handle_sent_again(proposal.meta.slot(), to_whom);
             let (code, epoch) = (proposal.meta.code, proposal.meta.epoch);
+            let mut is_sent = false;
             for (to, peer) in peers.iter_mut().map(|(to, peer)| (*to, peer)) {
                 let place = place_of(configuration, &self.acceptor.epochs, epoch, to);
                 let home = home_of(ballot, place);
                 let missing =
                     wanted(code, home, proposal.c).without(proposal.acks[usize::from(to)]);
-                if missing.is_empty() || !peer.is_able() || !to_whom.contains(to) {
+                let is_able = peer.is_able() && peer.is_near(proposal.meta.slot(), ahead_slots);
+                if missing.is_empty() || !is_able || !to_whom.contains(to) {
                     continue;
                 }
                 let shards = cut(&proposal.shards, missing);
@@ -78,12 +80,38 @@ impl Paxos {
                 } else {
                     proposal.sent_at = now;
                     peer.outgoing.push(value);
+                    is_sent = true;
                 }
+            }
+            match again {
+                Again::Overdue => {
+                    proposal.tries =
+                        (proposal.tries + u32::from(is_sent)).min(PATIENCE_DOUBLINGS_MAX);
+                    proposal.send_again_at = now + patience * (1 << proposal.tries);
+                }
+                Again::Above(..) if is_sent => {
+                    proposal.send_again_at = proposal.send_again_at.min(now + patience);
+                }
+                Again::Everything | Again::To(_) | Again::Above(..) => {}
             }
         }
         let ballot = leader.ballot;
         for value in to_self {
             self.accept_own(ballot, value);
+        }
+    }
+
+    /// `node` has applied up to `applied`: it is sent what is near enough to it by now.
+    pub(super) fn come_nearer(&mut self, now: Instant, node: u8, applied: Slot) {
+        let ahead_slots = self.limits().accept_ahead_slots;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(peer) = leader.peers.get_mut(&node).filter(|peer| applied > peer.applied) else {
+            return;
+        };
+        let reached = Slot(peer.applied.0.saturating_add(ahead_slots));
+        peer.applied = applied;
+        if reached.next() < leader.next_slot {
+            self.send_again(now, Again::Above(node, reached));
         }
     }
 
@@ -93,6 +121,7 @@ impl Paxos {
         let tell_at = now + self.config.timing.commit();
         let page_bytes = self.limits().page_bytes;
         let own = self.own;
+        self.come_nearer(now, own, self.acceptor.applied);
         let Role::Leader(leader) = &mut self.role else { return };
         let (ballot, commit) = (leader.ballot, leader.commit);
         let is_heartbeat = std::mem::take(&mut leader.is_heartbeat_due);

@@ -7,6 +7,7 @@
 use super::clock::ClockSetting;
 use super::fault::{Damage, Fault, Shape};
 use super::scenario::{Scenario, address_of};
+use super::stage::{Missing, Way};
 use crate::config::{ClusterConfig, Member, Policy, Timing};
 use crate::kv::Admin;
 use crate::netem::LinkConfig;
@@ -65,10 +66,12 @@ pub(super) fn scenario(seed: u64) -> Scenario {
         clocks,
         faults,
         heal_at,
+        missing: Vec::new(),
     };
     draw_bounds(seed, &mut scenario);
     draw_lost_directories(seed, &mut scenario);
     draw_cards(seed, &mut scenario);
+    draw_missing(seed, &mut scenario);
     scenario
 }
 
@@ -85,6 +88,18 @@ fn draw_cards(seed: u64, scenario: &mut Scenario) {
     if rng.chance(0.15) {
         scenario.card_mbit = [5.0, 20.0, 100.0][pick(&mut rng, 3)];
     }
+}
+
+/// Nodes that are missing after the faults: more than the cluster can do without, for the run to take
+/// as many of as it can.
+fn draw_missing(seed: u64, scenario: &mut Scenario) {
+    let mut rng = Rng::new(seed ^ 0x3_1551);
+    let nodes = scenario.cluster.members.len() as u64;
+    let draw = |rng: &mut Rng| {
+        let way = Way::ALL[pick(rng, Way::ALL.len() as u64)];
+        Missing { node: pick(rng, nodes), way }
+    };
+    scenario.missing = (0..nodes).map(|_| draw(&mut rng)).collect();
 }
 
 /// Nodes that lose their data directories, in some runs. Drawn from the seed on their own, so that the

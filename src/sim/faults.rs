@@ -54,11 +54,11 @@ impl World {
                 self.begin(&fault);
             }
         }
-        if !self.is_healed && self.now >= heal_at {
+        let is_end = !self.is_healed() && self.now >= heal_at;
+        if is_end {
             if self.last_answer.is_some() {
                 self.note_answer();
             }
-            self.is_healed = true;
             self.aimed = None;
             self.say(|| "all faults end".to_owned());
             for (at, _) in &mut self.mends {
@@ -86,6 +86,9 @@ impl World {
             for (_, mend) in due {
                 self.mend(mend)?;
             }
+        }
+        if is_end {
+            self.leave_faulty();
         }
         Ok(())
     }
@@ -186,7 +189,7 @@ impl World {
     }
 
     /// The directed links between nodes of two sets.
-    fn links_between(&self, from: u32, to: u32) -> Vec<(usize, usize)> {
+    pub(super) fn links_between(&self, from: u32, to: u32) -> Vec<(usize, usize)> {
         let count = self.nodes.len();
         let is_in = |set: u32, rank: usize| set & (1 << rank) != 0;
         let pairs = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));
@@ -322,7 +325,7 @@ impl World {
         }
     }
 
-    fn change_links(&mut self, links: &[(usize, usize)], change: LinkChange) {
+    pub(super) fn change_links(&mut self, links: &[(usize, usize)], change: LinkChange) {
         for pair in links {
             let troubles = self.troubles.entry(*pair).or_default();
             match change {

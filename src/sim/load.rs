@@ -18,15 +18,22 @@ pub(super) struct Client {
     pub(super) sessions: Vec<Session>,
     /// Operations of all sessions.
     pub(super) issued: u64,
-    /// Keys still to be read at the end.
-    pub(super) final_reads: Vec<u64>,
+    /// What must still be served in this stage.
+    pub(super) demands: Vec<Demand>,
 }
 
 impl Client {
-    /// Has it done and read everything?
+    /// Was everything served that it was to ask?
     pub(super) fn is_done(&self) -> bool {
-        self.final_reads.is_empty() && self.sessions.iter().all(|session| session.current.is_none())
+        self.demands.is_empty() && self.sessions.iter().all(|session| session.current.is_none())
     }
+}
+
+/// What a client asks until it is served.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Demand {
+    Read(u64),
+    Write(u64),
 }
 
 /// One session of a client, which asks for one thing at a time.
@@ -65,9 +72,17 @@ impl World {
         let issued = self.clients[at].issued;
         let is_loaded = issued < self.scenario.operations_per_client;
         // Load goes on while faults do.
-        if !is_loaded && self.is_healed {
-            if let Some(key) = self.clients[at].final_reads.pop() {
-                self.issue_on_key(from, key, Request::Get, ReadMode::Linearizable);
+        if !is_loaded && self.is_healed() {
+            match self.clients[at].demands.pop() {
+                Some(Demand::Read(key)) => {
+                    self.issue_on_key(from, key, Request::Get, ReadMode::Linearizable);
+                }
+                Some(Demand::Write(key)) => {
+                    self.next_value += 1;
+                    let request = Request::Put { digest: self.next_value };
+                    self.issue_on_key(from, key, request, ReadMode::Linearizable);
+                }
+                None => {}
             }
             return;
         }
@@ -229,11 +244,16 @@ impl World {
         if let Some(version) = version {
             self.session(place).versions.insert(operation.key, version);
         }
+        let is_healed = self.is_healed();
         let client = &mut self.clients[place.0];
-        // A final read that got no answer is asked again: nothing may stay unread.
-        let is_final = self.is_healed && client.issued > self.scenario.operations_per_client;
-        if is_final && version.is_none() && operation.request == Request::Get {
-            client.final_reads.push(operation.key);
+        // What is demanded and got no answer is asked again.
+        if is_healed && client.issued > self.scenario.operations_per_client && version.is_none() {
+            client.demands.push(match operation.request {
+                Request::Get => Demand::Read(operation.key),
+                Request::Put { .. } | Request::Delete | Request::CompareAndSet { .. } => {
+                    Demand::Write(operation.key)
+                }
+            });
         }
         if let (Outcome::Written { .. }, Some(down)) = (&operation.outcome, self.aimed) {
             self.aimed = None;
@@ -251,10 +271,9 @@ impl World {
         self.history.operations.push(operation);
     }
 
-    /// A scan is kept as itself and, for the checks by key, as one read of every key it covers.
     /// A write or a strong read is answered, or the faults end.
     pub(super) fn note_answer(&mut self) {
-        if self.is_healed {
+        if self.is_healed() {
             return;
         }
         let silence = self.last_answer.map_or(Duration::ZERO, |last| self.now.since(last));
@@ -262,6 +281,7 @@ impl World {
         self.last_answer = Some(self.now);
     }
 
+    /// A scan is kept as itself and, for the checks by key, as one read of every key it covers.
     fn complete_scan(&mut self, mut scan: Scan, served_at: Slot, outcome: ClientOutcome) {
         let rows = match outcome {
             ClientOutcome::Done(kv::Outcome::Rows(rows)) => rows,

@@ -21,6 +21,7 @@ mod operator;
 mod rot;
 mod scenario;
 mod shrink;
+mod stage;
 #[cfg(test)]
 mod tests;
 pub mod timed;
@@ -31,6 +32,7 @@ pub use clock::ClockSetting;
 pub use fault::{Damage, Fault, Shape};
 pub use scenario::{Plant, Scenario, ScenarioError, ScenarioFile};
 pub use shrink::{Shrunk, failure_kind, shrink};
+pub use stage::{Missing, Way};
 pub use totals::Totals;
 pub use world::{run, run_scenario};
 

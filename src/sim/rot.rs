@@ -53,6 +53,23 @@ impl RotBooks {
         self.lost.is_empty() && self.doubt_from.is_empty()
     }
 
+    /// Can the cluster do without these nodes, with all that is damaged?
+    pub(super) fn can_do_without(&self, ranks: &[usize]) -> bool {
+        let bit = |rank: usize| u32::try_from(rank).map_or(0, |rank| 1 << rank);
+        let missing = ranks.iter().fold(0, |all, rank| all | bit(*rank));
+        let turns = self.doubt_from.values().copied();
+        let slots = self.lost.keys().copied().chain(turns).chain([0]);
+        slots.into_iter().all(|slot| {
+            let mut nodes = missing | self.lost.get(&slot).copied().unwrap_or(0);
+            for (other, from) in &self.doubt_from {
+                if *from <= slot {
+                    nodes |= bit(*other);
+                }
+            }
+            nodes.count_ones() <= self.tolerated
+        })
+    }
+
     /// Damages a node's disk. False when there is nothing that may be.
     pub(super) fn damage(
         &mut self,
@@ -235,6 +252,17 @@ mod tests {
         assert!(books.take(2, toll(&[], Some(7))));
         assert!(!books.take(1, toll(&[9], None)));
         assert!(books.take(2, toll(&[9], None)));
+    }
+
+    #[test]
+    fn nodes_that_are_missing_count_as_damaged() {
+        let mut books = RotBooks::new(2);
+        assert!(books.can_do_without(&[3, 4]));
+        assert!(!books.can_do_without(&[2, 3, 4]));
+        assert!(books.take(0, toll(&[5], None)));
+        assert!(!books.can_do_without(&[3, 4]) && books.can_do_without(&[0, 4]));
+        assert!(books.take(1, toll(&[], Some(9))));
+        assert!(!books.can_do_without(&[0, 4]) && books.can_do_without(&[0, 1]));
     }
 
     #[test]

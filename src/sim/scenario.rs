@@ -4,6 +4,7 @@ use super::clock::ClockSetting;
 use super::draw;
 use super::fault::{Fault, micros};
 use super::members::NODES_MAX;
+use super::stage::Missing;
 use crate::config::{ClusterConfig, ConfigError, EpochConfig, default_code};
 use crate::kv::Admin;
 use crate::netem::{self, LinkConfig, NetemConfigError};
@@ -59,6 +60,8 @@ pub struct Scenario {
     pub faults: Vec<(Duration, Fault)>,
     /// When all faults end.
     pub heal_at: Duration,
+    /// Who is missing after that, as far as the cluster can do without; then they come back, too.
+    pub missing: Vec<Missing>,
 }
 
 /// A scenario with the seed of its chances, as a file holds it.
@@ -114,6 +117,8 @@ struct Raw {
     cluster: toml::Table,
     #[serde(default)]
     clocks: Vec<ClockSetting>,
+    #[serde(default)]
+    missing: Vec<Missing>,
     #[serde(default)]
     faults: Vec<RawFault>,
 }
@@ -188,7 +193,8 @@ impl ScenarioFile {
         card(raw.card_mbit).validate()?;
         // Of machines that are yet to come, too; a rank that is not there means another one.
         let is_rank = |node: Option<usize>| node.is_none_or(|node| node < NODES_MAX);
-        if !raw.faults.iter().all(|raw| is_rank(raw.fault.node())) {
+        let missing = raw.missing.iter().map(|missing| Some(missing.node));
+        if !raw.faults.iter().map(|raw| raw.fault.node()).chain(missing).all(is_rank) {
             return Err(ScenarioError::Bound("a fault of a node that the cluster does not have"));
         }
         let is_possible = (1..=CLIENTS_MAX).contains(&raw.client_count)
@@ -217,6 +223,7 @@ impl ScenarioFile {
             clocks: raw.clocks,
             faults,
             heal_at: raw.heal_at_us,
+            missing: raw.missing,
         };
         Ok(Self { seed: raw.seed, scenario })
     }
@@ -244,6 +251,7 @@ impl ScenarioFile {
             think_time_us: scenario.think_time,
             sync_time_us: scenario.sync_time,
             heal_at_us: scenario.heal_at,
+            missing: scenario.missing,
             link: scenario.link,
             cluster: cluster.expect("a cluster file is TOML"),
             clocks: scenario.clocks,
@@ -284,7 +292,11 @@ impl fmt::Display for Scenario {
         for (at, fault) in &self.faults {
             writeln!(f, "{:>8.3} s  {fault:?}", at.as_secs_f64())?;
         }
-        write!(f, "{:>8.3} s  all faults end", self.heal_at.as_secs_f64())
+        write!(f, "{:>8.3} s  all faults end", self.heal_at.as_secs_f64())?;
+        for Missing { node, way } in &self.missing {
+            write!(f, "\n            but rank {node} is missing: {way:?}")?;
+        }
+        Ok(())
     }
 }
 

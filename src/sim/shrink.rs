@@ -138,6 +138,11 @@ const SMALLER: &[Smaller] = &[
     |scenario| clear(scenario, |s| &mut s.link.delay_ms),
     |scenario| {
         let mut smaller = scenario.clone();
+        smaller.missing.pop();
+        (smaller != *scenario).then_some(smaller)
+    },
+    |scenario| {
+        let mut smaller = scenario.clone();
         smaller.clocks.clear();
         (smaller != *scenario).then_some(smaller)
     },

@@ -45,6 +45,8 @@ pub struct Totals {
     /// The longest time, from the first answer to the end of the faults, in which no write and no
     /// strong read was answered: what faults cost while they last.
     pub longest_silence: Duration,
+    /// The longest time that all clients needed to be served while nodes were missing.
+    pub longest_short: Duration,
     /// Datagrams delivered.
     pub datagrams: u64,
     /// Of everything that happened: equal for equal seeds.
@@ -79,6 +81,7 @@ impl Totals {
         self.steps += other.steps;
         self.virtual_time += other.virtual_time;
         self.longest_silence = self.longest_silence.max(other.longest_silence);
+        self.longest_short = self.longest_short.max(other.longest_short);
         self.datagrams += other.datagrams;
         self.trace_hash ^= other.trace_hash;
     }

@@ -12,6 +12,7 @@ use super::node::{NodeConfig, Pace, SEGMENT_BYTES, SimNode};
 use super::operator::Operator;
 use super::rot::RotBooks;
 use super::scenario::{Plant, Scenario, card};
+use super::stage::{Missing, Patience, Stage};
 use super::totals::Totals;
 use super::{Failure, TraceSink, fault::Fault};
 use crate::history::History;
@@ -75,7 +76,10 @@ pub(super) struct World {
     pub(super) netem: Netem,
     pub(super) faults: Vec<(Instant, Fault)>,
     pub(super) mends: Vec<(Instant, Mend)>,
-    pub(super) is_healed: bool,
+    pub(super) stage: Stage,
+    pub(super) patience: Patience,
+    /// Who is missing while the others go on.
+    pub(super) missing: Vec<Missing>,
     /// The power goes when the next write is acknowledged, for so long.
     pub(super) aimed: Option<Duration>,
     /// Per directed pair of ranks.
@@ -151,7 +155,7 @@ impl World {
                     machine: ClientMachine::new(config, id + 1, rng.next_u64()),
                     sessions: (0..sessions).map(session).collect(),
                     issued: 0,
-                    final_reads: (0..scenario.key_count).collect(),
+                    demands: Vec::new(),
                 }
             })
             .collect();
@@ -177,7 +181,9 @@ impl World {
             netem: Netem::new(config, rng.next_u64()),
             faults: faults.rev().map(|(at, f)| (Instant::ZERO + *at, f.clone())).collect(),
             mends: Vec::new(),
-            is_healed: false,
+            stage: Stage::Faulty,
+            patience: Patience::from(Instant::ZERO),
+            missing: Vec::new(),
             aimed: None,
             troubles: BTreeMap::new(),
             rot: RotBooks::new(scenario.nodes_to_spare()),
@@ -202,55 +208,24 @@ impl World {
             self.touch(rank);
         }
         let heal_at = Instant::ZERO + self.scenario.heal_at;
-        let mut give_up_at = heal_at + LIVENESS_BOUND;
-        let mut least_gap = u64::MAX;
         while !self.is_over() {
             let next = self.next_event(heal_at);
             assert!(next < NEVER, "nothing will ever happen");
             self.now = self.now.max(next);
-            if self.now > give_up_at {
-                let gap = self.gap();
-                if gap < least_gap && self.now < heal_at + LEVEL_BOUND {
-                    (give_up_at, least_gap) = (self.now + LIVENESS_BOUND, gap);
-                    continue;
-                }
-                return Err(format!(
-                    "no progress: {:?} after all faults ended, clients still wait ({})",
-                    LIVENESS_BOUND,
-                    self.waiting()
-                ));
-            }
+            self.check_progress()?;
             self.work_faults(heal_at)?;
             self.deliver();
             self.step_nodes()?;
             self.step_clients();
             self.look_at_members();
+            self.advance_stage();
         }
         self.totals.virtual_time = self.now.since(Instant::ZERO);
         self.netem.check_invariants();
         Ok(())
     }
 
-    /// Slots from the one that has applied the fewest to the one that has applied the most. No end
-    /// while a client waits, for whom somebody's catching up is no excuse.
-    fn gap(&self) -> u64 {
-        let nodes = self.nodes.iter().filter(|node| !node.is_lost());
-        let replicas = nodes.filter_map(SimNode::replica);
-        let applied = || replicas.clone().map(|replica| replica.state_digest().0.0);
-        let is_done = self.clients.iter().all(Client::is_done);
-        if is_done { applied().max().unwrap_or(0) - applied().min().unwrap_or(0) } else { u64::MAX }
-    }
-
-    /// All clients have done and read everything, and all nodes have applied the same.
-    fn is_over(&self) -> bool {
-        self.is_healed
-            && self.clients.iter().all(Client::is_done)
-            && self.plans.is_empty()
-            && self.all_lost_are_refused()
-            && self.is_level()
-    }
-
-    fn waiting(&self) -> String {
+    pub(super) fn waiting(&self) -> String {
         let clients: Vec<String> = self
             .clients
             .iter()
@@ -281,7 +256,7 @@ impl World {
     }
 
     fn next_event(&self, heal_at: Instant) -> Instant {
-        let mut next = if self.is_healed { NEVER } else { heal_at };
+        let mut next = if self.is_healed() { NEVER } else { heal_at };
         next = next.min(self.plans.timeout());
         if let Some((at, _)) = self.faults.last() {
             next = next.min(*at);
@@ -310,12 +285,17 @@ impl World {
         self.nodes_due[rank] = self.nodes[rank].timeout().unwrap_or(NEVER);
     }
 
+    /// All clients may have something new to ask.
+    pub(super) fn clients_are_due(&mut self) {
+        self.clients_due.fill(self.now);
+    }
+
     fn touch_client(&mut self, at: usize) {
         let client = &self.clients[at];
         let mut due = client.machine.poll_timeout().unwrap_or(NEVER);
-        let is_finished = self.is_healed
+        let is_finished = self.is_healed()
             && client.issued >= self.scenario.operations_per_client
-            && client.final_reads.is_empty();
+            && client.demands.is_empty();
         for session in client.sessions.iter().filter(|_| !is_finished) {
             if session.current.is_none() {
                 due = due.min(session.next_at);
@@ -435,8 +415,3 @@ impl World {
 }
 
 pub(super) const NEVER: Instant = Instant::from_nanos(u64::MAX);
-/// Virtual time from the end of all faults until every client must be done; within as much again
-/// must the gap of a node that catches up become smaller.
-const LIVENESS_BOUND: Duration = Duration::from_secs(120);
-/// Virtual time from the end of all faults until all nodes must be level.
-const LEVEL_BOUND: Duration = Duration::from_secs(1200);

@@ -354,6 +354,7 @@ fn quick(rng: &mut Rng, nodes: u8, policy: Policy) -> Scenario {
         sync_time: Duration::from_micros(rng.range(50, 5000)),
         faults: Vec::new(),
         heal_at: Duration::from_millis(3000),
+        missing: Vec::new(),
     }
 }
 
