@@ -46,6 +46,8 @@ impl Report {
             gave_up,
             judged,
             judged_serving,
+            claims,
+            held,
             steps,
             virtual_time,
             longest_silence,
@@ -82,6 +84,8 @@ impl Report {
             "searches_given_up": gave_up,
             "disks_judged": judged,
             "disks_judged_serving": judged_serving,
+            "claims_checked": claims,
+            "holdings_checked": held,
             "steps_checked": steps,
             "longest_silence_seconds": longest_silence.as_secs_f64(),
             "longest_with_missing_seconds": longest_short.as_secs_f64(),
@@ -122,8 +126,15 @@ pub(super) fn print(report: &Report) {
     println!(
         "checked     order of all operations; {} keys searched for a linear order, {} given up; \
          {} disks held against the bound on storage, {} of them while a peer fetched their \
-         snapshot; invariants after {} steps",
-        totals.searched, totals.gave_up, totals.judged, totals.judged_serving, totals.steps
+         snapshot; {} records of applied slots, {} live values on enough nodes; invariants after {} \
+         steps",
+        totals.searched,
+        totals.gave_up,
+        totals.judged,
+        totals.judged_serving,
+        totals.claims,
+        totals.held,
+        totals.steps
     );
     println!(
         "missing     with as many nodes missing as may be every client wrote and read all keys within {:.1} s",

@@ -204,7 +204,7 @@ impl Replica {
         if !self.paxos.install(now, index.slot, image.epochs) {
             return;
         }
-        self.state = image.state;
+        let old = std::mem::replace(&mut self.state, image.state);
         let snapshots = &mut self.snapshots;
         // Own parts under way are of an older state: it begins anew, at once.
         snapshots.parts.clear();
@@ -212,14 +212,22 @@ impl Replica {
         snapshots.installed = index.slot;
         let low = snapshots.skipped.map_or(before, |(low, _)| low.min(before));
         snapshots.skipped = Some((low, index.slot));
-        // Whatever the log holds of these slots may be of no use; what is current is kept.
-        let held = before.0 + 1..=last.0.min(index.slot.0);
+        // Whatever the log holds of these slots may be of no use, and what was current before may have
+        // been superseded since; what is current is kept.
+        let held = (before.0 + 1..=last.0.min(index.slot.0)).map(Slot);
+        let held = held.chain(old.after(None).map(|(_, entry)| entry.version));
         let current: BTreeSet<Slot> =
             self.state.after(None).map(|(_, entry)| entry.version).collect();
-        snapshots.garbage.extend(held.map(Slot).filter(|slot| !current.contains(slot)));
+        snapshots.garbage.extend(held.filter(|slot| !current.contains(slot)));
         snapshots.garbage.retain(|slot| !current.contains(slot));
         self.scrub.begin_repair(now);
         self.apply_chosen(now);
+    }
+
+    /// Index snapshots that it has taken in from peers since its start.
+    #[must_use]
+    pub const fn restored_count(&self) -> u64 {
+        self.snapshots.restored_count
     }
 
     pub(super) fn storage_status(&self) -> StorageStatus {

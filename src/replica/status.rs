@@ -6,7 +6,7 @@ use crate::kv::{ChangeStatus, MemberStatus, NodeStatus, PeerStatus, Role, Standi
 use crate::paxos::{self, RoleName};
 use crate::time::Instant;
 use crate::transport::TransportStats;
-use crate::types::{Ballot, NodeId, Slot};
+use crate::types::{Ballot, NodeId, Slot, Writer};
 
 impl Replica {
     /// Counters of the transport.
@@ -56,6 +56,20 @@ impl Replica {
     #[must_use]
     pub const fn state_digest(&self) -> (Slot, u64) {
         (self.state.applied(), self.state.digest())
+    }
+
+    /// All that was applied as bytes, equal on all nodes that have applied the same slots.
+    #[must_use]
+    pub fn state_image(&self) -> Vec<u8> {
+        let mut to = Writer::new();
+        self.state.write_image(&mut to);
+        to.finish().concat()
+    }
+
+    /// Every slot up to here is chosen, as far as it knows.
+    #[must_use]
+    pub fn commit(&self) -> Slot {
+        self.paxos.commit()
     }
 
     /// The node's account of itself.

@@ -11,7 +11,7 @@ use crate::history::{Operation, Outcome, Request};
 use crate::kv::{self, Applied, Command, Execution};
 use crate::replica::Executed;
 use crate::time::Instant;
-use crate::types::{Bytes, Content, Digest, NodeId, ReadMode, ValueMeta};
+use crate::types::{Bytes, Content, Digest, NodeId, ReadMode, Slot, ValueMeta};
 use std::collections::BTreeMap;
 
 /// The log that all nodes have executed.
@@ -87,6 +87,20 @@ impl Agreed {
         let Executed { meta, execution } = executed;
         self.slots.insert(slot, Entry { meta, execution, by: node });
         Ok(())
+    }
+
+    /// What was chosen for a slot, if anybody executed it.
+    pub(super) fn meta(&self, slot: Slot) -> Option<&ValueMeta> {
+        self.slots.get(&slot.0).map(|entry| &entry.meta)
+    }
+
+    /// The values that the keys have after all that was executed.
+    pub(super) fn live(&self) -> Vec<ValueMeta> {
+        let mut state = Replay { log: self, next: 1, keys: BTreeMap::new() };
+        // What contradicts the log is found by the check of all operations.
+        let _ = state.advance(u64::MAX);
+        let versions = state.keys.values().filter_map(|(version, _)| self.slots.get(version));
+        versions.map(|entry| entry.meta.clone()).collect()
     }
 
     /// Changes of the policy among the slots.

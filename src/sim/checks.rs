@@ -33,6 +33,8 @@ impl World {
         self.agreed.check(&self.history.operations, &self.scans, key_name)?;
         self.search_keys()?;
         self.check_storage()?;
+        self.check_claims()?;
+        self.check_images()?;
         for replica in self.nodes.iter().filter_map(SimNode::replica) {
             self.totals.elections += replica.elections_won();
             let status = replica.status(self.now);

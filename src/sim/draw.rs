@@ -5,7 +5,7 @@
 //! (ISSTA'12).
 
 use super::clock::ClockSetting;
-use super::fault::{Damage, Fault, Shape};
+use super::fault::{Act, Damage, Fault, Moment, Shape};
 use super::scenario::{Scenario, address_of};
 use super::stage::{Missing, Way};
 use crate::config::{ClusterConfig, Member, Policy, Timing};
@@ -72,6 +72,7 @@ pub(super) fn scenario(seed: u64) -> Scenario {
     draw_lost_directories(seed, &mut scenario);
     draw_cards(seed, &mut scenario);
     draw_missing(seed, &mut scenario);
+    draw_aimed(seed, &mut scenario);
     scenario
 }
 
@@ -88,6 +89,38 @@ fn draw_cards(seed: u64, scenario: &mut Scenario) {
     if rng.chance(0.15) {
         scenario.card_mbit = [5.0, 20.0, 100.0][pick(&mut rng, 3)];
     }
+}
+
+/// Faults aimed at moments, and clients that start again, in some runs. Drawn from the seed on their
+/// own, so that the other runs are what they would be without.
+fn draw_aimed(seed: u64, scenario: &mut Scenario) {
+    let mut rng = Rng::new(seed ^ 0xA1_3ED);
+    let end_ms = u64::try_from(scenario.heal_at.as_millis()).unwrap_or(u64::MAX);
+    let acts: &[Act] = match scenario.cluster.durability.as_str() {
+        "sync" => &[Act::Crash, Act::PowerCut, Act::PowerCut, Act::Pause, Act::Isolate],
+        "os" => &[Act::Crash, Act::Pause, Act::Isolate],
+        _ => &[Act::Pause, Act::Isolate],
+    };
+    if rng.chance(0.4) {
+        for _ in 0..rng.range(1, 6) {
+            let moment = Moment::ALL[pick(&mut rng, Moment::ALL.len() as u64)];
+            let act = acts[pick(&mut rng, acts.len() as u64)];
+            let delay = Duration::from_micros(
+                [0, 0, rng.below(5000), rng.below(60_000)][pick(&mut rng, 4)],
+            );
+            let span = Duration::from_millis(rng.range(5, 1800));
+            let at = Duration::from_millis(rng.range(0, end_ms - 200));
+            scenario.faults.push((at, Fault::Aimed { moment, act, delay, span }));
+        }
+    }
+    if rng.chance(0.3) {
+        for _ in 0..rng.range(1, 4) {
+            let at = Duration::from_millis(rng.range(600, end_ms - 200));
+            let client = pick(&mut rng, scenario.client_count);
+            scenario.faults.push((at, Fault::ClientRestart { client }));
+        }
+    }
+    scenario.faults.sort_by_key(|(at, _)| *at);
 }
 
 /// Nodes that are missing after the faults: more than the cluster can do without, for the run to take

@@ -177,6 +177,24 @@ pub enum Fault {
         /// Else it runs on, refused, to the end.
         is_replaced: bool,
     },
+    /// Meets whichever node comes to a moment first, after this began.
+    Aimed {
+        /// What the node must just have done.
+        moment: Moment,
+        /// What becomes of it.
+        act: Act,
+        /// So long after the moment.
+        #[serde(with = "micros", rename = "delay_us")]
+        delay: Duration,
+        /// For so long.
+        #[serde(with = "micros", rename = "span_us")]
+        span: Duration,
+    },
+    /// A client's process dies; another one takes its address at once.
+    ClientRestart {
+        /// Which, counted from 0; one that is not there means another.
+        client: usize,
+    },
     /// The operator adds a new machine.
     AddNode {},
     /// The operator gives the change of the members under way up.
@@ -188,6 +206,42 @@ pub enum Fault {
         /// It is stopped when the change is done; else it runs on, and must learn that it has left.
         is_stopped: bool,
     },
+}
+
+/// What a node has just done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Moment {
+    /// Raised its promise; that is not durable yet.
+    Promises,
+    /// Won an election.
+    Wins,
+    /// Learnt as the leader that something is chosen.
+    Chooses,
+    /// Come under another configuration.
+    Reconfigures,
+    /// Taken in a peer's snapshot.
+    Restores,
+}
+
+impl Moment {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Promises, Self::Wins, Self::Chooses, Self::Reconfigures, Self::Restores];
+}
+
+/// What a fault aimed at a moment does to the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Act {
+    /// Its process dies.
+    Crash,
+    /// Its machine loses power.
+    PowerCut,
+    /// It stands still.
+    Pause,
+    /// No node hears it, and it hears none.
+    Isolate,
 }
 
 /// Which links a partition leaves.
@@ -266,6 +320,8 @@ impl Fault {
             Self::ReplaceNode { is_lost: false, .. } => "node replaced",
             Self::LoseDirectory { is_replaced: false, .. } => "lost directory",
             Self::LoseDirectory { is_replaced: true, .. } => "lost directory, node replaced",
+            Self::Aimed { .. } => "aimed at a moment",
+            Self::ClientRestart { .. } => "client restarted",
             Self::AddNode {} => "node added",
             Self::RemoveNode { .. } => "node removed",
         }
@@ -295,6 +351,8 @@ impl Fault {
             | Self::Partition { .. }
             | Self::Clog { .. }
             | Self::AddNode {}
+            | Self::Aimed { .. }
+            | Self::ClientRestart { .. }
             | Self::CancelChange {}
             | Self::Operator(_) => None,
         }

@@ -60,6 +60,7 @@ impl World {
                 self.note_answer();
             }
             self.aimed = None;
+            self.forget_moments();
             self.say(|| "all faults end".to_owned());
             for (at, _) in &mut self.mends {
                 *at = self.now;
@@ -88,7 +89,7 @@ impl World {
             }
         }
         if is_end {
-            self.leave_faulty();
+            self.leave_faulty()?;
         }
         Ok(())
     }
@@ -171,6 +172,13 @@ impl World {
                 let links = self.links_between(*from, *to);
                 self.clog_for(kind, links, *rate_kbit, *span);
             }
+            Fault::Aimed { .. } => {
+                for rank in 0..self.nodes.len() {
+                    self.forget_seen(rank);
+                }
+                self.waiting_for.push(fault.clone());
+            }
+            Fault::ClientRestart { client } => self.restart_client(*client),
             Fault::LoseDirectory { .. } => self.lose_directory(fault, at),
             Fault::CancelChange {} => self.unwant_change(),
             Fault::Operator(admin) => self.operator.ask(self.now, self.fitted(admin)),
@@ -315,6 +323,7 @@ impl World {
 
     pub(super) fn stop(&mut self, rank: usize, is_power_cut: bool, down: Duration) {
         self.nodes[rank].stop(is_power_cut);
+        self.forget_seen(rank);
         self.touch(rank);
         self.mends.push((self.now + down, Mend::Start(rank)));
     }

@@ -4,7 +4,7 @@ use super::agreed::{Scan, ScanRow};
 use super::world::World;
 use crate::history::{Operation, Outcome, Request};
 use crate::kv::{self, Op, value_digest};
-use crate::replica::client_machine::{ClientMachine, ClientOutcome, Completion};
+use crate::replica::client_machine::{ClientConfig, ClientMachine, ClientOutcome, Completion};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::types::{Bytes, Digest, ReadMode, Slot};
@@ -15,6 +15,8 @@ use std::net::SocketAddr;
 pub(super) struct Client {
     pub(super) address: SocketAddr,
     pub(super) machine: ClientMachine,
+    pub(super) config: ClientConfig,
+    pub(super) starts: u64,
     pub(super) sessions: Vec<Session>,
     /// Operations of all sessions.
     pub(super) issued: u64,
@@ -94,6 +96,37 @@ impl World {
         let is_any = is_loaded || issued.is_multiple_of(4);
         let request = if is_any { self.draw_request(from, key) } else { Request::Get };
         self.issue_on_key(from, key, request, mode);
+    }
+
+    /// A client's process dies: what it waited for it never learns. Another one takes its address.
+    pub(super) fn restart_client(&mut self, at: usize) {
+        let at = at % self.clients.len();
+        self.totals.note_effect("client restarted");
+        for session in 0..self.clients[at].sessions.len() {
+            match self.clients[at].sessions[session].current.take() {
+                Some(Current::Key(operation)) => {
+                    self.complete_key((at, session), operation, Slot::ZERO, ClientOutcome::Unknown);
+                }
+                Some(Current::Scan(scan)) => {
+                    self.complete_scan(scan, Slot::ZERO, ClientOutcome::Unknown);
+                }
+                None => {}
+            }
+        }
+        let seed = self.rng.next_u64();
+        let now = self.now;
+        let client = &mut self.clients[at];
+        client.starts += 1;
+        // A name that no machine on this address had.
+        let local_epoch = at as u64 + 1 + client.starts * 1000;
+        client.machine = ClientMachine::new(client.config.clone(), local_epoch, seed);
+        for session in &mut client.sessions {
+            // It knows nothing of what the one before has seen.
+            session.versions.clear();
+            session.id += SESSIONS_APART;
+            session.next_at = now;
+        }
+        self.clients_are_due();
     }
 
     fn issue_on_key(&mut self, from: Place, key: u64, request: Request, mode: ReadMode) {
@@ -359,5 +392,7 @@ fn outcome_of(outcome: ClientOutcome) -> Outcome {
     }
 }
 
+/// A restarted client's sessions are others: their numbers are so far from those before.
+const SESSIONS_APART: u64 = 1000;
 /// So many of a hundred operations are scans.
 const SCAN_PERCENT: u64 = 5;

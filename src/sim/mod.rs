@@ -9,6 +9,7 @@
 
 mod agreed;
 mod checks;
+mod claims;
 mod clock;
 mod draw;
 mod fault;
@@ -16,6 +17,7 @@ mod faults;
 mod load;
 mod lost;
 mod members;
+mod moments;
 mod node;
 mod operator;
 mod rot;
@@ -29,7 +31,7 @@ mod totals;
 mod world;
 
 pub use clock::ClockSetting;
-pub use fault::{Damage, Fault, Shape};
+pub use fault::{Act, Damage, Fault, Moment, Shape};
 pub use scenario::{Plant, Scenario, ScenarioError, ScenarioFile};
 pub use shrink::{Shrunk, failure_kind, shrink};
 pub use stage::{Missing, Way};

@@ -13,10 +13,10 @@ use crate::netem::CardRoom;
 use crate::replica::{Executed, Output, Replica, ReplicaConfig, Ticket};
 use crate::rng::Rng;
 use crate::storage::{DiskError, Durability, Log, LogError, LogOptions, LogUsage, OpenError};
-use crate::storage::{SimDisk, TripKind};
+use crate::storage::{Recovered, SimDisk, StoredValue, TripKind};
 use crate::time::{Duration, Instant};
 use crate::transport::{Transmit, TransportConfig};
-use crate::types::NodeId;
+use crate::types::{NodeId, Slot};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -237,16 +237,30 @@ impl SimNode {
         if self.replica().is_some_and(|own| own.joined_knowing(node)) {
             return true;
         }
+        match self.reopened(true) {
+            Some((_, recovered)) => recovered.peers.contains_key(&node),
+            None => self.replica().is_some_and(|own| own.has_met(node)),
+        }
+    }
+
+    /// Its log as a start would find it, on a copy of its disk: after the process's end, or, if
+    /// `is_durable`, after the worst end that its durability is for. `None` without anything on a disk.
+    pub(super) fn reopened(&self, is_durable: bool) -> Option<(Log<SimDisk>, Recovered)> {
         let options = self.log_options();
         let mut disk = match options.durability {
-            Durability::Memory => return self.replica().is_some_and(|own| own.has_met(node)),
-            Durability::Os => self.disk.duplicate(),
-            Durability::Sync => self.disk.durable(),
+            Durability::Memory => return None,
+            Durability::Sync if is_durable => self.disk.durable(),
+            Durability::Sync | Durability::Os => self.disk.duplicate(),
         };
         disk.untrip();
         disk.set_free_bytes(None);
-        let opened = Log::open(disk, options, 1);
-        opened.is_ok_and(|(_, recovered)| recovered.peers.contains_key(&node))
+        Log::open(disk, options, 1).ok()
+    }
+
+    /// What a log without a disk holds of a slot.
+    pub(super) fn read_in_memory(&mut self, slot: Slot) -> Option<StoredValue> {
+        let running = self.running.as_mut()?;
+        running.log.read(slot).ok().flatten()
     }
 
     /// Its disk gives up after a number of operations.

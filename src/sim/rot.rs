@@ -48,6 +48,11 @@ impl RotBooks {
         self.tolerated = self.tolerated.saturating_sub(1);
     }
 
+    /// Nodes that the cluster can do without for a slot of which nothing is damaged.
+    pub(super) fn tolerated(&self) -> usize {
+        self.tolerated as usize
+    }
+
     /// Is nothing damaged yet?
     pub(super) fn is_untouched(&self) -> bool {
         self.lost.is_empty() && self.doubt_from.is_empty()

@@ -191,11 +191,13 @@ fn span_of(fault: &mut Fault) -> Option<&mut Duration> {
         | Fault::Pause { span, .. }
         | Fault::Partition { span, .. }
         | Fault::Shape { span, .. }
+        | Fault::Aimed { span, .. }
         | Fault::Clog { span, .. } => Some(span),
         Fault::Rot { .. }
         | Fault::Operator(_)
         | Fault::ReplaceNode { .. }
         | Fault::AddNode {}
+        | Fault::ClientRestart { .. }
         | Fault::CancelChange {}
         | Fault::RemoveNode { .. } => None,
     }

@@ -76,8 +76,9 @@ pub(super) struct Patience {
 
 impl Patience {
     /// With a stage that begins now.
-    pub(super) fn from(now: Instant) -> Self {
-        Self { began: now, give_up_at: now + LIVENESS_BOUND, least_gap: u64::MAX }
+    pub(super) fn of(stage: Stage, now: Instant) -> Self {
+        let bound = if stage == Stage::Short { SHORT_BOUND } else { LIVENESS_BOUND };
+        Self { began: now, give_up_at: now + bound, least_gap: u64::MAX }
     }
 }
 
@@ -88,20 +89,23 @@ impl World {
     }
 
     /// The faults have ended.
-    pub(super) fn leave_faulty(&mut self) {
+    pub(super) fn leave_faulty(&mut self) -> Result<(), String> {
+        self.check_claims()?;
         let is_settled = self.plans.is_empty()
             && self.lost.is_empty()
             && self.nodes.len() == self.scenario.cluster.members.len();
         if !(is_settled && self.become_short()) {
             self.become_whole();
         }
+        Ok(())
     }
 
     /// Goes on to the next stage when there is nothing left to do in this one.
-    pub(super) fn advance_stage(&mut self) {
+    pub(super) fn advance_stage(&mut self) -> Result<(), String> {
         let is_done = self.clients.iter().all(Client::is_done);
         match self.stage {
             Stage::Short if is_done => {
+                self.check_claims()?;
                 let lasted = self.now.since(self.patience.began);
                 self.totals.longest_short = self.totals.longest_short.max(lasted);
                 self.become_whole();
@@ -113,6 +117,7 @@ impl World {
             }
             Stage::Faulty | Stage::Short | Stage::Whole { .. } => {}
         }
+        Ok(())
     }
 
     /// Nothing is under way, and all nodes have applied the same.
@@ -142,7 +147,7 @@ impl World {
             client.demands = demands;
         }
         self.clients_are_due();
-        self.patience = Patience::from(self.now);
+        self.patience = Patience::of(self.stage, self.now);
     }
 
     /// As many nodes as the cluster can do without go missing. False when there are none.
@@ -236,20 +241,22 @@ impl World {
             return Ok(());
         }
         let gap = self.gap();
-        let is_nearer = gap < self.patience.least_gap;
+        let is_nearer = gap < self.patience.least_gap && self.stage != Stage::Short;
         if is_nearer && self.now < self.patience.began + LEVEL_BOUND {
             self.patience.give_up_at = self.now + LIVENESS_BOUND;
             self.patience.least_gap = gap;
             return Ok(());
         }
-        let missing = match self.stage {
-            Stage::Short => format!(", with {:?}", self.missing),
-            Stage::Faulty | Stage::Whole { .. } => String::new(),
-        };
-        Err(format!(
-            "no progress: {LIVENESS_BOUND:?} after all faults ended{missing}, clients still wait ({})",
-            self.waiting()
-        ))
+        let waiting = self.waiting();
+        Err(match self.stage {
+            Stage::Short => format!(
+                "no progress with {:?}: after {SHORT_BOUND:?} clients still wait ({waiting})",
+                self.missing
+            ),
+            Stage::Faulty | Stage::Whole { .. } => format!(
+                "no progress: {LIVENESS_BOUND:?} after all faults ended, clients still wait ({waiting})"
+            ),
+        })
     }
 
     /// Slots from the one that has applied the fewest to the one that has applied the most. No end
@@ -266,5 +273,7 @@ impl World {
 /// Virtual time from the beginning of a stage until every client must be done; within as much again
 /// must the gap of a node that catches up become smaller.
 const LIVENESS_BOUND: Duration = Duration::from_secs(120);
+/// Virtual time from when nodes go missing until every client must be done.
+const SHORT_BOUND: Duration = Duration::from_secs(120);
 /// Virtual time from the beginning of a stage until all nodes must be level.
 const LEVEL_BOUND: Duration = Duration::from_secs(1200);

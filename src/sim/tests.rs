@@ -22,7 +22,7 @@ fn every_kind_of_fault_is_drawn() {
         .flat_map(|scenario| scenario.faults.into_iter().map(|(_, fault)| fault.kind()))
         .collect();
     // Every name of `Fault::kind`.
-    assert_eq!(kinds.len(), 33, "{kinds:?}");
+    assert_eq!(kinds.len(), 35, "{kinds:?}");
 }
 
 #[test]

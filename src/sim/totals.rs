@@ -38,6 +38,10 @@ pub struct Totals {
     pub judged: u64,
     /// Of these, while a peer fetched their index snapshot, so that they took no other.
     pub judged_serving: u64,
+    /// Records of applied slots on nodes' disks held to what was agreed.
+    pub claims: u64,
+    /// Live values of which any nodes that may be missing leave enough shards.
+    pub held: u64,
     /// Steps after each of which all invariants of a machine were checked.
     pub steps: u64,
     /// Virtual time.
@@ -77,6 +81,8 @@ impl Totals {
         self.searched += other.searched;
         self.gave_up += other.gave_up;
         self.judged += other.judged;
+        self.claims += other.claims;
+        self.held += other.held;
         self.judged_serving += other.judged_serving;
         self.steps += other.steps;
         self.virtual_time += other.virtual_time;

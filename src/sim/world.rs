@@ -8,6 +8,7 @@ use super::faults::{LinkTroubles, Mend};
 use super::load::{Client, Current, Session};
 use super::lost::LostDirectory;
 use super::members::Plans;
+use super::moments::Seen;
 use super::node::{NodeConfig, Pace, SEGMENT_BYTES, SimNode};
 use super::operator::Operator;
 use super::rot::RotBooks;
@@ -76,6 +77,9 @@ pub(super) struct World {
     pub(super) netem: Netem,
     pub(super) faults: Vec<(Instant, Fault)>,
     pub(super) mends: Vec<(Instant, Mend)>,
+    /// Aimed at moments that have not come yet.
+    pub(super) waiting_for: Vec<Fault>,
+    pub(super) seen: Vec<Option<Seen>>,
     pub(super) stage: Stage,
     pub(super) patience: Patience,
     /// Who is missing while the others go on.
@@ -152,7 +156,9 @@ impl World {
                 };
                 Client {
                     address,
-                    machine: ClientMachine::new(config, id + 1, rng.next_u64()),
+                    machine: ClientMachine::new(config.clone(), id + 1, rng.next_u64()),
+                    config,
+                    starts: 1,
                     sessions: (0..sessions).map(session).collect(),
                     issued: 0,
                     demands: Vec::new(),
@@ -171,6 +177,7 @@ impl World {
             now: Instant::ZERO,
             nodes_due: vec![Instant::ZERO; nodes.len()],
             checked_at: vec![(Slot::ZERO, 0); nodes.len()],
+            seen: vec![None; nodes.len()],
             nodes,
             clients_due: vec![Instant::ZERO; clients.len()],
             clients,
@@ -181,8 +188,9 @@ impl World {
             netem: Netem::new(config, rng.next_u64()),
             faults: faults.rev().map(|(at, f)| (Instant::ZERO + *at, f.clone())).collect(),
             mends: Vec::new(),
+            waiting_for: Vec::new(),
             stage: Stage::Faulty,
-            patience: Patience::from(Instant::ZERO),
+            patience: Patience::of(Stage::Faulty, Instant::ZERO),
             missing: Vec::new(),
             aimed: None,
             troubles: BTreeMap::new(),
@@ -218,7 +226,7 @@ impl World {
             self.step_nodes()?;
             self.step_clients();
             self.look_at_members();
-            self.advance_stage();
+            self.advance_stage()?;
         }
         self.totals.virtual_time = self.now.since(Instant::ZERO);
         self.netem.check_invariants();
@@ -278,6 +286,7 @@ impl World {
         self.by_address.insert(address, Place::Node(rank));
         self.nodes_due.push(NEVER);
         self.checked_at.push((Slot::ZERO, 0));
+        self.seen.push(None);
     }
 
     /// A node's due time may have changed.
@@ -345,6 +354,7 @@ impl World {
             }
             self.check_agreement(rank)?;
             self.check_lost(rank)?;
+            self.look_for_moments(rank);
             if let Some(death) = output.death {
                 self.die(rank, death);
             }
