@@ -108,6 +108,10 @@ mutants! {
     HidesDamage = "13",
     /// A damaged slot is answered from an older record.
     AnswersOlderRecord = "13",
+    /// A slot known to be chosen is answered from an older record.
+    AnswersOlderOfChosen = "13",
+    /// What a disk has lost counts as held after a restart.
+    CountsLost = "13",
     /// A damaged promise counts towards Q1.
     CountsDamaged = "13",
     /// A damaged slot is sound again with its home shard alone.
@@ -116,6 +120,10 @@ mutants! {
     ForgetsEarly = "14",
     /// The log forgets slots that no snapshot covers.
     ForgetsUncovered = "14",
+    /// The floor of a snapshot that came from a peer is not made durable.
+    ForgetsFloor = "14",
+    /// What was current before a snapshot came from a peer stays in the log.
+    KeepsReplaced = "14",
     /// A compare-and-set that failed supersedes what it met.
     ForgetsMet = "14",
     /// What the log may forget stays in it for ever.
@@ -144,6 +152,8 @@ mutants! {
     ReadsUnconfirmed = "reads",
     /// A heartbeat sent before a read came confirms it.
     ConfirmsWithOlder = "reads",
+    /// Reads are confirmed by old members behind the entry that ends them.
+    ConfirmsBehindMembers = "reads",
     /// A new leader answers before what phase 1 recovered is applied.
     ReadsBeforeRecovered = "reads",
     /// An eventual read may show less than its client has seen.
@@ -152,6 +162,10 @@ mutants! {
     SkipsPreVote = "pre-vote",
     /// A leader that hears too few nodes goes on.
     NeverStepsDown = "step-down",
+    /// A leader waits for ever for what nobody heard has applied.
+    StaysLacking = "step-down",
+    /// What a node refused as too far ahead it is offered again by the clock alone.
+    OffersByClock = "progress",
 }
 
 #[cfg(debug_assertions)]
@@ -164,14 +178,14 @@ mod switch {
 
     thread_local! {
         /// A bit for each mutant that is on.
-        static ACTIVE: Cell<u64> = const { Cell::new(0) };
+        static ACTIVE: Cell<u128> = const { Cell::new(0) };
         static REACHED: Cell<u64> = const { Cell::new(0) };
     }
 
-    const _: () = assert!(Mutant::ALL.len() <= 64, "a bit for each mutant");
+    const _: () = assert!(Mutant::ALL.len() <= 128, "a bit for each mutant");
 
-    fn bit(mutant: Mutant) -> u64 {
-        1 << mutant as u64
+    fn bit(mutant: Mutant) -> u128 {
+        1 << mutant as u32
     }
 
     /// Is the rule of `mutant` broken? Ask last: a yes is counted as a difference made.

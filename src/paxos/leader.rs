@@ -127,7 +127,9 @@ impl Leader {
             return false;
         }
         match self.lacking_since {
-            Some((at, since)) if at == applied => now.since(since) >= patience,
+            Some((at, since)) if at == applied => {
+                now.since(since) >= patience && !breaks(Mutant::StaysLacking)
+            }
             Some(_) | None => {
                 self.lacking_since = Some((applied, now));
                 false
@@ -399,7 +401,7 @@ impl Paxos {
         let is_over =
             |leader: &Leader| leader.barrier.is_some_and(|at| at <= self.acceptor.applied);
         match &self.role {
-            Role::Leader(leader) if is_over(leader) => 0,
+            Role::Leader(leader) if is_over(leader) && !breaks(Mutant::ConfirmsBehindMembers) => 0,
             Role::Leader(leader) => {
                 let quorums = leader.rules().quorums();
                 leader.confirmed(self.own, quorums.nodes - quorums.prepare)

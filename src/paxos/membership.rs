@@ -504,7 +504,8 @@ impl Paxos {
     }
 
     /// Up to here this node holds its shards, and knows that it does, durably.
-    pub(super) fn durable(&self) -> Slot {
+    #[must_use]
+    pub fn durable(&self) -> Slot {
         if self.repairing != Repairing::No || self.restoring.is_under_way() {
             return Slot::ZERO;
         }

@@ -36,6 +36,7 @@ pub use message::{Ack, Envelope, Message, Promise, PromiseEntry, ShardedValue, W
 
 use crate::coding::Backend;
 use crate::config::{ClusterConfig, Configuration, EpochConfig, Epochs, Limits, Quorums};
+use crate::mutant::{Mutant, breaks};
 use crate::rng::Rng;
 use crate::storage::{Recovered, StoredValue};
 use crate::time::Instant;
@@ -207,7 +208,10 @@ impl Paxos {
         let accept_ahead_slots = config.limits.accept_ahead_slots;
         let acceptor = Acceptor::new(recovered, accept_ahead_slots, (base, epochs));
         // A record of what was applied may be gone: it counts as held once it is durable again.
-        let marked = chosen.min(acceptor.applied);
+        let marked = match chosen.min(acceptor.applied) {
+            applied if applied < chosen && breaks(Mutant::CountsLost) => chosen,
+            applied => applied,
+        };
         let mut paxos = Self {
             node,
             own: node.0,

@@ -349,6 +349,7 @@ impl Paxos {
         };
         // A slot may rest in several records. One that is gone leaves an older answer (rule 13).
         let entry = self.acceptor.entries.get(&slot);
+        let entry = entry.filter(|of| !of.is_chosen || !breaks(Mutant::AnswersOlderOfChosen));
         let stored = stored.filter(|stored| {
             let is_newest = entry.is_none_or(|entry| {
                 stored.ballot >= entry.ballot && claimed_by(stored).contains_all(entry.held)

@@ -9,7 +9,7 @@ use super::effects::Effect;
 use super::message::Message;
 use super::{Output, Paxos};
 use crate::config::Epochs;
-use crate::mutant::is_any;
+use crate::mutant::{Mutant, breaks, is_any};
 use crate::storage::IndexSnapshot;
 use crate::time::Instant;
 use crate::types::{Bytes, Record, Slot};
@@ -59,7 +59,7 @@ impl Paxos {
         // No older snapshot may count after one that was installed: what the log holds between the two
         // may never have been chosen. Nor may it be told to anybody once this node has restarted.
         let base = self.effects.unstored_base().filter(|base| is_last && *base <= slot);
-        if let Some(slot) = base {
+        if let Some(slot) = base.filter(|_| !breaks(Mutant::ForgetsFloor)) {
             self.effects.persist(Record::Floor { slot });
         }
         for record in records {

@@ -4,6 +4,7 @@ use super::leader::{Leader, Peer, cut, home_of, place_of};
 use super::message::{Message, ShardedValue};
 use super::policy::wanted;
 use super::{Paxos, Role};
+use crate::mutant::{Mutant, breaks};
 use crate::time::Instant;
 use crate::types::{NodeSet, Slot};
 use std::collections::BTreeMap;
@@ -110,7 +111,7 @@ impl Paxos {
         };
         let reached = Slot(peer.applied.0.saturating_add(ahead_slots));
         peer.applied = applied;
-        if reached.next() < leader.next_slot {
+        if reached.next() < leader.next_slot && !breaks(Mutant::OffersByClock) {
             self.send_again(now, Again::Above(node, reached));
         }
     }

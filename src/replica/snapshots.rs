@@ -218,7 +218,9 @@ impl Replica {
         let held = held.chain(old.after(None).map(|(_, entry)| entry.version));
         let current: BTreeSet<Slot> =
             self.state.after(None).map(|(_, entry)| entry.version).collect();
-        snapshots.garbage.extend(held.filter(|slot| !current.contains(slot)));
+        let is_kept = |slot: &Slot| *slot <= before && breaks(Mutant::KeepsReplaced);
+        let garbage = held.filter(|slot| !current.contains(slot) && !is_kept(slot));
+        snapshots.garbage.extend(garbage);
         snapshots.garbage.retain(|slot| !current.contains(slot));
         self.scrub.begin_repair(now);
         self.apply_chosen(now);

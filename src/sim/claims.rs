@@ -1,6 +1,6 @@
 //! What nodes claim, held to what their disks say and to what was agreed.
 //!
-//! Looked at where a stage of a run ends. What a log holds of an applied slot above its floor is the value
+//! Looked at where a stage of a run ends, shards also where a change of members does. What a log holds of an applied slot above its floor is the value
 //! that was chosen there: it is what the node would give to others. What lives is durable on so many
 //! nodes that any of them may be missing, as many as the cluster can do without (rule 1). And nodes that
 //! have applied the same are in the same state to the byte, the results of requests included.
@@ -20,7 +20,7 @@ impl World {
         for rank in 0..self.nodes.len() {
             self.check_applied(rank)?;
         }
-        self.check_held()
+        if self.plans.is_empty() { self.check_held() } else { Ok(()) }
     }
 
     /// Nothing that was never chosen rests where it would be told as chosen.
@@ -50,8 +50,8 @@ impl World {
 
     /// Any nodes that may be missing leave k shards of whatever lives. Not judged: while members change,
     /// and after damage, whose books are on slots and not on shards.
-    fn check_held(&mut self) -> Result<(), String> {
-        if !self.plans.is_empty() || !self.rot.is_untouched() {
+    pub(super) fn check_held(&mut self) -> Result<(), String> {
+        if !self.rot.is_untouched() {
             return Ok(());
         }
         let Some(members) = self.final_members() else { return Ok(()) };
@@ -60,7 +60,8 @@ impl World {
             return Ok(());
         }
         let all = leader.map_or(0, |configuration| configuration.members.len());
-        let Some(spare) = self.rot.tolerated().checked_sub(all - members.len()) else {
+        let spare = self.rot.tolerated().min(self.spare_members());
+        let Some(spare) = spare.checked_sub(all - members.len()) else {
             return Ok(());
         };
         let live: Vec<ValueMeta> = self.agreed.live();

@@ -221,14 +221,14 @@ impl World {
     }
 
     /// The operator looks at what the leader shows, and asks.
-    pub(super) fn look_at_members(&mut self) {
+    pub(super) fn look_at_members(&mut self) -> Result<(), String> {
         if self.plans.timeout() > self.now {
-            return;
+            return Ok(());
         }
         self.plans.look_at = self.now + LOOK_INTERVAL;
-        let Some(shown) = self.shown() else { return };
+        let Some(shown) = self.shown() else { return Ok(()) };
         let (configuration, is_settled) = shown;
-        let Some(plan) = self.plans.waiting.front_mut() else { return };
+        let Some(plan) = self.plans.waiting.front_mut() else { return Ok(()) };
         let id = |rank: usize| u8::try_from(rank).unwrap_or(u8::MAX);
         let has_joined = plan.joins.is_none_or(|rank| configuration.is_member(id(rank)));
         let has_left = plan.leaves.is_none_or(|rank| configuration.is_retired(id(rank)));
@@ -243,10 +243,12 @@ impl World {
                 plan.is_asked = true;
                 self.operator.ask_of_members(self.now, Admin::CancelChange);
             }
-            return;
+            return Ok(());
         }
         let plan = *plan;
         if has_joined && has_left && is_quiet {
+            // Those who are members now were to hold everything before it was closed (rule 11).
+            self.check_held()?;
             self.end_change(plan, true);
         } else if (plan.is_begun || plan.is_refused || plan.is_unwanted)
             && is_quiet
@@ -256,6 +258,7 @@ impl World {
         } else if !plan.is_asked && is_quiet && !plan.is_begun && self.is_wanted_now(&plan) {
             self.ask_for(plan, &configuration);
         }
+        Ok(())
     }
 
     /// That a directory was lost the operator sees when the node says that it is refused.

@@ -162,7 +162,8 @@ impl World {
                 continue;
             }
             ranks.push(rank);
-            if !self.rot.can_do_without(&ranks) || !self.can_be_found(&ranks) {
+            let is_enough = self.rot.can_do_without(&ranks) && ranks.len() <= self.spare_members();
+            if !is_enough || !self.can_be_found(&ranks) {
                 ranks.pop();
                 continue;
             }
@@ -192,6 +193,13 @@ impl World {
         (self.missing, self.stage) = (missing, Stage::Short);
         self.demand_everything();
         true
+    }
+
+    /// Nodes that the members of now can do without: changes given up may have left fewer than planned.
+    pub(super) fn spare_members(&self) -> usize {
+        let of_file = self.scenario.cluster.quorums();
+        let quorums = self.leader().map_or(of_file, |l| l.configuration().rules.quorums());
+        (quorums.nodes - quorums.prepare) as usize
     }
 
     /// Is there a member left of those that the cluster file names? A client learns of others within

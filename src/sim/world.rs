@@ -225,7 +225,7 @@ impl World {
             self.deliver();
             self.step_nodes()?;
             self.step_clients();
-            self.look_at_members();
+            self.look_at_members()?;
             self.advance_stage()?;
         }
         self.totals.virtual_time = self.now.since(Instant::ZERO);

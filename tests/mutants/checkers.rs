@@ -30,6 +30,7 @@ const NAMED: &[(&str, &str)] = &[
     ("lease: ", "lease"),
     ("progress: ", "progress"),
     ("silence: ", "silence"),
+    ("reads: ", "confirmed reads"),
     ("durability: ", "what recovery told stays"),
     ("read back: ", "read back"),
     ("exactly once: ", "the reference of results"),
@@ -45,6 +46,7 @@ const AGREED: &[(&str, &str)] = &[
     ("a scan found other rows than the log has", "agreed log"),
     ("no linear order explains key", "search"),
     ("no progress: ", "progress"),
+    ("no progress with ", "progress"),
 ];
 
 /// The order check, `src/history/order.rs`: everything that it says.
@@ -77,6 +79,9 @@ const AFTER_A_NAME: &[(&str, &str)] = &[
     (" did Some(Execution", "equal states"),
     (" did None on ", "equal states"),
     (" is in another state after ", "equal states"),
+    (" as chosen where ", "what was chosen is told"),
+    (" of its ", "enough shards"),
+    (" and are not in the same state", "equal states"),
     (": above the bound on storage, ", "the bound on storage"),
     (" leads, and has lost its data directory", "who lost its directory is nobody"),
     (", which has lost its data directory", "who lost its directory is nobody"),

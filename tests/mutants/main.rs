@@ -18,6 +18,8 @@ mod scripts;
 mod scripts_ballots;
 mod scripts_members;
 mod scripts_recovery;
+#[path = "../../src/paxos/tests/shown.rs"]
+mod shown;
 
 use distkv::mutant::Mutant;
 use distkv::sim::{Plant, Scenario, run_scenario};
@@ -70,7 +72,7 @@ macro_rules! found_in_runs {
 }
 
 found_in_simulation! {
-    shards_are_replaced: ReplacesShards, "progress", scenarios::churn, 0, 60;
+    shards_are_replaced: ReplacesShards, "enough shards", scenarios::churn, 0, 60;
     a_recovered_value_gets_a_new_id: RenamesValue, "one value per slot", scenarios::churn, 0, 60;
     a_recovered_value_gets_another_code: RecodesValue, "one value per slot or progress",
         scenarios::churn, 0, 20;
@@ -86,7 +88,7 @@ found_in_simulation! {
     a_gather_ends_with_any_id: GathersAnyId, "one value per slot", scenarios::churn, 0, 60;
     an_epoch_is_in_force_too_early: EpochBeforeApplied, "one value per slot",
         scenarios::epochs, 0, 80;
-    a_change_is_closed_unready: ClosesUnready, "progress", scenarios::members, 390, 200;
+    a_change_is_closed_unready: ClosesUnready, "enough shards", scenarios::members, 0, 60;
     a_lost_directory_is_taken_for_the_old_one: AcceptsLostIdentity, "one value per slot",
         scenarios::amnesia, 0, 20;
     a_node_without_its_directory_counts: AcceptsLostIdentity, "who lost its directory is nobody",
@@ -95,6 +97,9 @@ found_in_simulation! {
         scenarios::forgetful, 60, 150;
     slots_without_a_snapshot_are_forgotten: ForgetsUncovered, "progress",
         scenarios::forgetful, 0, 60;
+    a_floor_is_forgotten: ForgetsFloor, "what was chosen is told", Scenario::draw, 40, 60;
+    what_a_snapshot_replaces_is_kept: KeepsReplaced, "the bound on storage",
+        scenarios::restored, 0, 20;
     the_log_lets_nothing_go: NeverFrees, "the bound on storage", scenarios::wasteful, 0, 20;
     repeats_are_applied: AppliesRepeats, "order or exactly once", scenarios::power, 40, 150;
     results_are_forgotten_at_a_restart: ForgetsResults, "exactly once", scenarios::power, 0, 60;
@@ -182,6 +187,16 @@ found_by_script! {
         scripts_recovery::claimed_bytes_are_missing();
     an_old_epoch_is_forgotten: ForgetsOldEpoch, "one value per slot",
         scripts_recovery::the_policy_has_changed();
+    an_older_record_of_what_is_chosen_answers: AnswersOlderOfChosen, "what recovery told stays",
+        shown::an_older_record_does_not_answer_for_a_slot_known_to_be_chosen();
+    what_a_disk_lost_is_counted: CountsLost, "what recovery told stays",
+        shown::what_a_disk_has_lost_does_not_count_as_held();
+    reads_are_confirmed_behind_members: ConfirmsBehindMembers, "confirmed reads",
+        shown::no_read_is_confirmed_behind_members_that_the_leader_does_not_go_by_yet();
+    a_leader_waits_for_what_is_gone: StaysLacking, "progress",
+        shown::what_the_old_leader_alone_applied_is_recovered_when_it_is_gone();
+    what_was_refused_waits_for_the_clock: OffersByClock, "progress",
+        shown::what_is_too_far_above_a_node_is_offered_when_it_has_come_nearer();
     a_home_shard_repairs: RepairsWithHome, "one value per slot",
         scripts_recovery::a_repaired_slot_is_promised();
 }

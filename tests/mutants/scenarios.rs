@@ -84,6 +84,21 @@ pub fn wasteful(seed: u64) -> Scenario {
     scenario
 }
 
+/// One node of three is cut off again and again while every key is written, and each time it is back
+/// only a snapshot helps.
+pub fn restored(seed: u64) -> Scenario {
+    let mut rng = Rng::new(seed);
+    let mut scenario = wasteful(seed);
+    scenario.key_count = 30;
+    for at in 0..12 {
+        let begin = Duration::from_millis(300 + at * 400 + rng.below(50));
+        let span = Duration::from_millis(250);
+        scenario.faults.push((begin, Fault::Partition { from: 0b100, to: 0b011, span }));
+    }
+    scenario.heal_at = Duration::from_millis(5500);
+    scenario
+}
+
 /// The policy changes again and again between one that asks few for promises and one whose small
 /// values a leader chooses alone, while nodes are cut off.
 pub fn epochs(seed: u64) -> Scenario {

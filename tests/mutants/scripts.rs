@@ -5,7 +5,6 @@ use super::cluster::{Cluster, Flight};
 use distkv::config::Policy;
 use distkv::paxos::{Message, RoleName};
 use distkv::types::Ballot;
-use std::time::Duration;
 
 /// Three nodes with their leader first, at rest.
 pub fn three() -> (Cluster, [u8; 3]) {
@@ -20,30 +19,6 @@ pub fn apart(nodes: &[u8]) -> impl Fn(&Flight) -> bool {
     move |flight| !(nodes.contains(&flight.from) && nodes.contains(&flight.to))
 }
 
-/// Lets time pass for the nodes `awake` alone.
-pub fn pass_for(
-    cluster: &mut Cluster,
-    awake: &[u8],
-    millis: u64,
-    is_lost: impl Fn(&Flight) -> bool,
-) {
-    for _ in 0..millis.div_ceil(25) {
-        tick(cluster, awake, 25);
-        cluster.settle(&is_lost);
-    }
-}
-
-pub fn tick(cluster: &mut Cluster, awake: &[u8], millis: u64) {
-    cluster.now = cluster.now + Duration::from_millis(millis);
-    for rank in awake {
-        let now = cluster.now;
-        if let Some(paxos) = &mut cluster.nodes[usize::from(*rank)].paxos {
-            paxos.handle_timeout(now);
-        }
-        cluster.drain(*rank);
-    }
-}
-
 /// Lets `awake` try until one of them leads; the others of `near` only answer.
 pub fn elect(cluster: &mut Cluster, awake: &[u8], near: &[u8]) -> Option<u8> {
     elect_but(cluster, awake, apart(near))
@@ -56,7 +31,7 @@ pub fn elect_but(
     is_lost: impl Fn(&Flight) -> bool,
 ) -> Option<u8> {
     for _ in 0..200 {
-        pass_for(cluster, awake, 25, &is_lost);
+        cluster.pass_for(awake, 25, &is_lost);
         let leads = |rank: &&u8| {
             let paxos = cluster.nodes[usize::from(**rank)].paxos.as_ref();
             paxos.is_some_and(|paxos| paxos.role() == RoleName::Leader && paxos.can_propose(0))
@@ -85,7 +60,7 @@ fn is_reply(message: &Message) -> bool {
 /// A heartbeat of `leader` reaches `follower`; its answer, on its way.
 fn late_reply(cluster: &mut Cluster, leader: u8, follower: u8) -> Vec<Flight> {
     cluster.flights.clear();
-    tick(cluster, &[leader], 50);
+    cluster.tick_for(&[leader], 50);
     let to_follower =
         take(cluster, leader, follower, |message| matches!(message, Message::Heartbeat { .. }));
     cluster.flights.clear();
@@ -121,7 +96,7 @@ pub fn a_granter_is_asked() {
     let late = late_reply(&mut cluster, old, granter);
     // The vote is given; the ballot is not yet durable.
     'vote: for _ in 0..200 {
-        tick(&mut cluster, &[other], 25);
+        cluster.tick_for(&[other], 25);
         let asks = take(&mut cluster, other, granter, |message| {
             matches!(message, Message::PreVote { .. })
         });
@@ -208,7 +183,7 @@ pub fn a_promise_is_lost() {
     // The new leader campaigns; nothing that the voter writes becomes durable.
     let mut promises = Vec::new();
     for _ in 0..200 {
-        tick(&mut cluster, &[new], 25);
+        cluster.tick_for(&[new], 25);
         cluster.sync(new);
         for flight in take(&mut cluster, new, voter, |_| true) {
             cluster.deliver(flight);
@@ -233,7 +208,7 @@ pub fn a_promise_is_lost() {
     cluster.settle(apart(&[new]));
     if cluster.can_propose(new) {
         cluster.propose(new, "newer", 10);
-        pass_for(&mut cluster, &[new], 500, apart(&[new, voter]));
+        cluster.pass_for(&[new], 500, apart(&[new, voter]));
     }
 }
 
@@ -269,7 +244,7 @@ pub fn an_old_ack_comes() {
             || flight.to == d && is_accept(&flight.message)
     };
     for _ in 0..200 {
-        pass_for(&mut cluster, &[a], 25, is_lost);
+        cluster.pass_for(&[a], 25, is_lost);
         let paxos = cluster.nodes[usize::from(a)].paxos.as_ref().unwrap();
         if paxos.role() == RoleName::Leader && paxos.promised() > first.origin {
             break;
@@ -277,7 +252,7 @@ pub fn an_old_ack_comes() {
     }
     late.into_iter().for_each(|flight| cluster.deliver(flight));
     cluster.settle(is_lost);
-    pass_for(&mut cluster, &[e], 4000, apart(&[b, d, e]));
+    cluster.pass_for(&[e], 4000, apart(&[b, d, e]));
 }
 
 /// What a node has applied is not among what it has accepted any more: a candidate that does not

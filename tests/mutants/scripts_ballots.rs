@@ -2,7 +2,7 @@
 //! message in hand, as in `scripts`.
 
 use super::cluster::{Cluster, Flight};
-use super::scripts::{apart, elect_but, pass_for, take, three, tick};
+use super::scripts::{apart, elect_but, take, three};
 use super::scripts_members::{ask, begin, brings, exchange, goes_by, hand, is_promise, tells_of};
 use distkv::config::Policy;
 use distkv::paxos::{Begun, Message};
@@ -12,7 +12,7 @@ use distkv::paxos::{Begun, Message};
 fn answer_early(cluster: &mut Cluster, leader: u8, node: u8) {
     for _ in 0..20 {
         cluster.flights.clear();
-        tick(cluster, &[leader], 25);
+        cluster.tick_for(&[leader], 25);
         let beats = take(cluster, leader, node, |m| matches!(m, Message::Heartbeat { .. }));
         beats.into_iter().for_each(|flight| cluster.deliver(flight));
         let answers = take(cluster, node, leader, |m| matches!(m, Message::HeartbeatReply { .. }));
@@ -73,7 +73,7 @@ pub fn the_end_of_a_change_misses_the_new() {
         if goes_by(&cluster, b, &[a, b, d]) {
             break;
         }
-        pass_for(&mut cluster, &[b], 25, apart(&[b, c]));
+        cluster.pass_for(&[b], 25, apart(&[b, c]));
     }
     if !goes_by(&cluster, b, &[a, b, d]) {
         return cluster.pass(4000, |_| false);
@@ -83,7 +83,7 @@ pub fn the_end_of_a_change_misses_the_new() {
             break;
         }
         let is_lost = |flight: &Flight| apart(&[b, d])(flight) || !is_news(&flight.message);
-        pass_for(&mut cluster, &[d], 25, is_lost);
+        cluster.pass_for(&[d], 25, is_lost);
     }
     assert!(goes_by(&cluster, d, &[a, b, d]), "d hears of the end");
     elect_but(&mut cluster, &[d], |f| apart(&[a, d])(f) || is_news(&f.message)).unwrap();
@@ -140,7 +140,7 @@ pub fn what_is_behind_the_end_is_overtaken() {
     for (awake, with) in [(b, &near[..]), (a, &[a, g])] {
         for _ in 0..200 {
             if !goes_by(&cluster, awake, &members) {
-                pass_for(&mut cluster, &[awake], 25, apart(with));
+                cluster.pass_for(&[awake], 25, apart(with));
             }
         }
         assert!(goes_by(&cluster, awake, &members), "{awake} hears of the end");
@@ -159,7 +159,7 @@ pub fn what_is_behind_the_end_is_overtaken() {
         for _ in 0..40 {
             if !cluster.chosen.contains_key(&first.slot) {
                 let is_lost = |flight: &Flight| apart(&[a, f])(flight) || is_told(flight);
-                pass_for(&mut cluster, &[f], 25, is_lost);
+                cluster.pass_for(&[f], 25, is_lost);
             }
         }
         assert_eq!(cluster.chosen.get(&first.slot), Some(&first), "by a and f");

@@ -2,7 +2,7 @@
 //! in hand.
 
 use super::cluster::{Cluster, Flight};
-use super::scripts::{apart, elect_but, pass_for, take, three, tick};
+use super::scripts::{apart, elect_but, take, three};
 use distkv::config::{EpochConfig, Policy};
 use distkv::paxos::{Begun, Message, RoleName};
 use distkv::types::{Code, NodeSet, Slot, ValueId};
@@ -148,7 +148,7 @@ pub fn the_end_of_a_change_is_found() {
         if leads(&cluster) {
             break;
         }
-        pass_for(&mut cluster, &[stays], 25, apart(&[stays, leaves]));
+        cluster.pass_for(&[stays], 25, apart(&[stays, leaves]));
     }
     assert!(leads(&cluster), "two of the old members are enough for that");
     // The entry takes one of the new members, too.
@@ -156,7 +156,7 @@ pub fn the_end_of_a_change_is_found() {
         if cluster.can_propose(stays) {
             break;
         }
-        pass_for(&mut cluster, &[stays], 25, apart(&[stays, leaves, newcomer]));
+        cluster.pass_for(&[stays], 25, apart(&[stays, leaves, newcomer]));
     }
     assert!(cluster.can_propose(stays), "two of the new members are enough to go on");
     cluster.propose(stays, "second", 10);
@@ -284,7 +284,7 @@ pub fn ask(
 ) -> (Vec<Flight>, Vec<Flight>) {
     for _ in 0..200 {
         cluster.flights.clear();
-        tick(cluster, &[candidate], 25);
+        cluster.tick_for(&[candidate], 25);
         for voter in near {
             hand(cluster, candidate, *voter, is_vote);
             hand(cluster, *voter, candidate, is_vote);
@@ -329,7 +329,7 @@ fn an_entry_is_heard_below(
         }
         // Whom a hears no more from asks who the members are.
         let awake = if is_entered(cluster, a) { &near[..] } else { &[a] };
-        pass_for(cluster, awake, 25, apart(&near));
+        cluster.pass_for(awake, 25, apart(&near));
         propose(cluster);
     }
     assert!(is_entered(cluster, f), "three of five are enough for the entry");
@@ -341,7 +341,7 @@ fn an_entry_is_heard_below(
         if is_entered(cluster, z) {
             break;
         }
-        pass_for(cluster, &[z], 25, apart(&[z, f]));
+        cluster.pass_for(&[z], 25, apart(&[z, f]));
     }
     assert!(is_entered(cluster, z), "z hears of it from f");
     cluster.flights.clear();
@@ -352,7 +352,7 @@ fn an_entry_is_heard_below(
     assert!(cluster.can_propose(b), "b leads with promises of before and after the entry");
     cluster.propose(b, "second", 0);
     cluster.settle(apart(&[b, z]));
-    pass_for(cluster, &[b], 100, apart(&[b, z]));
+    cluster.pass_for(&[b], 100, apart(&[b, z]));
     cluster.pass(4000, |_| false);
 }
 

@@ -2,7 +2,7 @@
 //! node must still know after a restart or a repair. Every message in hand, as in `scripts`.
 
 use super::cluster::{Cluster, Flight};
-use super::scripts::{apart, elect, elect_but, pass_for, take, three, tick};
+use super::scripts::{apart, elect, elect_but, take, three};
 use distkv::config::{EpochConfig, Policy};
 use distkv::paxos::{Message, RoleName, ShardedValue};
 use distkv::types::{Code, Epoch, ShardSet, Slot};
@@ -44,7 +44,7 @@ fn go_on(cluster: &mut Cluster, awake: &[u8], near: &[u8]) {
         cluster.propose(leader, "last", 10);
         cluster.settle(apart(near));
     }
-    pass_for(cluster, awake, 500, apart(near));
+    cluster.pass_for(awake, 500, apart(near));
 }
 
 /// Five nodes. The leader's value reaches nobody, and it stands still. Three others choose another
@@ -59,8 +59,8 @@ pub fn others_apply_the_slot() {
     // `near` misses a slot and hears that it is chosen, so that it will fetch it.
     cluster.propose(old, "a", 10);
     cluster.settle(|flight| flight.to == near && matches!(flight.message, Message::Accept { .. }));
-    tick(&mut cluster, &[old], 25);
-    tick(&mut cluster, &[old], 25);
+    cluster.tick_for(&[old], 25);
+    cluster.tick_for(&[old], 25);
     let heartbeats = take(&mut cluster, old, near, |m| matches!(m, Message::Heartbeat { .. }));
     let late = heartbeats.last().map(|heartbeat| heartbeat.message.clone()).unwrap();
     heartbeats.into_iter().for_each(|heartbeat| cluster.deliver(heartbeat));
@@ -69,13 +69,13 @@ pub fn others_apply_the_slot() {
     cluster.settle(|flight| flight.from == old);
     let new = elect(&mut cluster, &far, &far).unwrap();
     assert_eq!(cluster.propose(new, "newer", 10).slot, lost.slot);
-    pass_for(&mut cluster, &far, 500, apart(&far));
+    cluster.pass_for(&far, 500, apart(&far));
     let awake = [far[0], far[1], far[2], near];
     let is_lost = |flight: &Flight| {
         let ends = [flight.from, flight.to];
         ends.contains(&old) || ends.contains(&near) && !is_of_gathering(flight)
     };
-    pass_for(&mut cluster, &awake, 4000, is_lost);
+    cluster.pass_for(&awake, 4000, is_lost);
     assert_eq!(cluster.texts(near), ["a", "newer"], "fetched");
     assert!(leads(&cluster, old));
     cluster.deliver(Flight { from: old, to: near, message: late });
@@ -132,7 +132,7 @@ pub fn a_ballot_is_lost() {
     let (mut cluster, [old, voter, new]) = three();
     restart(&mut cluster, old);
     for _ in 0..200 {
-        tick(&mut cluster, &[new], 25);
+        cluster.tick_for(&[new], 25);
         // Vote, then promise.
         for _ in 0..2 {
             for flight in take(&mut cluster, new, voter, |_| true) {
@@ -157,7 +157,7 @@ pub fn a_ballot_is_lost() {
     elect(&mut cluster, &[new], &[old, new]).unwrap();
     cluster.propose(new, "later", 10);
     cluster.settle(apart(&[old, new]));
-    pass_for(&mut cluster, &[new], 500, |_| false);
+    cluster.pass_for(&[new], 500, |_| false);
 }
 
 /// A value is chosen by its single shards. Its leader dies, and of the two shards that are left one
@@ -184,12 +184,12 @@ pub fn claimed_bytes_are_missing() {
 /// promises the slot as accepted, not as applied. `c` has nothing of it, and must find it at `b`.
 pub fn a_repaired_slot_is_promised() {
     let (mut cluster, [a, b, c]) = three_coded();
-    pass_for(&mut cluster, &[a], 600, apart(&[a, c]));
+    cluster.pass_for(&[a], 600, apart(&[a, c]));
     // Large enough for a page of its own.
     let under = cluster.propose(a, "under", 1000);
     cluster.settle(apart(&[a, c]));
     let is_lost = |flight: &Flight| apart(&[a, b])(flight) || is_of_gathering(flight);
-    pass_for(&mut cluster, &[a], 600, is_lost);
+    cluster.pass_for(&[a], 600, is_lost);
     let over = cluster.propose(a, "over", 10);
     cluster.settle(is_lost);
     assert_eq!(cluster.chosen.get(&over.slot), Some(&over), "chosen by two copies");
@@ -203,7 +203,7 @@ pub fn a_repaired_slot_is_promised() {
             Message::Shards { entries, .. } if entries.iter().any(is_under));
         apart(&[a, b])(flight) || has_under
     };
-    pass_for(&mut cluster, &[a, b], 1500, is_lost);
+    cluster.pass_for(&[a, b], 1500, is_lost);
     let has_again = cluster.nodes[usize::from(b)].written.values.contains_key(&over.slot);
     assert!(has_again, "fetched again");
     cluster.crash(a);
@@ -251,7 +251,7 @@ pub fn a_leader_is_overtaken() {
     let [tells, near, far @ ..] = [1, 2, 3, 4, 5, 6].map(|step| (old + step) % 7);
     // Three of the four have yet to be heard: else the old leader, alone, would step down.
     cluster.flights.clear();
-    tick(&mut cluster, &[old], 50);
+    cluster.tick_for(&[old], 50);
     let mut late = Vec::new();
     for node in &far[..3] {
         let is_heartbeat = |message: &Message| matches!(message, Message::Heartbeat { .. });
@@ -264,7 +264,7 @@ pub fn a_leader_is_overtaken() {
     cluster.flights.clear();
     let new = elect(&mut cluster, &far, &far).unwrap();
     let value = cluster.propose(new, "new", 10);
-    pass_for(&mut cluster, &far, 300, apart(&far));
+    cluster.pass_for(&far, 300, apart(&far));
     let has = |cluster: &Cluster, node: u8| {
         cluster.nodes[usize::from(node)].paxos.as_ref().unwrap().applied() >= value.slot
     };
@@ -274,14 +274,14 @@ pub fn a_leader_is_overtaken() {
         if has(&cluster, tells) {
             break;
         }
-        pass_for(&mut cluster, &[tells], 25, apart(&[tells, far[3]]));
+        cluster.pass_for(&[tells], 25, apart(&[tells, far[3]]));
     }
     late.into_iter().for_each(|flight| cluster.deliver(flight));
     for _ in 0..40 {
         if has(&cluster, old) {
             break;
         }
-        pass_for(&mut cluster, &[old], 25, apart(&[old, tells, near]));
+        cluster.pass_for(&[old], 25, apart(&[old, tells, near]));
     }
     assert!(has(&cluster, old), "gathered while it leads");
     if cluster.can_propose(old) {

@@ -329,6 +329,26 @@ impl Cluster {
         }
     }
 
+    /// Lets the nodes `awake` pass `millis`, and nobody else; messages of the others wait for ever.
+    pub fn pass_for(&mut self, awake: &[u8], millis: u64, is_lost: impl Fn(&Flight) -> bool) {
+        for _ in 0..millis.div_ceil(25) {
+            self.tick_for(awake, 25);
+            self.settle(&is_lost);
+        }
+    }
+
+    /// Lets the nodes `awake` pass `millis` at once, and delivers nothing.
+    pub fn tick_for(&mut self, awake: &[u8], millis: u64) {
+        self.now = self.now + Duration::from_millis(millis);
+        for rank in awake {
+            let now = self.now;
+            if let Some(paxos) = &mut self.nodes[usize::from(*rank)].paxos {
+                paxos.handle_timeout(now);
+            }
+            self.drain(*rank);
+        }
+    }
+
     pub fn count(&self) -> u8 {
         u8::try_from(self.nodes.len()).unwrap()
     }

@@ -2,7 +2,6 @@
 
 mod bounds;
 mod cluster;
-mod damage;
 mod decision;
 mod elections;
 mod findings;
@@ -10,3 +9,4 @@ mod laws;
 mod membership;
 mod model;
 mod random;
+mod shown;

@@ -4,7 +4,7 @@ use super::ClientMachine;
 use super::operation::{ClientOutcome, Operation, Stage, Token};
 use crate::kv::{Read, Refusal, Request};
 use crate::time::{Duration, Instant};
-use crate::transport::SendError;
+use crate::transport::{MessageId, SendError};
 use crate::types::Slot;
 use std::net::SocketAddr;
 
@@ -100,14 +100,27 @@ impl ClientMachine {
             let outcome = operation.outcome_without_answer();
             return self.end(now, token, Slot::ZERO, outcome);
         }
-        match operation.stage {
+        let stage = operation.stage;
+        match stage {
             Stage::Queued => {}
+            // Begun anew, what is larger than the link carries in that time would never arrive.
+            Stage::Sent { member, message, .. } if self.is_moving(now, member, message) => {
+                self.set_timer(token, now + self.config.attempt_timeout);
+            }
             Stage::Sent { .. } => {
                 self.lose_attempt(now, token);
                 self.try_again(now, token);
             }
             Stage::Waiting => self.try_again(now, token),
         }
+    }
+
+    /// Does a request still go out, or something large still come in from whom it went to? The transport
+    /// says when a peer has gone silent meanwhile.
+    fn is_moving(&self, now: Instant, member: usize, message: MessageId) -> bool {
+        let peer = self.members[member].address;
+        let lately = self.config.attempt_timeout / 2;
+        self.transport.is_unsent(peer, message) || self.transport.is_receiving(now, peer, lately)
     }
 
     /// The attempt in flight is given up; whether it takes effect is not known.

@@ -315,6 +315,29 @@ fn a_dead_leader_is_left_and_its_writes_are_applied_once() {
 }
 
 #[test]
+fn what_takes_longer_than_an_attempt_on_its_way_is_not_begun_anew() {
+    let mut world = World::new(7, 1, 0.0);
+    let link = LinkConfig { rate_mbit: 10.0, queue_bytes: 64 << 10, ..LinkConfig::default() };
+    world.netem.set_default_link(link);
+    let value = "v".repeat(4 << 20);
+    let began = world.now;
+    world.put(0, "a", &value);
+    assert!(matches!(world.finish()[..], [ClientOutcome::Done(Outcome::Written { .. })]));
+    let took = world.now.since(began);
+    assert!(took > world.client.config.attempt_timeout, "{took:?} is no test of it");
+    world.client.submit(world.now, 0, Op::Get { key: key("a") }).unwrap();
+    assert!(matches!(world.finish()[..], [ClientOutcome::Done(Outcome::Value { .. })]));
+    assert_eq!(world.client.stats().attempts_lost, 0);
+    // Who goes silent on the way is left all the same.
+    world.put(0, "b", &value);
+    world.run_for(Duration::from_secs(1));
+    world.nodes[1] = None;
+    world.leader = 2;
+    world.hint = Some(2);
+    assert!(matches!(world.finish()[..], [ClientOutcome::Done(Outcome::Written { .. })]));
+}
+
+#[test]
 fn a_silent_node_holds_up_one_reader_at_a_time() {
     let mut world = World::new(1, 8, 0.0);
     world.client.set_read_mode(ReadMode::Eventual);
