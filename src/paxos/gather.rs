@@ -28,6 +28,9 @@ pub(super) struct Gather {
     asked: NodeSet,
     /// Of those, who has said anything.
     answered: NodeSet,
+    /// Who has given shards of it, and may have more; and whether they were asked for these.
+    givers: NodeSet,
+    has_asked_givers: bool,
     try_again_at: Instant,
     /// It was asked for again so often: each time waits longer, for a slow link would only get slower.
     tries: u32,
@@ -52,31 +55,7 @@ pub struct Gathered {
     pub payload: Bytes,
 }
 
-/// What this node lacks of what is chosen, and when it looks.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CatchingUp {
-    /// The next look.
-    pub(super) at: Instant,
-    applied_at_tick: Slot,
-    /// Chosen up to here, and to be gathered where it is not held.
-    pub(super) until: Slot,
-    /// A large message of the leader's is coming in.
-    is_receiving: bool,
-}
-
-impl CatchingUp {
-    pub(super) const fn new(now: Instant) -> Self {
-        Self { at: now, applied_at_tick: Slot::ZERO, until: Slot::ZERO, is_receiving: false }
-    }
-}
-
 impl Paxos {
-    /// Is something large of the leader's coming in, half here? For followers, before
-    /// [`Self::handle_timeout`].
-    pub const fn handle_receiving(&mut self, is_receiving: bool) {
-        self.catching_up.is_receiving = is_receiving;
-    }
-
     /// Starts to gather the payload of an applied slot; the end comes from [`Self::poll_gathered`].
     /// False when too many are under way: ask again later.
     pub fn gather_payload(&mut self, now: Instant, slot: Slot) -> bool {
@@ -277,21 +256,8 @@ impl Paxos {
         self.catch_up(now);
     }
 
-    /// Up to where what is chosen and not here has been missed. A leader sends in the order of slots:
-    /// while it sends something large, only what is before the last that came was missed, and the rest
-    /// may be on its way. To fetch that from others would double the load of links that are slow.
-    fn missed_until(&self) -> Slot {
-        let commit = self.acceptor.commit;
-        if !self.catching_up.is_receiving {
-            return commit;
-        }
-        let mut newest = self.acceptor.entries.iter().rev();
-        let came = newest.find(|(_, entry)| Some(entry.ballot) == self.leader);
-        commit.min(came.map_or(self.catching_up.until, |(slot, _)| *slot))
-    }
-
     /// Asks as many peers as shards of `slot` are missing for one each, who were not asked before; where
-    /// fewer than that answer at all, for all they have. When too few have answered in time it
+    /// fewer than that answer at all, for all they have; when nobody is left those again who gave some. When too few have answered in time it
     /// `is_repeated`, and in the end all are asked for all they have.
     fn ask(&mut self, now: Instant, slot: Slot, is_repeated: bool) {
         let contacts = self.contacts();
@@ -325,6 +291,11 @@ impl Paxos {
         let is_left = |id: &&u8| !gather.asked.contains(**id) && !dead.contains(**id);
         let left = order.iter().filter(is_left).filter(|id| !self.silent.contains(**id)).count();
         let is_all = is_everybody || left < missing;
+        if left == 0 && !is_everybody && !gather.has_asked_givers {
+            // Nobody is left who answers: who gave one shard may have more. Once: then time decides.
+            gather.has_asked_givers = !gather.givers.is_empty();
+            gather.asked = gather.asked.without(gather.givers);
+        }
         let held = if gather.is_for_applied() { None } else { held };
         let mut asked = Vec::new();
         for id in order {
@@ -395,6 +366,7 @@ impl Paxos {
             self.ask(now, slot, false);
             return;
         }
+        gather.givers.insert(from);
         gather.meta = Some(value.meta);
         // Two nodes may have the same shard of a value that is older than one of them.
         let known_count = gather.shards.len();
@@ -402,7 +374,9 @@ impl Paxos {
             gather.shards.insert(shard.index, shard);
         }
         let is_empty_handed = gather.shards.len() == known_count;
-        if !self.try_finish(now, slot) && is_empty_handed {
+        let still_asked = gather.asked.without(gather.answered).without(self.silent);
+        let is_in_vain = is_empty_handed || still_asked.is_empty();
+        if !self.try_finish(now, slot) && is_in_vain {
             self.ask(now, slot, false);
         }
     }
@@ -528,6 +502,8 @@ impl Gather {
             shards: BTreeMap::new(),
             asked: NodeSet::EMPTY,
             answered: NodeSet::EMPTY,
+            givers: NodeSet::EMPTY,
+            has_asked_givers: false,
             try_again_at: now,
             tries: 0,
             is_local: wants_payload,

@@ -12,7 +12,7 @@ use super::message::{Ack, ShardedValue};
 use super::policy::{View, grown};
 use super::promise::Recovered;
 use super::sending::Again;
-use super::{Paxos, Role};
+use super::{Paxos, PeerView, Role};
 use crate::config::{Configuration, EpochConfig, Epochs, Seat};
 use crate::mutant::{Mutant, breaks, is_any};
 use crate::time::{Duration, Instant};
@@ -430,6 +430,26 @@ impl Paxos {
         }
         peer.is_low = is_low;
         self.handle_accepted(now, from, ballot, applied, &[]);
+    }
+
+    /// What a leader knows of the others.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerView> {
+        match &self.role {
+            Role::Leader(leader) => leader
+                .peers
+                .iter()
+                .filter(|(node, _)| **node != self.own)
+                .map(|(node, peer)| PeerView {
+                    node: *node,
+                    is_alive: peer.is_alive,
+                    applied: peer.applied,
+                    durable: peer.durable,
+                    is_low: peer.is_low,
+                })
+                .collect(),
+            Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => Vec::new(),
+        }
     }
 
     /// A leader's periodic work: heartbeat, who is alive, step-down, what must be sent again.

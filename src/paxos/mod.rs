@@ -8,6 +8,7 @@
 //! Source: Lamport, Paxos Made Simple; RS-Paxos (HPDC'14); CRaft (FAST'20); DESIGN section 3.
 
 mod acceptor;
+mod catching_up;
 mod choice;
 mod coders;
 mod effects;
@@ -42,15 +43,16 @@ use crate::storage::{Recovered, StoredValue};
 use crate::time::Instant;
 use crate::types::{Ballot, NodeId, NodeSet, Record, Slot, ValueMeta};
 use acceptor::Acceptor;
+use catching_up::CatchingUp;
 use coders::Coders;
 pub use coders::{CodingTimes, Stopwatch};
 use effects::Effects;
-use gather::{CatchingUp, Gather};
+use gather::Gather;
 use leader::Leader;
 use lease::Granted;
 use promise::{Candidacy, PromiseJob};
 use restore::Restoring;
-use serving::Serving;
+use serving::{Owed, Serving};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -169,6 +171,7 @@ pub struct Paxos {
     repaired: VecDeque<Slot>,
     restoring: Restoring,
     serving: VecDeque<Serving>,
+    owed: Owed,
     /// Who let a request for shards wait, until it answers one.
     silent: NodeSet,
     /// Slots to ask for, by id.
@@ -238,6 +241,7 @@ impl Paxos {
             repaired: VecDeque::new(),
             restoring: Restoring::new(base),
             serving: VecDeque::new(),
+            owed: Owed::new(),
             silent: NodeSet::EMPTY,
             wants: BTreeMap::new(),
             catching_up: CatchingUp::new(now),
@@ -299,7 +303,7 @@ impl Paxos {
             }
             // The replica's: it knows whose data directory is meant.
             Message::Refused { .. } => {}
-            Message::Fetch { wants } => self.handle_fetch(from, wants),
+            Message::Fetch { wants } => self.handle_fetch(now, from, wants),
             Message::Shards { applied, floor, missing, entries } => {
                 self.handle_shards(now, from, (applied, floor), &missing, entries);
             }
@@ -356,6 +360,7 @@ impl Paxos {
         // Held effects without a record to wait for may go now.
         self.release_durable(now);
         self.flush_leader(now);
+        self.serve_owed(now);
         self.flush_gathers();
         if let Some((to, message)) = self.effects.ready.pop_front() {
             return Some(Output::Send { to, message });
@@ -474,26 +479,6 @@ impl Paxos {
         last.unwrap_or(self.acceptor.applied)
     }
 
-    /// What a leader knows of the others.
-    #[must_use]
-    pub fn peers(&self) -> Vec<PeerView> {
-        match &self.role {
-            Role::Leader(leader) => leader
-                .peers
-                .iter()
-                .filter(|(node, _)| **node != self.own)
-                .map(|(node, peer)| PeerView {
-                    node: *node,
-                    is_alive: peer.is_alive,
-                    applied: peer.applied,
-                    durable: peer.durable,
-                    is_low: peer.is_low,
-                })
-                .collect(),
-            Role::Follower | Role::PreCandidate { .. } | Role::Candidate(_) => Vec::new(),
-        }
-    }
-
     /// Values rebuilt from shards of others since the start.
     #[must_use]
     pub fn rebuilt_count(&self) -> u64 {
@@ -527,6 +512,7 @@ impl Paxos {
             Role::Follower | Role::PreCandidate { .. } => {}
         }
         assert!(self.serving.len() <= 2 * self.limits().gathers, "too many requests for shards");
+        assert!(self.owed.len() <= self.owed_max(), "too many requests for what is not applied");
         let (most, others) = (self.limits().gathers, self.gathers_for_applied());
         assert!(others <= most, "too many gathers for reads and repairs");
         assert!(self.gathers.len() - others <= most, "too many gathers of missed slots");

@@ -1,12 +1,15 @@
 //! Serving: what others gather, read from this node's log page by page.
 //!
-//! Only applied slots are served, so what is served is chosen.
+//! Only applied slots are served, so what is served is chosen. What is wanted and not applied yet is
+//! said to be missing, and served unasked when it is applied soon: nodes that catch up side by side, each
+//! with a shard that the other lacks, would wait for each other's clocks slot by slot.
 
 use super::message::{Message, ShardedValue, Want};
 use super::{Paxos, ReadPurpose};
 use crate::storage::StoredValue;
+use crate::time::Instant;
 use crate::types::Slot;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Slots that a peer wants.
 #[derive(Debug)]
@@ -18,8 +21,11 @@ pub(super) struct Serving {
     entries_bytes: usize,
 }
 
+/// What was wanted before it was applied here: by whom, and until when they may wait for it.
+pub(super) type Owed = BTreeMap<(Slot, u8), (Instant, Want)>;
+
 impl Paxos {
-    pub(super) fn handle_fetch(&mut self, from: u8, wants: Vec<Want>) {
+    pub(super) fn handle_fetch(&mut self, now: Instant, from: u8, wants: Vec<Want>) {
         if self.serving.len() >= self.limits().gathers * 2 {
             // Busy, not without them: no reason to ask for a snapshot, hence no floor.
             let (applied, floor) = (self.acceptor.applied, Slot::ZERO);
@@ -27,15 +33,52 @@ impl Paxos {
             self.send(from, Message::Shards { applied, floor, missing, entries: Vec::new() });
             return;
         }
-        self.serving.push_back(Serving {
-            to: from,
-            wants: wants.into(),
-            missing: Vec::new(),
-            entries: Vec::new(),
-            entries_bytes: 0,
-        });
+        self.owe(now, from, &wants);
+        self.begin_serving(from, wants.into());
+    }
+
+    fn begin_serving(&mut self, to: u8, wants: VecDeque<Want>) {
+        let (missing, entries) = (Vec::new(), Vec::new());
+        self.serving.push_back(Serving { to, wants, missing, entries, entries_bytes: 0 });
         if self.serving.len() == 1 {
             self.advance_serving();
+        }
+    }
+
+    fn owe(&mut self, now: Instant, to: u8, wants: &[Want]) {
+        let until = now + self.config.timing.resend() * 2;
+        for want in wants.iter().filter(|want| want.slot > self.acceptor.applied) {
+            let is_full = self.owed.len() >= self.owed_max();
+            if !is_full || self.owed.contains_key(&(want.slot, to)) {
+                self.owed.insert((want.slot, to), (until, *want));
+            }
+        }
+    }
+
+    /// Requests that may wait to be served, of all peers.
+    pub(super) fn owed_max(&self) -> usize {
+        self.config.limits.gathers * 4
+    }
+
+    /// Serves what was wanted before and has been applied since.
+    pub(super) fn serve_owed(&mut self, now: Instant) {
+        let applied = self.acceptor.applied;
+        if self.owed.first_key_value().is_none_or(|((slot, _), _)| *slot > applied) {
+            return;
+        }
+        let later = self.owed.split_off(&(applied.next(), 0));
+        let mut due: BTreeMap<u8, VecDeque<Want>> = BTreeMap::new();
+        for ((_, to), (until, want)) in std::mem::replace(&mut self.owed, later) {
+            // Whoever waited longer has asked again.
+            if now <= until {
+                due.entry(to).or_default().push_back(want);
+            }
+        }
+        self.owed.retain(|_, (until, _)| now <= *until);
+        for (to, wants) in due {
+            if self.serving.len() < self.limits().gathers * 2 {
+                self.begin_serving(to, wants);
+            }
         }
     }
 

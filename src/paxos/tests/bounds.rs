@@ -5,6 +5,7 @@ use super::super::{Message, Output};
 use super::cluster::Cluster;
 use crate::config::Policy;
 use crate::types::{Bytes, Slot};
+use std::cell::Cell;
 
 #[test]
 fn requests_for_shards_beyond_the_bound_are_answered_without_them() {
@@ -38,6 +39,32 @@ fn requests_for_shards_beyond_the_bound_are_answered_without_them() {
         }
     }
     assert_eq!((reads, refused), (1, 500), "one read at a time, and each refusal is said");
+}
+
+#[test]
+fn requests_for_what_is_not_applied_wait_in_bounded_number() {
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
+    let leader = cluster.elect();
+    cluster.pass(200, |_| false);
+    let (now, asker) = (cluster.now, (leader + 1) % 3);
+    let paxos = cluster.nodes[usize::from(leader)].paxos.as_mut().unwrap();
+    for slot in 1..5000 {
+        let want = Want { slot: Slot(slot), is_all: true, held: None };
+        paxos.handle_message(now, asker, Message::Fetch { wants: vec![want] });
+        paxos.check_invariants();
+    }
+    assert_eq!(paxos.owed.len(), paxos.owed_max());
+    // Applied soon, they are served unasked.
+    cluster.drain(leader);
+    cluster.flights.clear();
+    cluster.propose(leader, "value", 100);
+    let served = Cell::new(0);
+    cluster.settle(|flight| {
+        let Message::Shards { entries, .. } = &flight.message else { return false };
+        served.set(served.get() + entries.len());
+        false
+    });
+    assert_eq!(served.get(), 1);
 }
 
 #[test]

@@ -1,0 +1,44 @@
+//! What a node lacks of what is chosen: how far, and when it looks. It gathers it (`gather`).
+
+use super::Paxos;
+use crate::time::Instant;
+use crate::types::Slot;
+
+/// What this node lacks of what is chosen, and when it looks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CatchingUp {
+    /// The next look.
+    pub(super) at: Instant,
+    pub(super) applied_at_tick: Slot,
+    /// Chosen up to here, and to be gathered where it is not held.
+    pub(super) until: Slot,
+    /// A large message of the leader's is coming in.
+    is_receiving: bool,
+}
+
+impl CatchingUp {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { at: now, applied_at_tick: Slot::ZERO, until: Slot::ZERO, is_receiving: false }
+    }
+}
+
+impl Paxos {
+    /// Is something large of the leader's coming in, half here? For followers, before
+    /// [`Self::handle_timeout`].
+    pub const fn handle_receiving(&mut self, is_receiving: bool) {
+        self.catching_up.is_receiving = is_receiving;
+    }
+
+    /// Up to where what is chosen and not here has been missed. A leader sends in the order of slots:
+    /// while it sends something large, only what is before the last that came was missed, and the rest
+    /// may be on its way. To fetch that from others would double the load of links that are slow.
+    pub(super) fn missed_until(&self) -> Slot {
+        let commit = self.acceptor.commit;
+        if !self.catching_up.is_receiving {
+            return commit;
+        }
+        let mut newest = self.acceptor.entries.iter().rev();
+        let came = newest.find(|(_, entry)| Some(entry.ballot) == self.leader);
+        commit.min(came.map_or(self.catching_up.until, |(slot, _)| *slot))
+    }
+}
