@@ -308,6 +308,10 @@ impl Paxos {
         let is_first = !std::mem::replace(&mut peer.has_spoken, true);
         (peer.heard, peer.is_alive) = (now, peer.is_alive || is_first);
         if from != own && applied > peer.applied {
+            if is_first {
+                // It is sent everything, below.
+                peer.applied = applied;
+            }
             // Chosen, but perhaps another value than this ballot's: it is fetched (rule 10).
             self.acceptor.commit = self.acceptor.commit.max(applied);
             if is_any() {

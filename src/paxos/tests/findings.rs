@@ -1,6 +1,6 @@
 //! Laws that the model, or its making, found broken once.
 
-use super::super::{Begun, Message, Paxos, PromiseEntry, RoleName};
+use super::super::{Message, PromiseEntry, RoleName};
 use super::cluster::{Cluster, Flight};
 use crate::config::Policy;
 use crate::types::{Ballot, NodeId, ShardSet, Slot};
