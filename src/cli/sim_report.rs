@@ -126,8 +126,8 @@ pub(super) fn print(report: &Report) {
     println!(
         "checked     order of all operations; {} keys searched for a linear order, {} given up; \
          {} disks held against the bound on storage, {} of them while a peer fetched their \
-         snapshot; {} records of applied slots, {} live values on enough nodes; invariants after {} \
-         steps",
+         snapshot; {} records of applied slots, {} live values on enough nodes; invariants after \
+         {} steps",
         totals.searched,
         totals.gave_up,
         totals.judged,
@@ -137,7 +137,8 @@ pub(super) fn print(report: &Report) {
         totals.steps
     );
     println!(
-        "missing     with as many nodes missing as may be every client wrote and read all keys within {:.1} s",
+        "missing     with as many nodes missing as may be every client wrote and read all keys \
+         within {:.1} s",
         totals.longest_short.as_secs_f64()
     );
     println!("trace hash  {:016x}", totals.trace_hash);

@@ -256,9 +256,10 @@ impl Paxos {
         self.catch_up(now);
     }
 
-    /// Asks as many peers as shards of `slot` are missing for one each, who were not asked before; where
-    /// fewer than that answer at all, for all they have; when nobody is left those again who gave some. When too few have answered in time it
-    /// `is_repeated`, and in the end all are asked for all they have.
+    /// Asks as many peers as shards of `slot` are missing for one each, who were not asked before;
+    /// where fewer than that answer at all, for all they have; when nobody is left those again who
+    /// gave some. When too few have answered in time it `is_repeated`, and in the end all are asked for
+    /// all they have.
     fn ask(&mut self, now: Instant, slot: Slot, is_repeated: bool) {
         let contacts = self.contacts();
         let held = self.acceptor.entries.get(&slot).map(|entry| entry.meta.id);

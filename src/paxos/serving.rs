@@ -1,8 +1,8 @@
 //! Serving: what others gather, read from this node's log page by page.
 //!
 //! Only applied slots are served, so what is served is chosen. What is wanted and not applied yet is
-//! said to be missing, and served unasked when it is applied soon: nodes that catch up side by side, each
-//! with a shard that the other lacks, would wait for each other's clocks slot by slot.
+//! said to be missing, and served unasked when it is applied soon: nodes that catch up side by side,
+//! each with a shard that the other lacks, would wait for each other's clocks slot by slot.
 
 use super::message::{Message, ShardedValue, Want};
 use super::{Paxos, ReadPurpose};

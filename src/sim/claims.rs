@@ -1,9 +1,10 @@
 //! What nodes claim, held to what their disks say and to what was agreed.
 //!
-//! Looked at where a stage of a run ends, shards also where a change of members does. What a log holds of an applied slot above its floor is the value
-//! that was chosen there: it is what the node would give to others. What lives is durable on so many
-//! nodes that any of them may be missing, as many as the cluster can do without (rule 1). And nodes that
-//! have applied the same are in the same state to the byte, the results of requests included.
+//! Looked at where a stage of a run ends, shards also where a change of members does. What a log
+//! holds of an applied slot above its floor is the value that was chosen there: it is what the node
+//! would give to others. What lives is durable on so many nodes that any of them may be missing, as
+//! many as the cluster can do without (rule 1). And nodes that have applied the same are in the same
+//! state to the byte, the results of requests included.
 
 use super::node::SimNode;
 use super::world::World;
@@ -48,8 +49,8 @@ impl World {
         Ok(())
     }
 
-    /// Any nodes that may be missing leave k shards of whatever lives. Not judged: while members change,
-    /// and after damage, whose books are on slots and not on shards.
+    /// Any nodes that may be missing leave k shards of whatever lives. Not judged: while members
+    /// change, and after damage, whose books are on slots and not on shards.
     pub(super) fn check_held(&mut self) -> Result<(), String> {
         if !self.rot.is_untouched() {
             return Ok(());

@@ -1,6 +1,6 @@
 //! Faults of a run: how each begins, how it is mended, and whether it had an effect.
 
-use super::fault::Fault;
+use super::fault::{Damage, Fault};
 use super::members::Wanted;
 use super::node::{Armed, Death};
 use super::world::World;
@@ -137,12 +137,7 @@ impl World {
                 self.mends.push((self.now + *span, Mend::Faster { rank: *node, by: *extra }));
             }
             Fault::Rot { node: _, damage, is_restarted, seed } => {
-                if self.rot.damage(&mut self.nodes[*node], *node, *damage, *seed) {
-                    self.totals.note_effect(kind);
-                    if *is_restarted {
-                        self.stop(*node, false, ROT_DOWN);
-                    }
-                }
+                self.damage(kind, *node, (*damage, *seed), *is_restarted);
             }
             Fault::Drift { node: _, drift_ppm, span } => {
                 self.nodes[*node].clock.set_drift(self.now, *drift_ppm);
@@ -172,12 +167,7 @@ impl World {
                 let links = self.links_between(*from, *to);
                 self.clog_for(kind, links, *rate_kbit, *span);
             }
-            Fault::Aimed { .. } => {
-                for rank in 0..self.nodes.len() {
-                    self.forget_seen(rank);
-                }
-                self.waiting_for.push(fault.clone());
-            }
+            Fault::Aimed { .. } => self.wait_for_moment(fault.clone()),
             Fault::ClientRestart { client } => self.restart_client(*client),
             Fault::LoseDirectory { .. } => self.lose_directory(fault, at),
             Fault::CancelChange {} => self.unwant_change(),
@@ -188,6 +178,21 @@ impl World {
         }
         if fault.node().is_some() {
             self.touch(at);
+        }
+    }
+
+    fn damage(
+        &mut self,
+        kind: &'static str,
+        rank: usize,
+        (damage, seed): (Damage, u64),
+        is_restarted: bool,
+    ) {
+        if self.rot.damage(&mut self.nodes[rank], rank, damage, seed) {
+            self.totals.note_effect(kind);
+            if is_restarted {
+                self.stop(rank, false, ROT_DOWN);
+            }
         }
     }
 

@@ -71,6 +71,14 @@ impl World {
         self.faults.insert(place, (begin, fault));
     }
 
+    /// From now on the fault meets whoever comes to its moment.
+    pub(super) fn wait_for_moment(&mut self, fault: Fault) {
+        for rank in 0..self.nodes.len() {
+            self.forget_seen(rank);
+        }
+        self.waiting_for.push(fault);
+    }
+
     /// Faults that wait for their moment in vain are over.
     pub(super) fn forget_moments(&mut self) {
         self.waiting_for.clear();

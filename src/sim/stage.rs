@@ -1,10 +1,10 @@
 //! How a run ends: all faults but a few nodes that the cluster can do without, then none.
 //!
-//! What is promised with N - Q1 nodes missing is tried, not only what is so when everything works again:
-//! every session writes, every key is read, all of it served, while nodes are off, deaf, mute, alone or
-//! stand still. Then they come back, and the same is asked again. Where members change or machines are
-//! lost the cluster first has the time to become whole; else it goes straight from the faults into
-//! this. Nodes whose data is damaged count as missing for what is damaged (`rot.rs`).
+//! What is promised with N - Q1 nodes missing is tried, not only what is so when everything works
+//! again: every session writes, every key is read, all of it served, while nodes are off, deaf, mute,
+//! alone or stand still. Then they come back, and the same is asked again. Where members change or
+//! machines are lost the cluster first has the time to become whole; else it goes straight from the
+//! faults into this. Nodes whose data is damaged count as missing for what is damaged (`rot.rs`).
 
 use super::faults::{LinkChange, Mend};
 use super::load::{Client, Demand};
@@ -262,7 +262,8 @@ impl World {
                 self.missing
             ),
             Stage::Faulty | Stage::Whole { .. } => format!(
-                "no progress: {LIVENESS_BOUND:?} after all faults ended, clients still wait ({waiting})"
+                "no progress: {LIVENESS_BOUND:?} after all faults ended, clients still wait \
+                 ({waiting})"
             ),
         })
     }

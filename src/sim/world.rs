@@ -16,6 +16,7 @@ use super::scenario::{Plant, Scenario, card};
 use super::stage::{Missing, Patience, Stage};
 use super::totals::Totals;
 use super::{Failure, TraceSink, fault::Fault};
+use crate::config::ClusterConfig;
 use crate::history::History;
 use crate::netem::{Netem, NetemConfig, NodeOverride};
 use crate::replica::Replica;
@@ -137,34 +138,7 @@ impl World {
                 SimNode::new(config, rng.fork())
             })
             .collect();
-        let clients: Vec<Client> = (0..scenario.client_count)
-            .map(|id| {
-                let last = u8::try_from(id + 1).expect("a handful of clients");
-                let address = SocketAddr::from(([10, 0, 1, last], 9000));
-                let at = usize::try_from(id).expect("a handful of clients");
-                by_address.insert(address, Place::Client(at));
-                let sessions = scenario.sessions_per_client.max(1);
-                let count = usize::try_from(sessions).expect("a handful of sessions");
-                let mut config = ClientConfig::new(Arc::clone(&cluster), transport.clone(), count);
-                config.attempt_timeout = scenario.attempt_timeout;
-                config.operation_timeout = Duration::from_millis(rng.range(800, 6000));
-                let session = |index: u64| Session {
-                    id: id * sessions + index,
-                    current: None,
-                    next_at: Instant::ZERO,
-                    versions: BTreeMap::new(),
-                };
-                Client {
-                    address,
-                    machine: ClientMachine::new(config.clone(), id + 1, rng.next_u64()),
-                    config,
-                    starts: 1,
-                    sessions: (0..sessions).map(session).collect(),
-                    issued: 0,
-                    demands: Vec::new(),
-                }
-            })
-            .collect();
+        let clients = Self::new_clients(&scenario, &cluster, &mut by_address, &mut rng);
         let operator = Operator::new(&scenario, transport, rng.next_u64());
         by_address.insert(operator.address, Place::Operator);
         let slow = card(scenario.card_mbit);
@@ -206,6 +180,43 @@ impl World {
             rng,
             scenario,
         }
+    }
+
+    fn new_clients(
+        scenario: &Scenario,
+        cluster: &Arc<ClusterConfig>,
+        by_address: &mut BTreeMap<SocketAddr, Place>,
+        rng: &mut Rng,
+    ) -> Vec<Client> {
+        let transport = scenario.transport();
+        (0..scenario.client_count)
+            .map(|id| {
+                let last = u8::try_from(id + 1).expect("a handful of clients");
+                let address = SocketAddr::from(([10, 0, 1, last], 9000));
+                let at = usize::try_from(id).expect("a handful of clients");
+                by_address.insert(address, Place::Client(at));
+                let sessions = scenario.sessions_per_client.max(1);
+                let count = usize::try_from(sessions).expect("a handful of sessions");
+                let mut config = ClientConfig::new(Arc::clone(cluster), transport.clone(), count);
+                config.attempt_timeout = scenario.attempt_timeout;
+                config.operation_timeout = Duration::from_millis(rng.range(800, 6000));
+                let session = |index: u64| Session {
+                    id: id * sessions + index,
+                    current: None,
+                    next_at: Instant::ZERO,
+                    versions: BTreeMap::new(),
+                };
+                Client {
+                    address,
+                    machine: ClientMachine::new(config.clone(), id + 1, rng.next_u64()),
+                    config,
+                    starts: 1,
+                    sessions: (0..sessions).map(session).collect(),
+                    issued: 0,
+                    demands: Vec::new(),
+                }
+            })
+            .collect()
     }
 
     fn run(&mut self) -> Result<(), String> {

@@ -285,6 +285,20 @@ impl Transport {
         self.peer(to).is_some_and(|peer| peer.outbox.is_unsent(id.0))
     }
 
+    /// Does a message still go out, with something that `to` acknowledged `lately`?
+    #[must_use]
+    pub fn is_sending(
+        &self,
+        now: Instant,
+        to: SocketAddr,
+        id: MessageId,
+        lately: Duration,
+    ) -> bool {
+        let is_going =
+            |peer: &Peer| peer.outbox.has(id.0) && now.since(peer.last_progress) <= lately;
+        self.peer(to).is_some_and(is_going)
+    }
+
     /// When the oldest of what waits for `to`'s acknowledgement was handed over.
     #[must_use]
     pub fn oldest_sent_at(&self, to: SocketAddr) -> Option<Instant> {

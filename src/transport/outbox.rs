@@ -188,6 +188,11 @@ impl Outbox {
         !self.small.is_empty()
     }
 
+    /// Is this message neither acknowledged in whole nor given up?
+    pub fn has(&self, id: u64) -> bool {
+        slot(self.base_id, &self.messages, id).is_some()
+    }
+
     /// Was a part of this message never put into a datagram, though it is not forgotten?
     pub fn is_unsent(&self, id: u64) -> bool {
         let waits = |queue: &VecDeque<u64>| queue.front().is_some_and(|first| *first <= id);

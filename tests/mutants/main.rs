@@ -78,7 +78,7 @@ found_in_simulation! {
         scenarios::churn, 0, 20;
     too_few_promises_decide: DecidesWithFewer, "one value per slot", scenarios::churn, 0, 60;
     a_late_promise_decides_again: DecidesAgain, "one value per slot", scenarios::churn, 480, 200;
-    single_shards_count_as_copies: CountsSinglesAsCopies, "one value per slot",
+    single_shards_count_as_copies: CountsSinglesAsCopies, "one value per slot or enough shards",
         scenarios::churn, 0, 60;
     the_failure_detector_chooses: DetectorChooses, "one value per slot", scenarios::churn, 0, 600;
     acceptances_are_answered_early: AcknowledgesEarly, "one value per slot",

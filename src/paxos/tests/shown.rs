@@ -1,5 +1,5 @@
-//! Courses that `tests/mutants` runs too, with the rule broken that each shows: what a disk has lost, or
-//! holds and was never chosen, and leaders behind others. Names nothing but what is public.
+//! Courses that `tests/mutants` runs too, with the rule broken that each shows: what a disk has lost,
+//! or holds and was never chosen, and leaders behind others. Names nothing but what is public.
 
 use super::cluster::{Cluster, Flight};
 use crate::config::Policy;

@@ -115,12 +115,13 @@ impl ClientMachine {
         }
     }
 
-    /// Does a request still go out, or something large still come in from whom it went to? The transport
-    /// says when a peer has gone silent meanwhile.
+    /// Does a request still go out, or something large still come in from whom it went to? The
+    /// transport says when a peer has gone silent meanwhile.
     fn is_moving(&self, now: Instant, member: usize, message: MessageId) -> bool {
         let peer = self.members[member].address;
         let lately = self.config.attempt_timeout / 2;
-        self.transport.is_unsent(peer, message) || self.transport.is_receiving(now, peer, lately)
+        self.transport.is_sending(now, peer, message, lately)
+            || self.transport.is_receiving(now, peer, lately)
     }
 
     /// The attempt in flight is given up; whether it takes effect is not known.
