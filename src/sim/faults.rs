@@ -2,6 +2,7 @@
 
 use super::fault::{Damage, Fault};
 use super::members::Wanted;
+use super::moments::Aimed;
 use super::node::{Armed, Death};
 use super::world::World;
 use crate::netem::LinkConfig;
@@ -167,7 +168,10 @@ impl World {
                 let links = self.links_between(*from, *to);
                 self.clog_for(kind, links, *rate_kbit, *span);
             }
-            Fault::Aimed { .. } => self.wait_for_moment(fault.clone()),
+            Fault::Aimed { moment, act, delay, span } => {
+                let (moment, act, delay, span) = (*moment, *act, *delay, *span);
+                self.wait_for_moment(Aimed { moment, act, delay, span });
+            }
             Fault::ClientRestart { client } => self.restart_client(*client),
             Fault::LoseDirectory { .. } => self.lose_directory(fault, at),
             Fault::CancelChange {} => self.unwant_change(),

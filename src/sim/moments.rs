@@ -5,7 +5,17 @@ use super::fault::{Act, Fault, Moment};
 use super::node::SimNode;
 use super::world::World;
 use crate::replica::Replica;
+use crate::time::Duration;
 use crate::types::{Ballot, Epoch, Slot};
+
+/// A fault that waits for its moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Aimed {
+    pub(super) moment: Moment,
+    pub(super) act: Act,
+    pub(super) delay: Duration,
+    pub(super) span: Duration,
+}
 
 /// What was seen of a node after its last step; nothing while it is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +60,9 @@ impl World {
         let seen = self.nodes[rank].replica().map(Seen::of);
         let before = std::mem::replace(&mut self.seen[rank], seen);
         let (Some(seen), Some(before)) = (seen, before) else { return };
-        let has_come = |fault: &Fault| match fault {
-            Fault::Aimed { moment, .. } => seen.has_come(&before, *moment),
-            _ => false,
-        };
+        let has_come = |aimed: &Aimed| seen.has_come(&before, aimed.moment);
         let Some(at) = self.waiting_for.iter().position(has_come) else { return };
-        let Fault::Aimed { act, delay, span, .. } = self.waiting_for.remove(at) else { return };
+        let Aimed { act, delay, span, .. } = self.waiting_for.remove(at);
         let kind = "aimed at a moment";
         self.totals.note_effect(kind);
         let (node, span) = (rank, span);
@@ -72,11 +79,11 @@ impl World {
     }
 
     /// From now on the fault meets whoever comes to its moment.
-    pub(super) fn wait_for_moment(&mut self, fault: Fault) {
+    pub(super) fn wait_for_moment(&mut self, aimed: Aimed) {
         for rank in 0..self.nodes.len() {
             self.forget_seen(rank);
         }
-        self.waiting_for.push(fault);
+        self.waiting_for.push(aimed);
     }
 
     /// Faults that wait for their moment in vain are over.

@@ -8,7 +8,7 @@ use super::faults::{LinkTroubles, Mend};
 use super::load::{Client, Current, Session};
 use super::lost::LostDirectory;
 use super::members::Plans;
-use super::moments::Seen;
+use super::moments::{Aimed, Seen};
 use super::node::{NodeConfig, Pace, SEGMENT_BYTES, SimNode};
 use super::operator::Operator;
 use super::rot::RotBooks;
@@ -79,7 +79,7 @@ pub(super) struct World {
     pub(super) faults: Vec<(Instant, Fault)>,
     pub(super) mends: Vec<(Instant, Mend)>,
     /// Aimed at moments that have not come yet.
-    pub(super) waiting_for: Vec<Fault>,
+    pub(super) waiting_for: Vec<Aimed>,
     pub(super) seen: Vec<Option<Seen>>,
     pub(super) stage: Stage,
     pub(super) patience: Patience,
