@@ -59,7 +59,7 @@ fn a_value_applied_on_one_node_reaches_the_next_leader() {
     // Seed 23744, made smaller. The deposed leader applied four slots in the first epoch with k = 2;
     // the next leader lacked them, proposed nothing there (rule 5), and fetched for ever. The cause was
     // not proved; with today's messages the seed takes another course and passes, so what guards the
-    // rule is `a_value_that_the_old_leader_alone_applied_reaches_the_next` (paxos/tests/findings.rs).
+    // rule is `a_value_that_the_old_leader_alone_applied_reaches_the_next` (paxos/tests/shown.rs).
     pass_scenario(include_str!("scenarios/applied_on_one_node.toml"));
 }
 

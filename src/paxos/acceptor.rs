@@ -198,6 +198,11 @@ impl Acceptor {
     }
 }
 
+/// Does a node that has applied up to `applied` take `slot`? What is further ahead it refuses.
+pub(super) const fn is_near(applied: Slot, slot: Slot, ahead_slots: u64) -> bool {
+    slot.0 <= applied.0.saturating_add(ahead_slots)
+}
+
 impl Paxos {
     /// Raises the promise; durable before anything that speaks of it.
     pub(super) fn promise(&mut self, ballot: Ballot) {
@@ -245,8 +250,8 @@ impl Paxos {
         assert_eq!(ballot, self.acceptor.promised, "accepting at another ballot");
         let ShardedValue { meta, mut shards } = value;
         let slot = meta.slot();
-        if slot.0 > self.acceptor.applied.0 + self.limits().accept_ahead_slots {
-            let applied = self.acceptor.applied;
+        let applied = self.acceptor.applied;
+        if !is_near(applied, slot, self.limits().accept_ahead_slots) {
             self.trace(|| format!("refuse {slot}: too far above {applied}"));
             return None;
         }

@@ -5,6 +5,7 @@
 //! [`super::choice::is_chosen`] alone decides, by the Q1 of the epoch that the leader proposes in.
 //! After a configuration nothing is proposed before it is applied (rule 11).
 
+use super::acceptor::is_near;
 use super::choice::is_chosen;
 use super::lease::Sent;
 use super::links::Links;
@@ -235,17 +236,12 @@ impl Peer {
         self.is_alive && !self.is_behind
     }
 
-    /// Would it take `slot`? Further above what it has applied it refuses.
-    pub(super) const fn is_near(&self, slot: Slot, ahead_slots: u64) -> bool {
-        slot.0 <= self.applied.0.saturating_add(ahead_slots)
-    }
-
     /// Whether it is too far behind to accept the first slot that is not chosen, once it has answered
     /// a heartbeat. One that was is counted on again when half of the distance is left, so that it
     /// does not fall out at once. What is chosen can be fetched: nobody stays behind for want of this.
     fn update_behind(&mut self, commit: Slot, accept_ahead_slots: u64) {
         let ahead = accept_ahead_slots >> u32::from(self.is_behind);
-        self.is_behind = self.confirmed > 0 && commit.next().0 > self.applied.0 + ahead;
+        self.is_behind = self.confirmed > 0 && !is_near(self.applied, commit.next(), ahead);
     }
 
     /// A node that is taken as alive until it is silent for too long, or, when it `has_spoken` not

@@ -3,7 +3,7 @@
 //! Slots are proposed in order, each once per ballot (rule 6). Behind a configuration nothing is
 //! proposed before it is applied (rule 11).
 
-use super::acceptor::configuration;
+use super::acceptor::{configuration, is_near};
 use super::effects::Effect;
 use super::leader::{Closing, Leader, Peer, Proposal, cut, home_of, place_of};
 use super::lease::Sent;
@@ -218,7 +218,8 @@ impl Paxos {
             let place = place_of(configuration, epochs, meta.epoch, node);
             wanted(meta.code, home_of(ballot, place), c)
         };
-        let is_able = |peer: &Peer| peer.is_able() && peer.is_near(meta.slot(), ahead_slots);
+        let is_able =
+            |peer: &Peer| peer.is_able() && is_near(peer.applied, meta.slot(), ahead_slots);
         for (to, peer) in peers.iter_mut().filter(|(to, peer)| **to != own && is_able(peer)) {
             let shards = cut(&shards, of(*to));
             peer.outgoing.push(ShardedValue { meta: meta.clone(), shards });

@@ -1,5 +1,6 @@
 //! What a leader sends: entries to whoever can take them, once and again, heartbeats, the commit.
 
+use super::acceptor::is_near;
 use super::leader::{Leader, Peer, cut, home_of, place_of};
 use super::message::{Message, ShardedValue};
 use super::policy::wanted;
@@ -70,7 +71,8 @@ impl Paxos {
                 let home = home_of(ballot, place);
                 let missing =
                     wanted(code, home, proposal.c).without(proposal.acks[usize::from(to)]);
-                let is_able = peer.is_able() && peer.is_near(proposal.meta.slot(), ahead_slots);
+                let is_able =
+                    peer.is_able() && is_near(peer.applied, proposal.meta.slot(), ahead_slots);
                 if missing.is_empty() || !is_able || !to_whom.contains(to) {
                     continue;
                 }

@@ -154,7 +154,7 @@ impl World {
     fn become_short(&mut self) -> bool {
         let mut missing: Vec<Missing> = Vec::new();
         let mut ranks: Vec<usize> = Vec::new();
-        let has_memory = self.scenario.cluster.durability != "memory";
+        let is_on_disk = self.scenario.cluster.durability != "memory";
         for Missing { node, mut way } in self.scenario.missing.clone() {
             let rank = self.rank(node);
             let is_there = self.nodes[rank].is_up() && !self.nodes[rank].is_leaving;
@@ -168,7 +168,7 @@ impl World {
                 continue;
             }
             // Without its memory it is not the same node (rule 12).
-            if way == Way::Off && !has_memory {
+            if way == Way::Off && !is_on_disk {
                 way = Way::Still;
             }
             missing.push(Missing { node: rank, way });

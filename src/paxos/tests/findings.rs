@@ -275,6 +275,16 @@ fn a_newcomer_is_sent_each_value_once_though_it_waited_and_a_node_is_dead() {
     }
 }
 
+/// Has twelve times as many values chosen as are gathered at once; how many.
+fn propose_many(cluster: &mut Cluster, leader: u8) -> usize {
+    const COUNT: usize = 400;
+    for at in 0..COUNT {
+        cluster.propose(leader, &format!("v{at}"), 30);
+        cluster.settle(|_| false);
+    }
+    COUNT
+}
+
 #[test]
 fn a_dead_node_holds_up_who_comes_back_once_and_not_for_each_value() {
     for step in 2..5 {
@@ -284,17 +294,12 @@ fn a_dead_node_holds_up_who_comes_back_once_and_not_for_each_value() {
         let (away, dead) = ((leader + 1) % 5, (leader + step) % 5);
         cluster.crash(away);
         cluster.pass(2000, |_| false);
-        // Twelve times as many as are gathered at once.
-        let texts: Vec<String> = (0..400).map(|at| format!("v{at}")).collect();
-        for text in &texts {
-            cluster.propose(leader, text, 30);
-            cluster.settle(|_| false);
-        }
+        let count = propose_many(&mut cluster, leader);
         cluster.pass(300, |_| false);
         cluster.crash(dead);
         cluster.start(away);
         cluster.pass(1500, |_| false);
-        assert_eq!(cluster.texts(away).len(), texts.len(), "n{dead} is dead");
+        assert_eq!(cluster.texts(away).len(), count, "n{dead} is dead");
     }
 }
 
@@ -309,11 +314,7 @@ fn two_that_come_back_together_do_not_wait_for_each_other() {
     cluster.crash(a);
     cluster.crash(b);
     cluster.pass(2000, |_| false);
-    let texts: Vec<String> = (0..400).map(|at| format!("v{at}")).collect();
-    for text in &texts {
-        cluster.propose(leader, text, 30);
-        cluster.settle(|_| false);
-    }
+    let count = propose_many(&mut cluster, leader);
     cluster.pass(300, |_| false);
     for dead in [c, d] {
         cluster.crash(dead);
@@ -323,6 +324,6 @@ fn two_that_come_back_together_do_not_wait_for_each_other() {
     }
     cluster.pass(1500, |_| false);
     for back in [a, b] {
-        assert_eq!(cluster.texts(back).len(), texts.len(), "n{back}");
+        assert_eq!(cluster.texts(back).len(), count, "n{back}");
     }
 }
