@@ -204,6 +204,9 @@ pub fn run(args: &AdminArgs) -> Result<(), AdminError> {
                 hybrid_bytes: *hybrid_bytes,
             })?;
             println!("policy {} with code {code} from slot {} on", wanted.policy, slot + 1);
+            if let Some(notice) = older_values(&leader, &wanted)? {
+                println!("{notice}");
+            }
         }
         AdminCommand::Transfer { to } => {
             let statuses = client.statuses()?;
@@ -248,6 +251,19 @@ fn wanted_epoch(
         None => Code::new(k, nodes.saturating_sub(k))?,
     };
     members::checked_epoch(leader, nodes, policy, code)
+}
+
+/// What is there bears fewer losses than what comes, until it is written anew: values keep their codes.
+fn older_values(leader: &NodeStatus, wanted: &EpochConfig) -> Result<Option<String>, AdminError> {
+    let before: Code = leader.code.parse()?;
+    let (old, new) = (u32::from(before.m()), wanted.quorums().tolerated);
+    let is_weaker = leader.keys > 0 && old < new;
+    Ok(is_weaker.then(|| {
+        format!(
+            "what was written with code {before} keeps it: until it is written anew it bears the \
+             loss of {old} nodes, and not of {new}"
+        )
+    }))
 }
 
 /// Hands over, and waits until it is so.

@@ -222,3 +222,90 @@ impl Io {
 
 /// Longer than an acknowledgement is held.
 const LEAVE: Duration = Duration::from_millis(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Member, Policy};
+    use crate::kv::{Outcome, Request, Response};
+    use crate::replica::client_machine::ClientOutcome;
+    use crate::transport::{Transport, TransportEvent};
+    use crate::types::{Code, Slot};
+    use std::net::UdpSocket;
+
+    /// A node that knows no keys.
+    struct Node {
+        socket: UdpSocket,
+        transport: Transport,
+        clock: Clock,
+        client: Option<SocketAddr>,
+    }
+
+    impl Node {
+        /// Takes in a datagram, if one comes, and answers what it asks.
+        fn turn(&mut self) {
+            let mut buffer = [0; 65_536];
+            let Ok((bytes, from)) = self.socket.recv_from(&mut buffer) else { return };
+            let now = self.clock.now();
+            self.client = Some(from);
+            self.transport.handle_datagram(now, from, &buffer[..bytes]);
+            while let Some(event) = self.transport.poll_event() {
+                let TransportEvent::Message { from, bytes } = event else { continue };
+                let Request { session, sequence, op, .. } = Request::decode(bytes).unwrap();
+                if !matches!(op, Op::Get { .. }) {
+                    continue;
+                }
+                let (served_at, outcome) = (Slot(1), Outcome::NotFound);
+                let reply = Response { session, sequence, served_at, outcome }.encode();
+                self.transport.send(now, from, &reply).unwrap();
+            }
+            while let Some(transmit) = self.transport.poll_transmit(now) {
+                for datagram in transmit.contents.chunks(transmit.segment_bytes) {
+                    self.socket.send_to(datagram, transmit.to).unwrap();
+                }
+            }
+        }
+
+        fn unacknowledged(&self) -> usize {
+            let stats = self.client.and_then(|client| self.transport.peer_stats(client));
+            stats.expect("it has spoken").queued_messages
+        }
+    }
+
+    #[test]
+    fn the_last_answer_is_acknowledged_by_a_client_that_ends() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let address = socket.local_addr().unwrap();
+        let members = vec![Member { id: NodeId(0), address }];
+        let code = Code::new(1, 0).unwrap();
+        let cluster = ClusterConfig::new(1, Policy::Replicate, code, members).unwrap();
+        let cluster = Arc::new(cluster);
+        let transport = Transport::new(transport_config(&cluster).unwrap(), 7, 7);
+        let mut node = Node { socket, transport, clock: Clock::new(), client: None };
+
+        let mut driver = ClientDriver::new(&cluster, 1, Duration::from_secs(60)).unwrap();
+        // At the first the client asks for the members, too: that acknowledges the answer.
+        let mut outcomes = Vec::new();
+        for count in 1..=2 {
+            driver.submit(0, Op::Get { key: Bytes::from_static(b"key") }).unwrap();
+            while outcomes.len() < count {
+                let soon = Instant::now() + Duration::from_millis(1);
+                driver.wait(soon, |completion| outcomes.push(completion.outcome)).unwrap();
+                if outcomes.len() < count {
+                    node.turn();
+                }
+            }
+        }
+        assert_eq!(outcomes, [const { ClientOutcome::Done(Outcome::NotFound) }; 2]);
+        drop(driver);
+        // What was sent before the end is there by now.
+        for _ in 0..100 {
+            if node.unacknowledged() == 0 {
+                return;
+            }
+            node.turn();
+        }
+        panic!("the node would send its answer again and again");
+    }
+}

@@ -71,7 +71,7 @@ impl EpochConfig {
     /// # Errors
     /// [`DecodeError`] when it is cut short or no epoch that could be.
     pub fn read(from: &mut Reader) -> Result<Self, DecodeError> {
-        let epoch = Epoch(from.u64("epoch")?);
+        let epoch = Epoch(from.counter("epoch")?);
         let nodes = from.u8("nodes")?;
         let policy = from.u8("policy")?;
         let (k, m) = (from.u8("k")?, from.u8("m")?);

@@ -118,10 +118,10 @@ impl Epochs {
     /// [`DecodeError`] when it is cut short or nothing that could be.
     pub fn read(from: &mut Reader) -> Result<Self, DecodeError> {
         let current = Configuration::read(from)?;
-        let since = Slot(from.u64("since")?);
+        let since = Slot(from.counter("since")?);
         let mut lists = BTreeMap::new();
         for _ in 0..from.count("lists", 9)? {
-            let epoch = Epoch(from.u64("epoch")?);
+            let epoch = Epoch(from.counter("epoch")?);
             let count = from.u8("members")?;
             // In order, each once, as they are written: one image has one form.
             if lists.range(epoch..).next().is_some() {
@@ -131,7 +131,7 @@ impl Epochs {
         }
         let mut shapes = BTreeSet::new();
         for _ in 0..from.count("shapes", 10)? {
-            let epoch = Epoch(from.u64("epoch")?);
+            let epoch = Epoch(from.counter("epoch")?);
             let (k, m) = (from.u8("k")?, from.u8("m")?);
             let shape = (epoch, Code::new(k, m).map_err(|_| invalid("code", k))?);
             if shapes.range(shape..).next().is_some() {

@@ -16,11 +16,20 @@ pub struct Command {
     pub operation: Operation,
 }
 
+/// What is kept of sessions at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Sessions; the one idle longest goes first.
+    pub sessions: u32,
+    /// Results of the session; the lowest goes first.
+    pub session_window: u32,
+}
+
 /// What a command does. Values are the payload, not part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Opens a session whose id is the slot.
-    OpenSession,
+    /// Opens a session whose id is the slot. Others go until with it there are as many as may be.
+    OpenSession(Bounds),
     /// Writes a key.
     Put {
         /// The key.
@@ -55,7 +64,11 @@ impl Command {
         to.u64(self.sequence);
         to.u64(self.answered_below);
         match &self.operation {
-            Operation::OpenSession => to.u8(0),
+            Operation::OpenSession(bounds) => {
+                to.u8(0);
+                to.u32(bounds.sessions);
+                to.u32(bounds.session_window);
+            }
             Operation::Put { key } => {
                 to.u8(1);
                 to.small(key);
@@ -89,7 +102,10 @@ impl Command {
         let sequence = from.u64("sequence")?;
         let answered_below = from.u64("answered_below")?;
         let operation = match from.u8("operation")? {
-            0 => Operation::OpenSession,
+            0 => Operation::OpenSession(Bounds {
+                sessions: positive("sessions", from.u32("sessions")?)?,
+                session_window: positive("session_window", from.u32("session_window")?)?,
+            }),
             1 => Operation::Put { key: from.bytes("key")? },
             2 => Operation::Delete { key: from.bytes("key")? },
             3 => Operation::CompareAndSet {
@@ -106,6 +122,10 @@ impl Command {
     }
 }
 
+fn positive(field: &'static str, value: u32) -> Result<u32, DecodeError> {
+    if value > 0 { Ok(value) } else { Err(DecodeError::Invalid { field, value: 0 }) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,7 +134,7 @@ mod tests {
     fn commands_survive_the_log() {
         let key = Bytes::from_static(b"k");
         for operation in [
-            Operation::OpenSession,
+            Operation::OpenSession(Bounds { sessions: 9, session_window: 4 }),
             Operation::Put { key: key.clone() },
             Operation::Delete { key: key.clone() },
             Operation::CompareAndSet { key, expected: 7 },

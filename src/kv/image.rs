@@ -3,7 +3,7 @@
 //! Keys with versions and lengths, sessions with their results; no values. Sorted, so that equal
 //! states give equal bytes. Layout: little-endian, each list with its count before it.
 
-use super::state::{Applied, Bounds, Entry, Session, State};
+use super::state::{Applied, Entry, Session, State};
 use crate::types::{DecodeError, Reader, Slot, Writer};
 use std::collections::BTreeMap;
 
@@ -24,6 +24,7 @@ impl State {
             to.u64(*id);
             to.u64(session.last_used.0);
             to.u64(session.floor);
+            to.u32(session.window);
             to.u32(count(session.results.len()));
             for (sequence, (slot, applied)) in &session.results {
                 to.u64(*sequence);
@@ -36,15 +37,16 @@ impl State {
     /// Reads what [`Self::write_image`] wrote.
     ///
     /// # Errors
-    /// [`DecodeError`] when it is cut short, out of order, or above `bounds`.
-    pub fn read_image(from: &mut Reader, bounds: Bounds) -> Result<Self, DecodeError> {
-        let mut state = Self::new(bounds);
-        state.applied = Slot(from.u64("applied")?);
+    /// [`DecodeError`] when it is cut short or out of order.
+    pub fn read_image(from: &mut Reader) -> Result<Self, DecodeError> {
+        let mut state = Self::new();
+        state.is_unchecked.set(true);
+        state.applied = Slot(from.counter("applied")?);
         state.digest = from.u64("state digest")?;
         for _ in 0..from.count("keys", KEY_BYTES_MIN)? {
             let key = from.bytes("key")?;
             let entry = Entry {
-                version: Slot(from.u64("version")?),
+                version: Slot(from.counter("version")?),
                 payload_bytes: from.u32("payload_bytes")?,
                 fingerprint: from.u32("fingerprint")?,
             };
@@ -57,13 +59,9 @@ impl State {
             state.live_bytes += key.len() as u64 + u64::from(entry.payload_bytes);
             state.keys.insert(key.as_ref().into(), entry);
         }
-        let sessions = from.count("sessions", SESSION_BYTES_MIN)?;
-        if sessions > bounds.sessions {
-            return Err(DecodeError::Invalid { field: "sessions", value: sessions as u64 });
-        }
-        for _ in 0..sessions {
+        for _ in 0..from.count("sessions", SESSION_BYTES_MIN)? {
             let id = from.u64("session")?;
-            let session = read_session(from, bounds.session_window)?;
+            let session = read_session(from)?;
             let is_next = state.sessions.last_key_value().is_none_or(|(last, _)| *last < id);
             if !is_next || !state.idle.insert((session.last_used, id)) {
                 return Err(DecodeError::Invalid { field: "session", value: id });
@@ -74,10 +72,11 @@ impl State {
     }
 }
 
-fn read_session(from: &mut Reader, window: usize) -> Result<Session, DecodeError> {
-    let (last_used, floor) = (Slot(from.u64("last_used")?), from.u64("floor")?);
+fn read_session(from: &mut Reader) -> Result<Session, DecodeError> {
+    let (last_used, floor) = (Slot(from.counter("last_used")?), from.u64("floor")?);
+    let window = from.u32("session_window")?;
     let count = from.count("results", RESULT_BYTES)?;
-    if count > window {
+    if count > window as usize {
         return Err(DecodeError::Invalid { field: "results", value: count as u64 });
     }
     let mut results = BTreeMap::new();
@@ -86,10 +85,10 @@ fn read_session(from: &mut Reader, window: usize) -> Result<Session, DecodeError
         if results.last_key_value().is_some_and(|(last, _)| *last >= sequence) {
             return Err(DecodeError::Invalid { field: "sequence", value: sequence });
         }
-        let slot = Slot(from.u64("slot")?);
+        let slot = Slot(from.counter("slot")?);
         results.insert(sequence, (slot, read_applied(from)?));
     }
-    Ok(Session { last_used, floor, results })
+    Ok(Session { last_used, floor, window, results })
 }
 
 fn write_applied(to: &mut Writer, applied: Applied) {
@@ -119,5 +118,5 @@ fn count(of: usize) -> u32 {
 }
 
 const KEY_BYTES_MIN: usize = 4 + 8 + 4 + 4;
-const SESSION_BYTES_MIN: usize = 8 + 8 + 8 + 4;
+const SESSION_BYTES_MIN: usize = 8 + 8 + 8 + 4 + 4;
 const RESULT_BYTES: usize = 8 + 8 + 1 + 8;

@@ -13,10 +13,10 @@ mod state;
 mod status;
 
 pub use admin::Admin;
-pub use command::{Command, CommandError, Operation};
+pub use command::{Bounds, Command, CommandError, Operation};
 pub use request::{Op, Read, Request};
 pub use response::{Outcome, Refusal, Response, Row};
-pub use state::{Applied, Bounds, Entry, Execution, State, value_digest};
+pub use state::{Applied, Entry, Execution, State, value_digest};
 pub use status::{
     ChangeStatus, MemberStatus, NodeStatus, PeerStatus, Role, Standing, StorageStatus,
 };

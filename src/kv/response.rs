@@ -169,7 +169,7 @@ impl Response {
         expect_kind(&mut from, Self::KIND)?;
         let session = from.u64("session")?;
         let sequence = from.u64("sequence")?;
-        let served_at = Slot(from.u64("served_at")?);
+        let served_at = Slot(from.counter("served_at")?);
         let outcome = match from.u8("outcome")? {
             0 => Outcome::SessionOpened { session: from.u64("opened")? },
             1 => Outcome::Value { version: from.u64("version")?, value: from.bytes("value")? },

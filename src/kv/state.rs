@@ -2,24 +2,16 @@
 //!
 //! Deterministic: the same slots give the same state on every node, evictions included. Values are
 //! not here; an [`Entry`] says which slot holds one and how long it is. A repeated request is
-//! answered from its session's results and changes nothing (DESIGN 3.5).
+//! answered from its session's results and changes nothing (DESIGN 3.5). How many sessions and results
+//! are kept each opened session says itself, in the log: nodes that are set up otherwise agree.
 
-use super::{Command, CommandError, Operation};
+use super::{Bounds, Command, CommandError, Operation};
 use crate::mutant::{Mutant, breaks};
 use crate::types::{Bytes, Content, Slot, ValueMeta};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
-
-/// Maxima of a state, the same on all nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// Sessions kept; the one idle longest goes first.
-    pub sessions: usize,
-    /// Results kept per session; the lowest goes first.
-    pub session_window: usize,
-}
 
 /// Where a key's value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,9 +78,8 @@ pub struct Execution {
 }
 
 /// Keys, versions and sessions at one slot.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct State {
-    pub(super) bounds: Bounds,
     pub(super) applied: Slot,
     pub(super) keys: BTreeMap<Box<[u8]>, Entry>,
     pub(super) sessions: BTreeMap<u64, Session>,
@@ -105,23 +96,16 @@ pub(super) struct Session {
     pub(super) last_used: Slot,
     /// Every sequence below has no result any more.
     pub(super) floor: u64,
+    /// Results kept; the lowest goes first.
+    pub(super) window: u32,
     pub(super) results: BTreeMap<u64, (Slot, Applied)>,
 }
 
 impl State {
     /// Before the first slot.
     #[must_use]
-    pub fn new(bounds: Bounds) -> Self {
-        Self {
-            bounds,
-            applied: Slot::ZERO,
-            keys: BTreeMap::new(),
-            sessions: BTreeMap::new(),
-            idle: BTreeSet::new(),
-            live_bytes: 0,
-            digest: 0,
-            is_unchecked: Cell::new(true),
-        }
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Executes the command of the next slot; `None` for a no-op and for a configuration, which are
@@ -150,7 +134,7 @@ impl State {
         }
         let command = Command::decode(header.clone())?;
         let execution = match &command.operation {
-            Operation::OpenSession => Execution::of(slot, self.open_session(slot)),
+            Operation::OpenSession(bounds) => Execution::of(slot, self.open_session(slot, *bounds)),
             Operation::Put { .. } | Operation::Delete { .. } | Operation::CompareAndSet { .. } => {
                 self.apply_once(&command, value)
             }
@@ -159,13 +143,14 @@ impl State {
         Ok(Some(execution))
     }
 
-    fn open_session(&mut self, slot: Slot) -> Applied {
-        if self.sessions.len() >= self.bounds.sessions
+    fn open_session(&mut self, slot: Slot, bounds: Bounds) -> Applied {
+        while self.sessions.len() >= bounds.sessions as usize
             && let Some((_, evicted)) = self.idle.pop_first()
         {
             self.sessions.remove(&evicted);
         }
-        let session = Session { last_used: slot, floor: 0, results: BTreeMap::new() };
+        let window = bounds.session_window;
+        let session = Session { last_used: slot, floor: 0, window, results: BTreeMap::new() };
         self.sessions.insert(slot.0, session);
         self.idle.insert((slot, slot.0));
         Applied::SessionOpened { session: slot.0 }
@@ -198,7 +183,7 @@ impl State {
         }
         let execution = self.execute(&command.operation, value);
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.keep(command, slot, execution.applied, self.bounds.session_window);
+            session.keep(command, slot, execution.applied);
         }
         execution
     }
@@ -206,7 +191,7 @@ impl State {
     fn execute(&mut self, operation: &Operation, value: &ValueMeta) -> Execution {
         let slot = value.slot();
         match operation {
-            Operation::OpenSession => Execution::of(slot, Applied::SessionUnknown),
+            Operation::OpenSession(_) => Execution::of(slot, Applied::SessionUnknown),
             Operation::Put { key } => self.write(key, value),
             Operation::Delete { key } => match self.keys.remove(key.as_ref()) {
                 Some(entry) => {
@@ -283,7 +268,7 @@ impl State {
             return None;
         }
         let key = match Command::decode(value.header.clone()).ok()?.operation {
-            Operation::OpenSession | Operation::Delete { .. } => return None,
+            Operation::OpenSession(_) | Operation::Delete { .. } => return None,
             Operation::Put { key } | Operation::CompareAndSet { key, .. } => key,
         };
         let entry = self.entry(&key)?;
@@ -360,11 +345,10 @@ impl State {
             .map(|(key, entry)| key.len() as u64 + u64::from(entry.payload_bytes))
             .sum();
         assert_eq!(live, self.live_bytes, "live bytes");
-        assert!(self.sessions.len() <= self.bounds.sessions, "too many sessions");
         assert_eq!(self.idle.len(), self.sessions.len(), "idle order");
         for (id, session) in &self.sessions {
             assert!(self.idle.contains(&(session.last_used, *id)), "session {id} is not in order");
-            assert!(session.results.len() <= self.bounds.session_window, "window of {id}");
+            assert!(session.results.len() <= session.window as usize, "window of {id}");
         }
         assert!(self.keys.values().all(|entry| entry.version <= self.applied), "version ahead");
     }
@@ -378,10 +362,10 @@ impl Execution {
 
 impl Session {
     /// Keeps a result within the window; what the client has seen answered may go.
-    fn keep(&mut self, command: &Command, slot: Slot, applied: Applied, window: usize) {
+    fn keep(&mut self, command: &Command, slot: Slot, applied: Applied) {
         self.results.insert(command.sequence, (slot, applied));
         self.floor = self.floor.max(command.answered_below);
-        while self.results.len() > window
+        while self.results.len() > self.window as usize
             || self.results.first_key_value().is_some_and(|(first, _)| *first < self.floor)
         {
             if let Some((gone, _)) = self.results.pop_first() {
@@ -402,7 +386,7 @@ mod tests {
     use super::*;
     use crate::types::{Ballot, Code, Digest, Epoch, Reader, ValueId, Writer};
 
-    const BOUNDS: Bounds = Bounds { sessions: 2, session_window: 2 };
+    const OPEN: Operation = Operation::OpenSession(Bounds { sessions: 2, session_window: 2 });
 
     struct Log {
         state: State,
@@ -411,7 +395,7 @@ mod tests {
 
     impl Log {
         fn new() -> Self {
-            Self { state: State::new(BOUNDS), slot: 0 }
+            Self { state: State::new(), slot: 0 }
         }
 
         fn apply(&mut self, session: u64, sequence: u64, operation: Operation) -> Applied {
@@ -442,7 +426,7 @@ mod tests {
     #[test]
     fn a_repeated_request_is_applied_once() {
         let mut log = Log::new();
-        let opened = log.apply(0, 0, Operation::OpenSession);
+        let opened = log.apply(0, 0, OPEN);
         assert_eq!(opened, Applied::SessionOpened { session: 1 });
         assert_eq!(log.apply(1, 1, put("a")), Applied::Written { version: 2 });
         assert_eq!(log.apply(1, 2, put("a")), Applied::Written { version: 3 });
@@ -454,7 +438,7 @@ mod tests {
     fn a_later_request_does_not_stand_for_an_earlier_one() {
         // A no-op took the slot of sequence 1; sequence 2 was applied; 1 comes again.
         let mut log = Log::new();
-        log.apply(0, 0, Operation::OpenSession);
+        log.apply(0, 0, OPEN);
         assert_eq!(log.apply(1, 2, put("b")), Applied::Written { version: 2 });
         assert_eq!(log.apply(1, 1, put("a")), Applied::Written { version: 3 });
     }
@@ -462,7 +446,7 @@ mod tests {
     #[test]
     fn results_beyond_the_window_are_stale_not_guessed() {
         let mut log = Log::new();
-        log.apply(0, 0, Operation::OpenSession);
+        log.apply(0, 0, OPEN);
         for sequence in 1..=3 {
             log.apply(1, sequence, put("a"));
         }
@@ -473,18 +457,38 @@ mod tests {
     #[test]
     fn the_session_idle_longest_goes_first_and_is_refused() {
         let mut log = Log::new();
-        log.apply(0, 0, Operation::OpenSession);
-        log.apply(0, 0, Operation::OpenSession);
+        log.apply(0, 0, OPEN);
+        log.apply(0, 0, OPEN);
         log.apply(1, 1, put("a"));
-        log.apply(0, 0, Operation::OpenSession);
+        log.apply(0, 0, OPEN);
         assert_eq!(log.apply(2, 1, put("a")), Applied::SessionUnknown);
         assert_eq!(log.apply(1, 2, put("a")), Applied::Written { version: 6 });
     }
 
     #[test]
+    fn each_session_says_itself_what_is_kept() {
+        // As when a leader with other limits opens it: nothing of it rests on the node's own.
+        let mut log = Log::new();
+        let open =
+            |sessions, session_window| Operation::OpenSession(Bounds { sessions, session_window });
+        for _ in 0..3 {
+            log.apply(0, 0, open(3, 1));
+        }
+        log.apply(0, 0, open(2, 2));
+        assert_eq!(log.state.session_count(), 2);
+        for sequence in 1..=2 {
+            log.apply(3, sequence, put("a"));
+            log.apply(4, sequence, put("a"));
+        }
+        assert_eq!(log.apply(3, 1, put("a")), Applied::Stale, "it keeps one result");
+        assert_eq!(log.apply(4, 1, put("a")), Applied::Written { version: 6 }, "it keeps two");
+        assert_eq!(log.apply(2, 1, put("a")), Applied::SessionUnknown);
+    }
+
+    #[test]
     fn compare_and_set_and_delete() {
         let mut log = Log::new();
-        log.apply(0, 0, Operation::OpenSession);
+        log.apply(0, 0, OPEN);
         let cas = |expected| Operation::CompareAndSet { key: Bytes::from_static(b"a"), expected };
         assert_eq!(log.apply(1, 1, cas(0)), Applied::Written { version: 2 });
         assert_eq!(log.apply(1, 2, cas(0)), Applied::Mismatch { current: 2 });
@@ -497,8 +501,8 @@ mod tests {
     #[test]
     fn an_image_gives_the_same_state() {
         let mut log = Log::new();
-        log.apply(0, 0, Operation::OpenSession);
-        log.apply(0, 0, Operation::OpenSession);
+        log.apply(0, 0, OPEN);
+        log.apply(0, 0, OPEN);
         log.apply(1, 1, put("a"));
         log.apply(2, 7, put("b"));
         log.apply(2, 8, put("a"));
@@ -507,15 +511,15 @@ mod tests {
         log.state.write_image(&mut to);
         let image: Bytes = to.finish().concat().into();
         for cut in 0..image.len() {
-            assert!(State::read_image(&mut Reader::new(image.slice(..cut)), BOUNDS).is_err());
+            assert!(State::read_image(&mut Reader::new(image.slice(..cut))).is_err());
         }
         let mut reader = Reader::new(image);
-        let mut copy = State::read_image(&mut reader, BOUNDS).unwrap();
+        let mut copy = State::read_image(&mut reader).unwrap();
         reader.finish().unwrap();
         copy.check_invariants();
         assert_eq!(copy.applied(), log.state.applied());
         // What comes later does the same to both, repeats and evictions included.
-        let later = [(1, 1, put("a")), (2, 9, put("c")), (0, 0, Operation::OpenSession)];
+        let later = [(1, 1, put("a")), (2, 9, put("c")), (0, 0, OPEN)];
         for (session, sequence, operation) in later {
             log.slot += 1;
             let command = Command { session, sequence, answered_below: 0, operation };

@@ -129,15 +129,17 @@ impl Paxos {
         self.promise(ballot);
         self.effects.hold(Effect::Prepare { ballot });
         let promises = BTreeMap::new();
-        self.role = Role::Candidate(Candidacy { ballot, attempt: 1, released, promises });
+        self.role =
+            Role::Candidate(Candidacy { ballot, attempt: 1, is_asking: false, released, promises });
     }
 
     /// The candidate's ballot is stored.
     pub(super) fn start_prepare(&mut self, now: Instant, ballot: Ballot) {
-        let Role::Candidate(candidacy) = &self.role else { return };
+        let Role::Candidate(candidacy) = &mut self.role else { return };
         if candidacy.ballot != ballot {
             return;
         }
+        candidacy.is_asking = true;
         let (attempt, released) = (candidacy.attempt, candidacy.released);
         self.trace(|| format!("campaigns at {ballot}"));
         self.broadcast(&Message::Prepare { ballot, attempt, released });
@@ -192,6 +194,10 @@ impl Paxos {
             }
             Role::Candidate(candidacy) => {
                 candidacy.attempt += 1;
+                if !candidacy.is_asking {
+                    // Rule 9: the others are asked when the ballot is stored, and with them this one.
+                    return;
+                }
                 Message::Prepare {
                     ballot: candidacy.ballot,
                     attempt: candidacy.attempt,

@@ -262,8 +262,8 @@ impl Paxos {
     /// all they have.
     fn ask(&mut self, now: Instant, slot: Slot, is_repeated: bool) {
         let contacts = self.contacts();
-        let held = self.acceptor.entries.get(&slot).map(|entry| entry.meta.id);
-        let held = held.filter(|_| !self.acceptor.is_faulty(slot));
+        let held = self.acceptor.entries.get(&slot).filter(|entry| self.holds_own(entry));
+        let held = held.map(|entry| entry.meta.id).filter(|_| !self.acceptor.is_faulty(slot));
         let dead: NodeSet = match &self.role {
             Role::Leader(leader) => {
                 leader.peers.iter().filter(|(_, peer)| !peer.is_alive).map(|(id, _)| *id).collect()
@@ -397,7 +397,7 @@ impl Paxos {
             .entries
             .get(&slot)
             .filter(|entry| entry.meta.id == meta.id || breaks(Mutant::GathersAnyId))
-            .is_some_and(|_| !self.acceptor.is_faulty(slot));
+            .is_some_and(|entry| !self.acceptor.is_faulty(slot) && self.holds_own(entry));
         let (wants_payload, repair) = (gather.wants_payload, gather.repair);
         // Where the own shard has its home is known when every configuration before is applied, and to
         // a newcomer when it has heard its place.
@@ -453,6 +453,9 @@ impl Paxos {
         let shards = self.coders.encode_some(meta.code, payload, held);
         // Chosen: no ballot can decide otherwise, so it may stand at the promised one.
         let ballot = self.acceptor.promised;
+        let is_same = |entry: &&Entry| entry.meta.id == meta.id && is_short;
+        let before = self.acceptor.entries.get(&slot).filter(is_same).map(|entry| entry.held);
+        let held = before.unwrap_or(ShardSet::EMPTY).union(held);
         let entry = Entry { ballot, meta: meta.clone(), held, is_chosen: true };
         self.acceptor.entries.insert(slot, entry);
         self.acceptor.faulty.remove(&slot);
@@ -471,6 +474,14 @@ impl Paxos {
         let shards = self.coders.encode_some(meta.code, payload, held);
         self.effects.persist(Record::Accept { ballot, meta, shards });
         self.repaired.push_back(slot);
+    }
+
+    /// Has it the shard that it should hold, as far as its place is known? The bytes of one that it
+    /// accepted may have been found damaged since.
+    fn holds_own(&self, entry: &Entry) -> bool {
+        let is_ahead = entry.meta.epoch > self.acceptor.rules().epoch;
+        let home = self.home(entry.meta.epoch).filter(|_| !is_ahead);
+        home.is_none_or(|home| entry.held.contains_all(wanted(entry.meta.code, home, 1)))
     }
 
     fn mark_chosen(&mut self, slot: Slot) {

@@ -423,7 +423,10 @@ impl Paxos {
             return;
         }
         let Some(peer) = leader.peers.get_mut(&from) else { return };
-        peer.durable = peer.durable.max(durable);
+        // It may be less than before: the disk may have lost what it held.
+        if sequence >= peer.confirmed {
+            peer.durable = durable;
+        }
         peer.confirmed = peer.confirmed.max(sequence);
         if breaks(Mutant::LeaseFromReply) {
             leader.sent.touch(now);

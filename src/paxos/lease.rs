@@ -88,14 +88,17 @@ impl Paxos {
                 .is_some_and(|sent| now.since(sent) < usable || breaks(Mutant::IgnoresLeaseExpiry))
     }
 
-    /// Starts to hand the leadership to the member `to`. False when this node does not lead,
-    /// or the other is not alive or far behind, or is the leader itself.
+    /// Starts to hand the leadership to the member `to`, which may have it already. False when this
+    /// node does not lead, or the other is not alive or far behind.
     pub fn transfer(&mut self, now: Instant, to: u8) -> bool {
         let until = now + self.config.timing.election();
         let own = self.own;
         let Role::Leader(leader) = &mut self.role else { return false };
-        let is_able = leader.voters().any(|(node, peer)| node == to && peer.is_able());
-        if to == own || !is_able {
+        if to == own {
+            leader.transfer = None;
+            return true;
+        }
+        if !leader.voters().any(|(node, peer)| node == to && peer.is_able()) {
             return false;
         }
         // Nothing new is proposed until the other has applied everything, or time is up.

@@ -159,7 +159,7 @@ impl Paxos {
         let is_same = |known: &Change| {
             known.joins.map(|seat| (seat.id, seat.address))
                 == change.joins.map(|seat| (seat.id, seat.address))
-                && known.leaves == change.leaves
+                && (known.leaves, known.code) == (change.leaves, change.code)
         };
         let has_joined = change.joins.is_none_or(|joins| {
             current.members.iter().any(|s| s.id == joins.id && s.address == joins.address)

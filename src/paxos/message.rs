@@ -390,12 +390,12 @@ impl Message {
             3 => Self::Promise(Promise::read(from)?),
             4 => Self::Accept {
                 ballot: Ballot::read(from)?,
-                commit: Slot(from.u64("commit")?),
+                commit: Slot(from.counter("commit")?),
                 entries: read_list(from, "entries", VALUE_BYTES_MIN, ShardedValue::read)?,
             },
             5 => Self::Accepted {
                 ballot: Ballot::read(from)?,
-                applied: Slot(from.u64("applied")?),
+                applied: Slot(from.counter("applied")?),
                 acks: read_list(from, "acks", 21, |from| {
                     Ok(Ack { id: ValueId::read(from)?, held: ShardSet(from.u32("held")?) })
                 })?,
@@ -404,42 +404,42 @@ impl Message {
             7 => Self::Heartbeat {
                 ballot: Ballot::read(from)?,
                 sequence: from.u64("sequence")?,
-                commit: Slot(from.u64("commit")?),
+                commit: Slot(from.counter("commit")?),
             },
             8 => Self::HeartbeatReply {
                 ballot: Ballot::read(from)?,
                 sequence: from.u64("sequence")?,
-                applied: Slot(from.u64("applied")?),
-                durable: Slot(from.u64("durable")?),
+                applied: Slot(from.counter("applied")?),
+                durable: Slot(from.counter("durable")?),
                 is_low: read_flag(from, "is_low")?,
             },
             9 => Self::Fetch {
                 wants: read_list(from, "wants", 10, |from| {
-                    let slot = Slot(from.u64("slot")?);
+                    let slot = Slot(from.counter("slot")?);
                     let is_all = read_flag(from, "is_all")?;
                     let held = read_flag(from, "held")?.then(|| ValueId::read(from)).transpose()?;
                     Ok(Want { slot, is_all, held })
                 })?,
             },
             10 => Self::Shards {
-                applied: Slot(from.u64("applied")?),
-                floor: Slot(from.u64("floor")?),
-                missing: read_list(from, "missing", 8, |from| Ok(Slot(from.u64("slot")?)))?,
+                applied: Slot(from.counter("applied")?),
+                floor: Slot(from.counter("floor")?),
+                missing: read_list(from, "missing", 8, |from| Ok(Slot(from.counter("slot")?)))?,
                 entries: read_list(from, "entries", VALUE_BYTES_MIN, ShardedValue::read)?,
             },
             20 => Self::Probe {
-                epoch: Epoch(from.u64("epoch")?),
-                applied: Slot(from.u64("applied")?),
+                epoch: Epoch(from.counter("epoch")?),
+                applied: Slot(from.counter("applied")?),
             },
             21 => Self::Members {
-                applied: Slot(from.u64("applied")?),
+                applied: Slot(from.counter("applied")?),
                 configuration: Configuration::read(from)?,
                 first_place: read_place(from)?,
             },
             22 => Self::Refused { incarnation: from.u64("incarnation")? },
-            12 => Self::FetchIndex { slot: Slot(from.u64("slot")?), part: from.u32("part")? },
+            12 => Self::FetchIndex { slot: Slot(from.counter("slot")?), part: from.u32("part")? },
             13 => Self::IndexPart {
-                slot: Slot(from.u64("slot")?),
+                slot: Slot(from.counter("slot")?),
                 part: from.u32("part")?,
                 parts: from.u32("parts")?,
                 bytes: from.bytes("index part")?,

@@ -165,6 +165,8 @@ pub struct Paxos {
     promise_job: Option<PromiseJob>,
     /// Started so far.
     promise_jobs: u64,
+    /// What the latest of them answers.
+    promised_attempt: (Ballot, u64),
 
     gathers: BTreeMap<Slot, Gather>,
     gathered: VecDeque<Gathered>,
@@ -236,6 +238,7 @@ impl Paxos {
             round_seen: 0,
             promise_job: None,
             promise_jobs: 0,
+            promised_attempt: (Ballot::ZERO, 0),
             gathers: BTreeMap::new(),
             gathered: VecDeque::new(),
             repaired: VecDeque::new(),

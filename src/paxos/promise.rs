@@ -35,6 +35,8 @@ pub(super) struct PromiseJob {
 pub(super) struct Candidacy {
     pub(super) ballot: Ballot,
     pub(super) attempt: u64,
+    /// Its ballot is stored, and the others were asked.
+    pub(super) is_asking: bool,
     /// The leader of this ballot has given its lease up.
     pub(super) released: Ballot,
     /// By id.
@@ -110,7 +112,16 @@ impl Collected {
 struct SlotEvidence<'a> {
     /// Of promises that are sound elsewhere.
     faulty_count: u32,
-    accepted: Vec<(Ballot, ShardSet, &'a ShardedValue)>,
+    accepted: Vec<Told<'a>>,
+}
+
+/// What one promise says of it.
+struct Told<'a> {
+    ballot: Ballot,
+    claimed: ShardSet,
+    value: &'a ShardedValue,
+    /// The promise counts for no slot.
+    is_blind: bool,
 }
 
 /// What the owner of a ballot proposes, given the promises so far: a full prepare quorum of every
@@ -145,7 +156,8 @@ pub(super) fn decide(promises: &BTreeMap<u8, Collected>) -> Decision {
             match entry {
                 PromiseEntry::Accepted { ballot, claimed, value } => {
                     let of_slot = evidence.entry(value.meta.slot()).or_default();
-                    of_slot.accepted.push((*ballot, *claimed, value));
+                    let (ballot, claimed) = (*ballot, *claimed);
+                    of_slot.accepted.push(Told { ballot, claimed, value, is_blind });
                 }
                 PromiseEntry::Faulty { slot } => {
                     evidence.entry(*slot).or_default().faulty_count += u32::from(!is_blind);
@@ -167,12 +179,13 @@ pub(super) fn decide(promises: &BTreeMap<u8, Collected>) -> Decision {
         // Rule 11: behind the entry that starts an epoch nothing of an older one was ever chosen.
         let is_of_now =
             |of: &ValueMeta| of.epoch >= epoch.epoch || breaks(Mutant::OldEpochOvertakes);
-        of_slot.accepted.retain(|(_, _, value)| is_of_now(&value.meta));
+        of_slot.accepted.retain(|told| is_of_now(&told.value.meta));
         // Rule 13: a faulty promise does not count towards Q1 for that slot.
         if sound_count < prepare + of_slot.faulty_count && !breaks(Mutant::CountsDamaged) {
             return Decision::Wait;
         }
-        let Some(proposal) = decide_slot(&of_slot) else { return Decision::Wait };
+        let spare = sound_count.saturating_sub(prepare + of_slot.faulty_count);
+        let Some(proposal) = decide_slot(&of_slot, spare) else { return Decision::Wait };
         if let Recovered::Value { meta, .. } = &proposal
             && let Some(next) = configuration(meta).filter(|next| next.rules.epoch > epoch.epoch)
         {
@@ -191,36 +204,42 @@ pub(super) fn decide(promises: &BTreeMap<u8, Collected>) -> Decision {
     Decision::Lead { applied, configuration: Box::new(first.clone()), proposals }
 }
 
-/// `None`: shards are claimed whose bytes are not here, or a later ballot has chosen: wait.
-fn decide_slot(evidence: &SlotEvidence<'_>) -> Option<Recovered> {
-    let highest = evidence.accepted.iter().max_by_key(|(ballot, _, value)| {
-        if *ballot != value.meta.id.origin && breaks(Mutant::OriginWins) {
-            value.meta.id.origin
-        } else {
-            *ballot
-        }
+/// `spare`: promises beyond Q1. `None`: shards are claimed whose bytes are not here, or a later ballot
+/// has chosen: wait.
+fn decide_slot(evidence: &SlotEvidence<'_>, spare: u32) -> Option<Recovered> {
+    let highest = evidence.accepted.iter().max_by_key(|told| {
+        let origin = told.value.meta.id.origin;
+        if told.ballot != origin && breaks(Mutant::OriginWins) { origin } else { told.ballot }
     });
-    let Some((ballot, _, value)) = highest else {
+    let Some(Told { ballot, value, .. }) = highest else {
         return Some(Recovered::NoOp);
     };
     let id: ValueId = value.meta.id;
     let k = u32::from(value.meta.code.k());
-    let mut claimed_all = ShardSet::EMPTY;
+    let (mut claimed_all, mut claimed_soundly) = (ShardSet::EMPTY, ShardSet::EMPTY);
+    let mut damaged_count = 0;
     let mut shards: BTreeMap<u8, Shard> = BTreeMap::new();
     // Rule 1: shards count by value id, over all ballots.
-    for (other_ballot, claimed, other) in &evidence.accepted {
+    for told in &evidence.accepted {
+        let (claimed, other) = (told.claimed, told.value);
         if other.meta.id != id {
-            if other_ballot == ballot {
+            if told.ballot == *ballot {
                 // A gathered value stands at its node's promised ballot, which may be below the one
                 // that chose it. Then this candidate is overtaken: it cannot lead.
                 return None;
             }
             continue;
         }
-        if other_ballot != ballot && breaks(Mutant::CountsHighestBallotOnly) {
+        if told.ballot != *ballot && breaks(Mutant::CountsHighestBallotOnly) {
             continue;
         }
-        claimed_all = claimed_all.union(*claimed);
+        claimed_all = claimed_all.union(claimed);
+        let intact: ShardSet = other.shards.iter().map(|shard| shard.index).collect();
+        if intact.contains_all(claimed) {
+            claimed_soundly = claimed_soundly.union(claimed);
+        } else {
+            damaged_count += u32::from(!told.is_blind);
+        }
         for shard in &other.shards {
             shards.entry(shard.index).or_insert_with(|| shard.clone());
         }
@@ -229,7 +248,9 @@ fn decide_slot(evidence: &SlotEvidence<'_>) -> Option<Recovered> {
         let shards = shards.into_values().collect();
         return Some(Recovered::Value { meta: value.meta.clone(), shards });
     }
-    let is_open = claimed_all.count() < k || breaks(Mutant::IgnoresClaims);
+    // Rule 13: damaged promises are faulty ones here. Is there a Q1 without them, they are not needed.
+    let is_open_without = damaged_count <= spare && claimed_soundly.count() < k;
+    let is_open = claimed_all.count() < k || is_open_without || breaks(Mutant::IgnoresClaims);
     is_open.then_some(Recovered::NoOp)
 }
 
@@ -285,9 +306,11 @@ impl Paxos {
 
     /// The promise is durable: read back what was accepted, then answer.
     pub(super) fn start_promise(&mut self, now: Instant, to: u8, ballot: Ballot, attempt: u64) {
-        if ballot != self.acceptor.promised {
+        // One answer to an attempt, also when it was asked twice: pages of two do not fit together.
+        if ballot != self.acceptor.promised || (ballot, attempt) <= self.promised_attempt {
             return;
         }
+        self.promised_attempt = (ballot, attempt);
         let mut entries = Vec::new();
         if self.acceptor.all_faulty_until.is_some() && !breaks(Mutant::HidesDamage) {
             entries.push(PromiseEntry::AllFaulty);
@@ -340,7 +363,7 @@ impl Paxos {
         slot: Slot,
         stored: Option<StoredValue>,
     ) {
-        // A repeated Prepare starts anew while the job before still reads: its answer counts for
+        // The next attempt starts anew while the job before still reads: its answer counts for
         // nothing, or it would stand for a slot that this job has yet to read.
         let Some(mut job) = self.promise_job.take_if(|job| job.id == id) else { return };
         let claimed_by = |stored: &StoredValue| {

@@ -3,7 +3,7 @@
 use super::{Executed, Output, Replica};
 use crate::config::{Change, ChangeError, EpochConfig, Limits, Seat};
 use crate::kv::{
-    Admin, Applied, Command, Execution, Op, Operation, Outcome, Refusal, Request, Response,
+    Admin, Applied, Bounds, Command, Execution, Op, Operation, Outcome, Refusal, Request, Response,
 };
 use crate::paxos::{Begun, RoleName};
 use crate::time::{Duration, Instant};
@@ -153,7 +153,7 @@ impl Replica {
     fn propose(&mut self, now: Instant, waiting: Waiting) {
         let Waiting { arrived, caller, request } = waiting;
         let (operation, payload) = match request.op {
-            Op::OpenSession => (Operation::OpenSession, Bytes::new()),
+            Op::OpenSession => (Operation::OpenSession(self.session_bounds()), Bytes::new()),
             Op::Put { key, value } => (Operation::Put { key }, value),
             Op::Delete { key } => (Operation::Delete { key }, Bytes::new()),
             Op::CompareAndSet { key, expected, value } => {
@@ -175,6 +175,13 @@ impl Replica {
         self.stages.proposed(id.slot, (arrived, now), encode);
         self.writes.known.insert(caller.name(), Some(id.slot));
         self.writes.proposed.insert(id.slot, Proposed { id, caller, payload });
+    }
+
+    /// Those of the leader that opens a session: the log tells them to the others.
+    fn session_bounds(&self) -> Bounds {
+        let limits = &self.config.cluster.limits;
+        let fitted = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
+        Bounds { sessions: fitted(limits.sessions), session_window: fitted(limits.session_window) }
     }
 
     /// What an operator asks for: only the leader does it.
@@ -398,6 +405,22 @@ mod tests {
         set_limits(&mut replica, |limits| limits.waiting_requests = 100);
         let waiting: Vec<usize> = [3000, 3000, 1500].map(|bytes| put(&mut replica, bytes)).into();
         assert_eq!(waiting, [11, 11, 12], "the second is over the bytes");
+    }
+
+    #[test]
+    fn a_scan_may_begin_behind_the_longest_key() {
+        // An export goes on behind the last key of a page: after the longest key that is a byte more.
+        let (_, replica) = leader_alone();
+        let longest = replica.config.cluster.limits.key_bytes;
+        let refusal = |op: Op| {
+            let (read, sequence) = (Read::default(), 1);
+            replica.refusal(&Request { session: 1, sequence, answered_below: 0, read, op })
+        };
+        let key = |bytes: usize| Bytes::from(vec![7; bytes]);
+        let scan = |bytes: usize| refusal(Op::Scan { start: key(bytes), limit: 1 });
+        let put = |bytes: usize| refusal(Op::Put { key: key(bytes), value: Bytes::new() });
+        assert_eq!([put(longest), scan(longest), scan(longest + 1)], [None; 3]);
+        assert_eq!([put(longest + 1), scan(longest + 2)], [Some(Refusal::KeyBound); 2]);
     }
 
     #[test]

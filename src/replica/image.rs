@@ -4,7 +4,7 @@
 //! state, XXH3-64 of all before. The digest finds what changed on the way; whoever sends it is trusted.
 
 use crate::config::Epochs;
-use crate::kv::{Bounds, State};
+use crate::kv::State;
 use crate::types::{Bytes, DecodeError, Reader, Slot, Writer};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -41,8 +41,8 @@ impl IndexImage {
     /// Reads what [`encode_index`] laid out.
     ///
     /// # Errors
-    /// [`DecodeError`] for anything else, and for a state above `bounds`.
-    pub fn decode(bytes: &Bytes, bounds: Bounds) -> Result<Self, DecodeError> {
+    /// [`DecodeError`] for anything else.
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
         let Some(end) = bytes.len().checked_sub(DIGEST_BYTES) else {
             return Err(DecodeError::Truncated { field: "index snapshot" });
         };
@@ -58,17 +58,17 @@ impl IndexImage {
         let epochs = Epochs::read(&mut from)?;
         let skipped = match from.u8("skipped")? {
             0 => None,
-            1 => Some((Slot(from.u64("skipped from")?), Slot(from.u64("skipped to")?))),
+            1 => Some((Slot(from.counter("skipped from")?), Slot(from.counter("skipped to")?))),
             other => {
                 return Err(DecodeError::Invalid { field: "skipped", value: u64::from(other) });
             }
         };
-        let state = State::read_image(&mut from, bounds)?;
+        let state = State::read_image(&mut from)?;
         from.finish()?;
         Ok(Self { epochs, skipped, state })
     }
 }
 
 /// Of the layout.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const DIGEST_BYTES: usize = 8;

@@ -27,13 +27,13 @@ pub use stages::StageTimes;
 
 use crate::coding::Backend;
 use crate::config::ClusterConfig;
-use crate::kv::{Bounds, Command, CommandError, Execution, Request, State};
+use crate::kv::{Command, CommandError, Execution, Request, State};
 use crate::mutant::{Mutant, breaks, is_any};
 use crate::paxos::{self, Envelope, Message, Paxos, RoleName};
 use crate::storage::{Recovered, StoredValue};
 use crate::time::Instant;
 use crate::transport::{Transport, TransportConfig, TransportConfigError, TransportEvent};
-use crate::types::{Ballot, Bytes, Content, DecodeError, NodeId, Record, Slot, ValueMeta};
+use crate::types::{Ballot, Bytes, Content, DecodeError, Epoch, NodeId, Record, Slot, ValueMeta};
 use cache::Cache;
 use clients::Writes;
 use reads::Reads;
@@ -187,6 +187,8 @@ pub struct Replica {
     notices: VecDeque<String>,
     /// What this node was when it last looked.
     stood: paxos::Standing,
+    /// Whose members the transport expects.
+    expects: Option<Epoch>,
     /// For an observer; empty without one.
     executed: VecDeque<Executed>,
     /// For the driver; a burst of datagrams at most.
@@ -227,13 +229,9 @@ impl Replica {
         let (incarnation, boot) = (recovered.incarnation, recovered.boot);
         // Never the same for two runs of one address (what the transport asks for), never 0.
         let epoch = xxh3_64_with_seed(&boot.to_le_bytes(), incarnation).max(1);
-        let bounds = Bounds {
-            sessions: cluster.limits.sessions,
-            session_window: cluster.limits.session_window,
-        };
         let (cache_bytes, kept_slots) = (cluster.limits.cache_bytes, cluster.limits.kept_slots);
         let (node, is_traced) = (config.node, config.is_traced);
-        let Restored { state, base, snapshots } = Restored::new(&recovered, bounds, kept_slots)?;
+        let Restored { state, base, snapshots } = Restored::new(&recovered, kept_slots)?;
         let recovered = (recovered, base);
         let mut replica = Self {
             config,
@@ -260,6 +258,7 @@ impl Replica {
             traces: VecDeque::new(),
             notices: VecDeque::new(),
             stood: paxos::Standing::Member,
+            expects: None,
             executed: VecDeque::new(),
             controls: VecDeque::new(),
         };
@@ -506,6 +505,7 @@ impl Replica {
     fn advance(&mut self, now: Instant) {
         self.apply_chosen(now);
         self.notice_standing();
+        self.expect_members();
         self.take_in_restored(now);
         self.paxos.handle_repair(self.snapshots.is_repair_outstanding());
         let led = (self.paxos.role() == RoleName::Leader).then(|| self.paxos.promised());
@@ -517,6 +517,15 @@ impl Replica {
         self.advance_reads(now);
         self.propose_waiting(now);
         self.advance_snapshots(now);
+    }
+
+    fn expect_members(&mut self) {
+        let epoch = Some(self.paxos.epoch().epoch);
+        if self.expects != epoch {
+            self.expects = epoch;
+            let addresses = (0..32).filter_map(|node| self.paxos.address(node));
+            self.transport.expect(addresses.collect());
+        }
     }
 
     fn trace(&mut self, line: impl FnOnce() -> String) {

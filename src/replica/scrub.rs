@@ -83,7 +83,7 @@ impl Replica {
         let limits = &self.config.cluster.limits;
         // A repair without keys ends too: until then this node says that it holds nothing, and no
         // change of members counts on it.
-        let is_repair = self.snapshots.skipped.is_some();
+        let is_repair = self.snapshots.is_repair_outstanding();
         let is_scrub = limits.scrub_bytes_per_second > 0 && self.state.key_count() > 0;
         (is_repair || is_scrub).then_some(self.scrub.due)
     }
@@ -96,7 +96,7 @@ impl Replica {
         self.take_repaired();
         self.try_waiting(now);
         let limits = &self.config.cluster.limits;
-        let rate = if self.snapshots.skipped.is_some() {
+        let rate = if self.snapshots.is_repair_outstanding() {
             limits.repair_bytes_per_second
         } else {
             limits.scrub_bytes_per_second
@@ -141,6 +141,11 @@ impl Replica {
         scrub.due = now + PASS_PAUSE;
         if !std::mem::take(&mut scrub.has_given_up) {
             self.snapshots.skipped = None;
+            // Those that are left were superseded.
+            self.snapshots.lost.clear();
+        } else if self.snapshots.skipped.is_none() {
+            // What cannot be rebuilt now is looked for again, not all the time.
+            scrub.due = now + RETRY_PAUSE;
         }
     }
 
@@ -157,6 +162,7 @@ impl Replica {
         self.scrub.scrubbed_count += 1;
         let is_whole = stored.as_ref().is_some_and(|stored| self.paxos.is_whole(stored));
         if is_whole || !self.is_wanted(slot) {
+            self.snapshots.lost.remove(&slot);
             self.scrub.open.remove(&slot);
             self.paxos.cancel_repair(slot);
             return;
@@ -186,7 +192,11 @@ impl Replica {
     fn start_repair(&mut self, now: Instant, slot: Slot, stored: Option<StoredValue>) {
         // A record that should be there and is not may have answered for k shards; one that a
         // snapshot stands for was perhaps never there.
-        let is_unknown = stored.is_none() && !self.is_skipped(slot);
+        let is_loss = !self.is_skipped(slot);
+        let is_unknown = stored.is_none() && is_loss;
+        if is_loss {
+            self.snapshots.lost.insert(slot);
+        }
         let what = if self.paxos.repair(now, slot, stored.clone(), is_unknown) {
             self.trace(|| format!("{slot}: shards are recorded anew"));
             Doing::Repairing
@@ -231,6 +241,7 @@ impl Replica {
     fn take_repaired(&mut self) {
         while let Some(slot) = self.paxos.poll_repaired() {
             self.scrub.repaired_count += 1;
+            self.snapshots.lost.remove(&slot);
             self.scrub.open.remove(&slot);
         }
     }
@@ -247,6 +258,8 @@ const TICKS_PER_SECOND: u64 = 10;
 const TICK: Duration = Duration::from_millis(100);
 /// Between two passes over few keys.
 const PASS_PAUSE: Duration = Duration::from_secs(2);
+/// Between two passes for what could not be rebuilt.
+const RETRY_PAUSE: Duration = Duration::from_secs(10);
 /// A repair may take so many resend times.
 const GIVE_UP_RESENDS: u32 = 16;
 /// Values under way at once.
@@ -269,6 +282,29 @@ mod tests {
         assert!(replica.poll_timeout().is_some_and(|at| at <= due), "nobody would call it");
         replica.tick_scrub(due);
         assert!(!replica.snapshots.is_repair_outstanding());
+    }
+
+    #[test]
+    fn who_has_lost_a_current_value_says_that_it_holds_nothing_until_it_is_back() {
+        let mut replica = first_of_three();
+        set_limits(&mut replica, |limits| limits.scrub_bytes_per_second = 0);
+        put_values(&mut replica, 3, 100);
+        assert!(!replica.snapshots.is_repair_outstanding());
+        replica.snapshots.lost.insert(Slot(2));
+        // In the first pass nobody has a value; in the second it is found whole.
+        let give_up_at = Instant::ZERO + Duration::from_secs(4);
+        while replica.snapshots.is_repair_outstanding() {
+            let due = replica.scrub_timeout().expect("it is due although the scrub is off");
+            replica.tick_scrub(due);
+            let is_back = due > give_up_at;
+            while let Some(slot) = replica.scrub.poll_read() {
+                if is_back || slot != Slot(2) {
+                    replica.scrub.open.remove(&slot);
+                }
+            }
+            let passes = replica.scrub.passes;
+            assert_eq!(replica.snapshots.is_repair_outstanding(), passes < 2, "{passes} passes");
+        }
     }
 
     /// Values of 10,000 bytes that are looked at in ten seconds, each answered at once.

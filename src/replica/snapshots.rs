@@ -8,7 +8,7 @@
 use super::image::{IndexImage, encode_index};
 use super::{Output, Replica, ReplicaError};
 use crate::config::Epochs;
-use crate::kv::{Applied, Bounds, Entry, Execution, State, StorageStatus};
+use crate::kv::{Applied, Entry, Execution, State, StorageStatus};
 use crate::mutant::{Mutant, breaks, is_any};
 use crate::paxos::Paxos;
 use crate::storage::{IndexSnapshot, Recovered, RecoveredEntry};
@@ -36,6 +36,8 @@ pub(super) struct Snapshots {
     /// Slots that a snapshot from a peer stands for: from after the first up to the second. Shards of
     /// values that live there may never have been held here.
     pub(super) skipped: Option<(Slot, Slot)>,
+    /// Slots of current values whose records were lost here, and not recorded anew yet.
+    pub(super) lost: BTreeSet<Slot>,
     /// The latest one taken in from a peer: to be stored as this node's own.
     installed: Slot,
 }
@@ -50,16 +52,12 @@ pub(super) struct Restored {
 
 impl Restored {
     /// `kept_slots` before the snapshot are kept, as while it ran.
-    pub(super) fn new(
-        recovered: &Recovered,
-        bounds: Bounds,
-        kept_slots: u64,
-    ) -> Result<Self, ReplicaError> {
+    pub(super) fn new(recovered: &Recovered, kept_slots: u64) -> Result<Self, ReplicaError> {
         let mut snapshots = Snapshots::default();
-        let (mut state, mut base) = (State::new(bounds), None);
+        let (mut state, mut base) = (State::new(), None);
         if let Some(index) = &recovered.index {
-            let image = decode(index, bounds)
-                .map_err(|error| ReplicaError::Index { slot: index.slot, error })?;
+            let image =
+                decode(index).map_err(|error| ReplicaError::Index { slot: index.slot, error })?;
             base = Some((index.slot, image.epochs));
             state = image.state;
             (snapshots.durable, snapshots.begun) = (index.slot, index.slot);
@@ -75,6 +73,14 @@ impl Restored {
         // Where another value is current the slot stays: it is recorded anew.
         let current: BTreeSet<Slot> = state.after(None).map(|(_, entry)| entry.version).collect();
         snapshots.garbage.extend(others.filter(|slot| !current.contains(slot)));
+        let is_faulty = |slot: &Slot| recovered.faulty.contains(slot);
+        let is_found = |entry: &&RecoveredEntry| state.is_current(&entry.meta);
+        let found = recovered.entries.iter().filter(is_found).map(|entry| entry.meta.slot());
+        snapshots.lost = current;
+        // Where one record of a slot is damaged another may be there, with fewer shards.
+        for slot in found.filter(|slot| !is_faulty(slot)) {
+            snapshots.lost.remove(&slot);
+        }
         // The log's floor lags: it becomes durable with the next segment. The snapshot is durable.
         let floor = recovered.floor.max(Slot(covered.0.saturating_sub(kept_slots)));
         snapshots.forget(floor.min(covered));
@@ -84,8 +90,8 @@ impl Restored {
 
 impl Snapshots {
     /// May shards be missing that this node should hold?
-    pub(super) const fn is_repair_outstanding(&self) -> bool {
-        self.skipped.is_some()
+    pub(super) fn is_repair_outstanding(&self) -> bool {
+        self.skipped.is_some() || !self.lost.is_empty()
     }
 }
 
@@ -191,9 +197,7 @@ impl Replica {
     /// Takes in an index snapshot that came from a peer.
     pub(super) fn take_in_restored(&mut self, now: Instant) {
         let Some(index) = self.paxos.poll_restored() else { return };
-        let limits = &self.config.cluster.limits;
-        let bounds = Bounds { sessions: limits.sessions, session_window: limits.session_window };
-        let image = match decode(&index, bounds) {
+        let image = match decode(&index) {
             Ok(image) => image,
             Err(error) => {
                 self.trace(|| format!("the index snapshot of {} is none: {error}", index.slot));
@@ -241,7 +245,7 @@ impl Replica {
             restoring: self.paxos.restore_progress(),
             ..StorageStatus::default()
         };
-        let is_repair = self.snapshots.skipped.is_some();
+        let is_repair = self.snapshots.is_repair_outstanding();
         self.scrub.report(&mut status, is_repair.then(|| self.state.key_count()));
         status
     }
@@ -275,8 +279,8 @@ impl Snapshots {
 }
 
 /// What an index snapshot says, if it is of the slot that it was kept under.
-fn decode(index: &IndexSnapshot, bounds: Bounds) -> Result<IndexImage, DecodeError> {
-    let image = IndexImage::decode(&index.bytes, bounds)?;
+fn decode(index: &IndexSnapshot) -> Result<IndexImage, DecodeError> {
+    let image = IndexImage::decode(&index.bytes)?;
     let applied = image.state.applied();
     if applied != index.slot {
         return Err(DecodeError::Invalid { field: "index slot", value: applied.0 });
@@ -296,3 +300,33 @@ const SLOTS_MIN: u64 = 16;
 /// Smaller parts would cost more for their records than they hold.
 const PART_BYTES_MIN: usize = 1024;
 const PARTS_AT_ONCE: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replica::testing::{first_of_three, put_values, value_of};
+    use crate::types::{Ballot, ShardSet};
+
+    #[test]
+    fn a_current_value_whose_record_is_gone_is_a_loss() {
+        let mut replica = first_of_three();
+        put_values(&mut replica, 3, 100);
+        let code = replica.paxos.epoch().code;
+        let bytes = encode_index(replica.paxos.applied_epochs(), None, &replica.state);
+        let restored = |slots: &[u64]| {
+            let entry = |slot: &u64| RecoveredEntry {
+                ballot: Ballot { round: 1, node: 0 },
+                meta: value_of(*slot, code, 100),
+                shards: ShardSet::one(0),
+            };
+            let recovered = Recovered {
+                index: Some(IndexSnapshot { slot: Slot(3), bytes: bytes.clone() }),
+                entries: slots.iter().map(entry).collect(),
+                ..Recovered::default()
+            };
+            Restored::new(&recovered, 0).expect("a state").snapshots.is_repair_outstanding()
+        };
+        assert!(!restored(&[2, 3]), "the session needs no record");
+        assert!(restored(&[3]) && restored(&[]));
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::{Output, Replica, ReplicaConfig};
 use crate::config::{ClusterConfig, Limits, Member, Policy};
-use crate::kv::{Command, Operation};
+use crate::kv::{Bounds, Command, Operation};
 use crate::storage::Recovered;
 use crate::time::Instant;
 use crate::transport::TransportConfig;
@@ -70,20 +70,25 @@ pub(super) fn key_of(slot: u64) -> Bytes {
 /// Opens a session and applies puts of `payload_bytes` each, to other keys, up to slot `last`: the
 /// state alone has them, so that their values are nowhere.
 pub(super) fn put_values(replica: &mut Replica, last: u64, payload_bytes: u32) {
+    let code = replica.paxos.epoch().code;
     for slot in 1..=last {
-        let (session, operation) = match slot {
-            1 => (0, Operation::OpenSession),
-            _ => (1, Operation::Put { key: key_of(slot) }),
-        };
-        let command = Command { session, sequence: slot, answered_below: slot, operation };
-        let value = ValueMeta {
-            id: ValueId { origin: Ballot { round: 1, node: 0 }, slot: Slot(slot) },
-            epoch: Epoch(0),
-            code: replica.paxos.epoch().code,
-            payload_bytes,
-            digest: Digest(0),
-            header: command.encode(),
-        };
-        replica.state.apply(&value).expect("a put");
+        replica.state.apply(&value_of(slot, code, payload_bytes)).expect("a put");
+    }
+}
+
+/// What [`put_values`] applies in `slot`.
+pub(super) fn value_of(slot: u64, code: Code, payload_bytes: u32) -> ValueMeta {
+    let (session, operation) = match slot {
+        1 => (0, Operation::OpenSession(Bounds { sessions: 9, session_window: 64 })),
+        _ => (1, Operation::Put { key: key_of(slot) }),
+    };
+    let command = Command { session, sequence: slot, answered_below: slot, operation };
+    ValueMeta {
+        id: ValueId { origin: Ballot { round: 1, node: 0 }, slot: Slot(slot) },
+        epoch: Epoch(0),
+        code,
+        payload_bytes,
+        digest: Digest(0),
+        header: command.encode(),
     }
 }

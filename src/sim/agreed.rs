@@ -20,6 +20,8 @@ pub(super) struct Agreed {
     slots: BTreeMap<u64, Entry>,
     /// Slots at which requests took effect.
     effects: BTreeMap<(u64, u64), u64>,
+    /// Slots at which values were written.
+    values: BTreeMap<Digest, u64>,
     /// Digests of whole values by the digests that histories use.
     written: BTreeMap<u64, Digest>,
 }
@@ -84,6 +86,13 @@ impl Agreed {
                 request.1, request.0
             ));
         }
+        if let Some(digest) = value_of(&executed)
+            && let Some(other) = self.values.insert(digest, slot)
+        {
+            return Err(format!(
+                "one write took effect twice, at {other} and {slot}: {executed:?}"
+            ));
+        }
         let Executed { meta, execution } = executed;
         self.slots.insert(slot, Entry { meta, execution, by: node });
         Ok(())
@@ -138,7 +147,8 @@ impl Agreed {
                 Outcome::Mismatch { current } => {
                     self.check_mismatch(operation, current, &key_of)?;
                 }
-                Outcome::Found { .. } | Outcome::Absent | Outcome::Unknown | Outcome::Refused => {}
+                Outcome::Refused => self.check_refused(operation)?,
+                Outcome::Found { .. } | Outcome::Absent | Outcome::Unknown => {}
             }
         }
         reads.sort_by_key(|read| read.slot);
@@ -189,6 +199,18 @@ impl Agreed {
         if took_effect { Ok(()) } else { lost("its slot took no effect") }
     }
 
+    /// A write that was refused has not happened, and never will.
+    fn check_refused(&self, operation: &Operation) -> Result<(), String> {
+        let (Request::Put { digest } | Request::CompareAndSet { digest, .. }) = &operation.request
+        else {
+            return Ok(());
+        };
+        match self.written.get(digest).and_then(|digest| self.values.get(digest)) {
+            Some(slot) => Err(format!("a refused write took effect in slot {slot}: {operation}")),
+            None => Ok(()),
+        }
+    }
+
     /// A compare-and-set that was told of another version is one, and met that version: the replay
     /// says whether it was there.
     fn check_mismatch(
@@ -205,7 +227,7 @@ impl Agreed {
             }
             Some(
                 kv::Operation::CompareAndSet { .. }
-                | kv::Operation::OpenSession
+                | kv::Operation::OpenSession(_)
                 | kv::Operation::Put { .. }
                 | kv::Operation::Delete { .. },
             )
@@ -218,15 +240,29 @@ impl Agreed {
     }
 }
 
-/// The request that took effect in this slot, if one did.
-fn effect_of(executed: &Executed) -> Option<(u64, u64)> {
+/// The command that took effect in this slot, if one did.
+fn effective(executed: &Executed) -> Option<Command> {
     let execution = executed.execution?;
     let slot = executed.meta.slot();
     if execution.slot != slot || execution.applied != (Applied::Written { version: slot.0 }) {
         return None;
     }
-    let command = Command::decode(executed.meta.header.clone()).ok()?;
-    Some((command.session, command.sequence))
+    Command::decode(executed.meta.header.clone()).ok()
+}
+
+/// The request that took effect in this slot, if one did.
+fn effect_of(executed: &Executed) -> Option<(u64, u64)> {
+    effective(executed).map(|command| (command.session, command.sequence))
+}
+
+/// The value that was written in this slot, if one was.
+fn value_of(executed: &Executed) -> Option<Digest> {
+    match effective(executed)?.operation {
+        kv::Operation::Put { .. } | kv::Operation::CompareAndSet { .. } => {
+            Some(executed.meta.digest)
+        }
+        kv::Operation::OpenSession(_) | kv::Operation::Delete { .. } => None,
+    }
 }
 
 /// The keys while the log is gone through.
@@ -254,7 +290,7 @@ impl Replay<'_> {
                 continue;
             }
             match command.operation {
-                kv::Operation::OpenSession => {}
+                kv::Operation::OpenSession(_) => {}
                 kv::Operation::Put { key } | kv::Operation::CompareAndSet { key, .. } => {
                     self.keys.insert(key, (*version, entry.meta.digest));
                 }
@@ -405,7 +441,23 @@ mod tests {
     fn a_request_that_takes_effect_twice_is_found() {
         let mut agreed = Agreed::default();
         agreed.note(NODES[0], put(1, 7, b"a")).unwrap();
-        assert!(agreed.note(NODES[0], put(2, 7, b"a")).unwrap_err().contains("twice"));
+        let again = agreed.note(NODES[0], put(2, 7, b"b")).unwrap_err();
+        assert!(again.contains("request 7 of session 1 took effect twice"), "{again}");
+        // Under another name, as when a client begins anew in another session.
+        let again = agreed.note(NODES[0], put(3, 8, b"a")).unwrap_err();
+        assert!(again.contains("one write took effect twice"), "{again}");
+    }
+
+    #[test]
+    fn a_refused_write_that_takes_effect_is_found() {
+        let mut agreed = Agreed::default();
+        agreed.note_value(11, b"a");
+        agreed.note_value(12, b"b");
+        agreed.note(NODES[0], put(1, 1, b"a")).unwrap();
+        let refused = |digest| [operation(Request::Put { digest }, 0, Outcome::Refused)];
+        assert_eq!(agreed.check(&refused(12), &[], key_of), Ok(()));
+        let wrong = agreed.check(&refused(11), &[], key_of).unwrap_err();
+        assert!(wrong.contains("a refused write took effect in slot 1"), "{wrong}");
     }
 
     #[test]

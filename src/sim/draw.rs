@@ -8,6 +8,7 @@ use super::clock::ClockSetting;
 use super::fault::{Act, Damage, Fault, Moment, Shape};
 use super::scenario::{Scenario, address_of};
 use super::stage::{Missing, Way};
+use super::widen;
 use crate::config::{ClusterConfig, Member, Policy, Timing};
 use crate::kv::Admin;
 use crate::netem::LinkConfig;
@@ -19,9 +20,10 @@ use crate::types::{Code, NodeId};
 pub(super) fn scenario(seed: u64) -> Scenario {
     let mut rng = Rng::new(seed);
     let mut cluster = draw_cluster(&mut rng);
+    widen::cluster(seed, &mut cluster);
     let nodes = cluster.members.len() as u64;
     let client_count = rng.range(2, 5);
-    let sessions_per_client = [1, 1, 2, 4][pick(&mut rng, 4)];
+    let sessions_per_client = [1, 1, 4, 4][pick(&mut rng, 4)];
     if sessions_per_client > 1 {
         // Far fewer sessions than ask are evicted in turns and get nowhere: with one a client the
         // bound may be met, with several it is raised.
@@ -57,11 +59,14 @@ pub(super) fn scenario(seed: u64) -> Scenario {
         ack_delay: Duration::from_millis(1),
         client_count,
         sessions_per_client,
+        uneven_sessions: 0,
         key_count: rng.range(2, 12),
         value_bytes_max: [16, 300, 3000, 12_000][pick(&mut rng, 4)],
         operations_per_client: (rng.range(300, 900)).div_ceil(client_count),
         attempt_timeout: Duration::from_millis(400),
-        think_time: Duration::from_millis([rng.range(1, 10), rng.range(1, 60)][pick(&mut rng, 2)]),
+        think_time: Duration::from_micros(
+            [rng.range(250, 2500), rng.range(250, 15_000)][pick(&mut rng, 2)],
+        ),
         sync_time: Duration::from_micros(rng.range(50, 8000)),
         clocks,
         faults,
@@ -73,6 +78,7 @@ pub(super) fn scenario(seed: u64) -> Scenario {
     draw_cards(seed, &mut scenario);
     draw_missing(seed, &mut scenario);
     draw_aimed(seed, &mut scenario);
+    widen::scenario(seed, &mut scenario);
     scenario
 }
 
@@ -236,7 +242,7 @@ fn draw_kinds(rng: &mut Rng, durability: &str) -> Vec<Kind> {
     kinds
 }
 
-fn pick(rng: &mut Rng, count: u64) -> usize {
+pub(super) fn pick(rng: &mut Rng, count: u64) -> usize {
     usize::try_from(rng.below(count)).unwrap_or(0)
 }
 
@@ -281,7 +287,7 @@ fn draw_cluster(rng: &mut Rng) -> ClusterConfig {
 }
 
 /// Any policy, with a code that it can have in a cluster of `nodes`.
-fn draw_policy(rng: &mut Rng, nodes: u8) -> (Policy, Code) {
+pub(super) fn draw_policy(rng: &mut Rng, nodes: u8) -> (Policy, Code) {
     let policy = Policy::ALL[pick(rng, 5)];
     let largest = u64::from(policy.default_k(u32::from(nodes)));
     let k = match policy {
@@ -454,7 +460,8 @@ impl Swarm {
 
     fn split(&mut self, span: Duration) -> Fault {
         let all = u32::try_from((1_u64 << self.nodes) - 1).unwrap_or(u32::MAX);
-        let some = u32::try_from(self.rng.range(1, u64::from(all) - 1)).unwrap_or(1);
+        let some = self.rng.range(1, u64::from(all).saturating_sub(1).max(1));
+        let some = u32::try_from(some).unwrap_or(1);
         match self.rng.below(3) {
             // Two sides: cut both ways when `from` and `to` have no node in common.
             0 => Fault::Partition { from: some, to: all & !some, span },

@@ -284,6 +284,34 @@ impl Damage {
 }
 
 impl Fault {
+    /// How long a fault lasts, where it does.
+    pub(super) fn span_mut(&mut self) -> Option<&mut Duration> {
+        match self {
+            Self::Crash { down, .. }
+            | Self::PowerCut { down, .. }
+            | Self::PowerCutAll { down, .. }
+            | Self::CrashPoint { down, .. }
+            | Self::DiskError { down, .. }
+            | Self::LoseDirectory { down, .. } => Some(down),
+            Self::DiskFull { span, .. }
+            | Self::DiskLow { span, .. }
+            | Self::SlowDisk { span, .. }
+            | Self::Drift { span, .. }
+            | Self::Pause { span, .. }
+            | Self::Partition { span, .. }
+            | Self::Shape { span, .. }
+            | Self::Aimed { span, .. }
+            | Self::Clog { span, .. } => Some(span),
+            Self::Rot { .. }
+            | Self::Operator(_)
+            | Self::ReplaceNode { .. }
+            | Self::AddNode {}
+            | Self::ClientRestart { .. }
+            | Self::CancelChange {}
+            | Self::RemoveNode { .. } => None,
+        }
+    }
+
     /// Its kind, for totals.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

@@ -29,7 +29,7 @@ pub(super) struct Plans {
     pub(super) done: u64,
 }
 
-/// One change, by ranks, which are ids.
+/// One change, by ranks.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     kind: &'static str,
@@ -114,7 +114,8 @@ impl World {
         }
         if is_lost && let Some(rank) = leaves.filter(|_| self.can_lose()) {
             self.book_loss();
-            self.say(|| format!("n{rank} is gone for good"));
+            let id = self.nodes[rank].id;
+            self.say(|| format!("{id} is gone for good"));
             self.nodes[rank].is_gone = true;
             self.nodes[rank].stop(true);
             self.touch(rank);
@@ -172,8 +173,11 @@ impl World {
         plan.is_unwanted |= plan.leaves.is_none_or(|rank| !self.nodes[rank].is_lost());
     }
 
-    /// The code asked for as it fits the number of members by now.
+    /// What is asked for of a rank, of its id; a code as it fits the number of members by now.
     pub(super) fn fitted(&self, admin: &Admin) -> Admin {
+        if let Admin::Transfer { to } = admin {
+            return Admin::Transfer { to: self.nodes[self.rank(usize::from(*to))].id.0 };
+        }
         let Admin::Policy { policy, k, hybrid_bytes, .. } = *admin else { return admin.clone() };
         let first = self.scenario.cluster.members.len();
         let count = self.leader().map_or(first, |leader| leader.configuration().members.len());
@@ -210,14 +214,26 @@ impl World {
         let address = super::scenario::address_of(rank);
         let rng = self.rng.fork();
         let mut config = self.nodes[0].config().clone();
-        (config.id, config.address) = (NodeId(u8::try_from(rank).unwrap_or(u8::MAX)), address);
+        let id = self.unused_id();
+        (config.id, config.address) = (id, address);
         config.clock = self.scenario.clocks.get(rank).copied().unwrap_or_default();
         let node = SimNode::new(config, rng);
         self.nodes.push(node);
         self.add_place(rank, address);
-        self.say(|| format!("n{rank} is a new machine"));
+        self.say(|| format!("{id} is a new machine"));
         self.mends.push((self.now, super::faults::Mend::Start(rank)));
         rank
+    }
+
+    /// The lowest that nobody has had: below some members' where ids have gaps.
+    fn unused_id(&self) -> NodeId {
+        let is_unused = |id: &NodeId| self.rank_of(*id).is_none();
+        (0..=u8::MAX).map(NodeId).find(is_unused).expect("there are more ids than machines")
+    }
+
+    /// The rank of the machine with that id.
+    pub(super) fn rank_of(&self, id: NodeId) -> Option<usize> {
+        self.nodes.iter().position(|node| node.id == id)
     }
 
     /// The operator looks at what the leader shows, and asks.
@@ -229,14 +245,13 @@ impl World {
         let Some(shown) = self.shown() else { return Ok(()) };
         let (configuration, is_settled) = shown;
         let Some(plan) = self.plans.waiting.front_mut() else { return Ok(()) };
-        let id = |rank: usize| u8::try_from(rank).unwrap_or(u8::MAX);
-        let has_joined = plan.joins.is_none_or(|rank| configuration.is_member(id(rank)));
-        let has_left = plan.leaves.is_none_or(|rank| configuration.is_retired(id(rank)));
+        let id = |rank: usize| self.nodes[rank].id;
+        let has_joined = plan.joins.is_none_or(|rank| configuration.is_member(id(rank).0));
+        let has_left = plan.leaves.is_none_or(|rank| configuration.is_retired(id(rank).0));
         let is_quiet = configuration.change.is_none() && is_settled;
         if let Some(change) = &configuration.change {
-            let joins = change.joins.map(|seat| usize::from(seat.id.0));
-            let leaves = change.leaves.map(|node| usize::from(node.0));
-            let is_it = (joins, leaves) == (plan.joins, plan.leaves);
+            let joins = change.joins.map(|seat| seat.id);
+            let is_it = (joins, change.leaves) == (plan.joins.map(id), plan.leaves.map(id));
             plan.is_begun |= is_it;
             // A request that came late has begun what nobody waits for.
             if (!is_it || plan.is_unwanted) && !plan.is_asked {
@@ -277,7 +292,7 @@ impl World {
             default_code(now.rules.policy, current.k(), nodes)
         };
         let Ok(code) = code else { return self.end_change(plan, false) };
-        let id = |rank: usize| u8::try_from(rank).unwrap_or(u8::MAX);
+        let id = |rank: usize| self.nodes[rank].id.0;
         let change = Admin::Change {
             joins: plan.joins.map(|rank| (id(rank), self.nodes[rank].address)),
             leaves: plan.leaves.map(id),
@@ -337,7 +352,7 @@ impl World {
     /// while somebody who left and still runs has not learnt it.
     pub(super) fn final_members(&self) -> Option<Vec<usize>> {
         let members = &self.leader()?.configuration().members;
-        let ranks: Vec<usize> = members.iter().map(|seat| usize::from(seat.id.0)).collect();
+        let ranks: Vec<usize> = members.iter().filter_map(|seat| self.rank_of(seat.id)).collect();
         let is_in_order = |(rank, node): (usize, &SimNode)| {
             ranks.contains(&rank)
                 || node.is_lost()

@@ -28,6 +28,7 @@ mod stage;
 mod tests;
 pub mod timed;
 mod totals;
+mod widen;
 mod world;
 
 pub use clock::ClockSetting;

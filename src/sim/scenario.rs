@@ -13,6 +13,7 @@ use crate::transport::TransportConfig;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// A bug put in on purpose, to show that the checkers find it.
@@ -42,6 +43,8 @@ pub struct Scenario {
     pub client_count: u64,
     /// Sessions of each client, which ask side by side.
     pub sessions_per_client: u64,
+    /// Each rank keeps so many sessions, and results of one, more than the one before.
+    pub uneven_sessions: usize,
     /// Keys in use.
     pub key_count: u64,
     /// Longest value.
@@ -97,6 +100,8 @@ struct Raw {
     client_count: u64,
     #[serde(default = "one")]
     sessions_per_client: u64,
+    #[serde(default)]
+    uneven_sessions: usize,
     key_count: u64,
     value_bytes_max: u64,
     operations_per_client: u64,
@@ -136,6 +141,19 @@ impl Scenario {
     #[must_use]
     pub fn draw(seed: u64) -> Self {
         draw::scenario(seed)
+    }
+
+    /// The cluster file of a rank: nodes may be set up for other sessions than the first one, and
+    /// clients keep to the smallest window.
+    pub(super) fn cluster_of(&self, rank: usize, all: &Arc<ClusterConfig>) -> Arc<ClusterConfig> {
+        let more = rank * self.uneven_sessions;
+        if more == 0 {
+            return Arc::clone(all);
+        }
+        let mut cluster = ClusterConfig::clone(all);
+        cluster.limits.sessions += more;
+        cluster.limits.session_window += more;
+        cluster.into()
     }
 
     /// How nodes and clients talk.
@@ -214,6 +232,7 @@ impl ScenarioFile {
             ack_delay: raw.ack_delay_us,
             client_count: raw.client_count,
             sessions_per_client: raw.sessions_per_client,
+            uneven_sessions: raw.uneven_sessions,
             key_count: raw.key_count,
             value_bytes_max: raw.value_bytes_max,
             operations_per_client: raw.operations_per_client,
@@ -241,6 +260,7 @@ impl ScenarioFile {
             seed: self.seed,
             client_count: scenario.client_count,
             sessions_per_client: scenario.sessions_per_client,
+            uneven_sessions: scenario.uneven_sessions,
             key_count: scenario.key_count,
             value_bytes_max: scenario.value_bytes_max,
             operations_per_client: scenario.operations_per_client,

@@ -5,7 +5,6 @@
 //! scenario changes what it draws, so a few seeds are tried for every candidate. What the caller
 //! takes for the same failure is the caller's business.
 
-use super::fault::Fault;
 use super::scenario::{Scenario, ScenarioFile};
 use crate::time::Duration;
 
@@ -91,7 +90,7 @@ impl<F: FnMut(&ScenarioFile) -> bool> Shrinker<F> {
         for at in 0..self.best.scenario.faults.len() {
             is_smaller |= self.attempt(&|scenario: &Scenario| {
                 let mut scenario = scenario.clone();
-                let span = scenario.faults.get_mut(at).and_then(|(_, fault)| span_of(fault))?;
+                let span = scenario.faults.get_mut(at).and_then(|(_, fault)| fault.span_mut())?;
                 *span = halved(*span, SPAN_MIN)?;
                 Some(scenario)
             });
@@ -175,34 +174,6 @@ fn halved(span: Duration, least: Duration) -> Option<Duration> {
     (span > least).then(|| (span / 2).max(least))
 }
 
-/// How long a fault lasts, where it does.
-fn span_of(fault: &mut Fault) -> Option<&mut Duration> {
-    match fault {
-        Fault::Crash { down, .. }
-        | Fault::PowerCut { down, .. }
-        | Fault::PowerCutAll { down, .. }
-        | Fault::CrashPoint { down, .. }
-        | Fault::DiskError { down, .. }
-        | Fault::LoseDirectory { down, .. } => Some(down),
-        Fault::DiskFull { span, .. }
-        | Fault::DiskLow { span, .. }
-        | Fault::SlowDisk { span, .. }
-        | Fault::Drift { span, .. }
-        | Fault::Pause { span, .. }
-        | Fault::Partition { span, .. }
-        | Fault::Shape { span, .. }
-        | Fault::Aimed { span, .. }
-        | Fault::Clog { span, .. } => Some(span),
-        Fault::Rot { .. }
-        | Fault::Operator(_)
-        | Fault::ReplaceNode { .. }
-        | Fault::AddNode {}
-        | Fault::ClientRestart { .. }
-        | Fault::CancelChange {}
-        | Fault::RemoveNode { .. } => None,
-    }
-}
-
 /// Seeds tried for each candidate.
 const SEEDS: u64 = 4;
 /// Shorter than this a fault hardly is one.
@@ -213,6 +184,7 @@ const HEAL_AFTER: Duration = Duration::from_millis(1500);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::Fault;
 
     #[test]
     fn what_does_not_matter_goes() {

@@ -125,7 +125,7 @@ impl World {
                 let member = &cluster.members[rank];
                 by_address.insert(member.address, Place::Node(rank));
                 let config = NodeConfig {
-                    cluster: Arc::clone(&cluster),
+                    cluster: scenario.cluster_of(rank, &cluster),
                     transport: transport.clone(),
                     pace: Pace::Drawn(scenario.sync_time),
                     segment_bytes: SEGMENT_BYTES,

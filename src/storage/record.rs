@@ -9,8 +9,8 @@
 //! shard. The slot stands in the prefix so that a damaged head still says which slot is faulty.
 
 use crate::types::{
-    Ballot, Bytes, Code, DecodeError, Digest, Epoch, NodeId, Reader, Record, Shard, ShardSet, Slot,
-    ValueId, ValueMeta,
+    Ballot, Bytes, COUNTER_END, Code, DecodeError, Digest, Epoch, NodeId, Reader, Record, Shard,
+    ShardSet, Slot, ValueId, ValueMeta,
 };
 use bytes::{BufMut as _, BytesMut};
 use std::collections::BTreeMap;
@@ -77,9 +77,10 @@ impl Prefix {
         if word(0) != crc_fast::crc32_iscsi(&bytes[4..]) ^ place_checksum {
             return None;
         }
+        let slot = u64::from(word(16)) | u64::from(word(20)) << 32;
         Some(Self {
             kind: Kind::of(bytes[28])?,
-            slot: Slot(u64::from(word(16)) | u64::from(word(20)) << 32),
+            slot: (slot < COUNTER_END).then_some(Slot(slot))?,
             head_bytes: word(8),
             body_bytes: word(12),
             synced: word(24),
@@ -229,14 +230,14 @@ pub(super) fn decode_head(prefix: &Prefix, head: Bytes) -> Result<Said, DecodeEr
 }
 
 fn read_ballot(reader: &mut Reader) -> Result<Ballot, DecodeError> {
-    Ok(Ballot { round: reader.u64("round")?, node: reader.u8("ballot node")? })
+    Ok(Ballot { round: reader.counter("round")?, node: reader.u8("ballot node")? })
 }
 
 fn read_snapshot(reader: &mut Reader) -> Result<Snapshot, DecodeError> {
     let mut snapshot = Snapshot {
         promised: read_ballot(reader)?,
-        chosen: Slot(reader.u64("chosen")?),
-        floor: Slot(reader.u64("floor")?),
+        chosen: Slot(reader.counter("chosen")?),
+        floor: Slot(reader.counter("floor")?),
         ..Snapshot::default()
     };
     for _ in 0..reader.count("peers", 9)? {
@@ -251,7 +252,7 @@ fn read_snapshot(reader: &mut Reader) -> Result<Snapshot, DecodeError> {
 fn read_accept(reader: &mut Reader, slot: Slot) -> Result<AcceptHead, DecodeError> {
     let ballot = read_ballot(reader)?;
     let id = ValueId { origin: read_ballot(reader)?, slot };
-    let epoch = Epoch(reader.u64("epoch")?);
+    let epoch = Epoch(reader.counter("epoch")?);
     let (k, m) = (reader.u8("k")?, reader.u8("m")?);
     let code = Code::new(k, m).map_err(|_| DecodeError::Invalid {
         field: "code",

@@ -38,6 +38,8 @@ use wire::{Datagram, Header, Purpose};
 
 /// What a waiting event is charged beyond its bytes.
 const EVENT_OVERHEAD_BYTES: usize = 64;
+/// Members of a cluster, of which there is room for all beside `max_peers` others.
+const EXPECTED_MAX: usize = 32;
 /// What any peer may have in its queue, however full the others are.
 const SMALL_QUEUE_BYTES: usize = 64 << 10;
 
@@ -147,6 +149,8 @@ pub struct Transport {
     free: Vec<usize>,
     by_address: BTreeMap<SocketAddr, usize>,
     last_found: Option<(SocketAddr, usize)>,
+    /// There is a place for these, however many others there are.
+    expected: Vec<SocketAddr>,
     /// The table was full then of peers that are not to be let go.
     full_until: Instant,
     /// Peers that may have something to send.
@@ -188,6 +192,7 @@ impl Transport {
             free: Vec::new(),
             by_address: BTreeMap::new(),
             last_found: None,
+            expected: Vec::new(),
             full_until: Instant::ZERO,
             ready: VecDeque::new(),
             turn: 0,
@@ -196,6 +201,11 @@ impl Transport {
             first_id: 0,
             first_packet_number: 0,
         }
+    }
+
+    /// From now on strangers, of whom there may be `max_peers`, take no place from these addresses.
+    pub fn expect(&mut self, addresses: Vec<SocketAddr>) {
+        self.expected = addresses;
     }
 
     /// Takes in one datagram. Whatever it is, this does not fail: the counters tell.
@@ -400,7 +410,9 @@ impl Transport {
     /// Panics when a bound or a relation between fields is broken.
     pub fn check_invariants(&self) {
         let config = &self.shared.config;
-        assert!(self.by_address.len() <= config.max_peers, "too many peers");
+        // Who was expected before keeps its place until it is idle.
+        let peers_max = config.max_peers + 2 * self.expected.len().max(EXPECTED_MAX);
+        assert!(self.by_address.len() <= peers_max, "too many peers");
         assert!(self.control.len() <= config.max_control_datagrams, "too many control datagrams");
         let mut held_bytes = 0;
         for (address, at) in &self.by_address {

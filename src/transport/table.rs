@@ -40,7 +40,8 @@ impl Transport {
         if let Some(at) = self.find(address) {
             return Some(at);
         }
-        if self.by_address.len() >= self.shared.config.max_peers && !self.evict_idle(now) {
+        let is_full = self.by_address.len() >= self.shared.config.max_peers;
+        if is_full && !self.expected.contains(&address) && !self.evict_idle(now) {
             return None;
         }
         let first = (self.first_id, self.first_packet_number);
@@ -63,7 +64,10 @@ impl Transport {
         }
         let silence = self.shared.config.give_up() * 2;
         let peers = self.peers.iter().enumerate();
-        let idle = peers.filter_map(|(at, peer)| Some((peer.as_ref()?.idle_since()?, at)));
+        let idle = peers.filter_map(|(at, peer)| {
+            let other = peer.as_ref().filter(|peer| !self.expected.contains(&peer.address))?;
+            Some((other.idle_since()?, at))
+        });
         let longest = idle.min().filter(|(since, _)| *since + silence <= now);
         match longest {
             Some((_, at)) => self.evict(at),

@@ -40,7 +40,7 @@ impl Ballot {
     /// # Errors
     /// [`DecodeError`] when it is cut short or the node is 32 or more.
     pub fn read(from: &mut Reader) -> Result<Self, DecodeError> {
-        let round = from.u64("ballot round")?;
+        let round = from.counter("ballot round")?;
         let node = from.u8("ballot node")?;
         if node >= 32 || round == u64::MAX {
             return Err(DecodeError::Invalid { field: "ballot", value: u64::from(node) });
@@ -99,7 +99,7 @@ impl ValueId {
     /// # Errors
     /// [`DecodeError`] when it is cut short or cannot be.
     pub fn read(from: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(Self { origin: Ballot::read(from)?, slot: Slot(from.u64("slot")?) })
+        Ok(Self { origin: Ballot::read(from)?, slot: Slot(from.counter("slot")?) })
     }
 }
 

@@ -14,7 +14,7 @@ pub use pack::{pack, unpack};
 pub use read_mode::ReadMode;
 pub use sets::{NodeSet, ShardSet};
 pub use value::{Code, CodeError, Content, Digest, Record, Shard, ValueMeta};
-pub use wire::{DecodeError, Reader, Writer};
+pub use wire::{COUNTER_END, DecodeError, Reader, Writer};
 
 /// Bytes that are shared and sliced, never copied.
 pub use bytes::Bytes;

@@ -188,7 +188,7 @@ impl ValueMeta {
     /// [`DecodeError`] when it is cut short or names a code that cannot be.
     pub fn read(from: &mut Reader) -> Result<Self, DecodeError> {
         let id = ValueId::read(from)?;
-        let epoch = Epoch(from.u64("epoch")?);
+        let epoch = Epoch(from.counter("epoch")?);
         let k = from.u8("k")?;
         let m = from.u8("m")?;
         let code = Code::new(k, m)

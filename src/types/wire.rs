@@ -134,6 +134,16 @@ impl Reader {
         Ok(u64::from_le_bytes(self.take(field)?))
     }
 
+    /// Eight bytes of what is counted up from 0 by one at a time: it is never near its end, so that the
+    /// next one can always be named.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn counter(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        let value = self.u64(field)?;
+        if value < COUNTER_END { Ok(value) } else { Err(DecodeError::Invalid { field, value }) }
+    }
+
     /// Sixteen bytes.
     ///
     /// # Errors
@@ -185,3 +195,5 @@ fn length(bytes: &[u8]) -> u32 {
 
 /// Below this a copy is cheaper than a part of its own.
 const COPY_BELOW_BYTES: usize = 512;
+/// No counter comes as far as this.
+pub const COUNTER_END: u64 = 1 << 62;

@@ -13,7 +13,7 @@ use distkv::bench::{MemoryTarget, Phase, PhaseConfig, Properties, Workload, run_
 use distkv::client::{ArchiveReader, ArchiveWriter};
 use distkv::config::{ClusterConfig, Member, Policy};
 use distkv::history::{Recorded, read_lines};
-use distkv::kv::{Admin, Bounds, Command, Op, Outcome, Read, Request, Response};
+use distkv::kv::{Admin, Command, Op, Outcome, Read, Request, Response};
 use distkv::node::control::decode_answer;
 use distkv::node::tables;
 use distkv::paxos::Envelope;
@@ -490,8 +490,7 @@ pub fn indexes(data: &[u8]) {
         bytes[end..].copy_from_slice(&digest.to_le_bytes());
     }
     let bytes = Bytes::from(bytes);
-    let bounds = Bounds { sessions: 64, session_window: 8 };
-    let Ok(image) = IndexImage::decode(&bytes, bounds) else { return };
+    let Ok(image) = IndexImage::decode(&bytes) else { return };
     image.state.check_invariants();
     assert_eq!(encode_index(&image.epochs, image.skipped, &image.state), bytes);
 }

@@ -56,10 +56,10 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
 
 /// The index snapshot after a session was opened and wrote so many keys.
 fn index(writes: u64) -> Bytes {
-    let mut state = State::new(Bounds { sessions: 64, session_window: 8 });
+    let mut state = State::new();
     for slot in 1..=writes + 1 {
         let operation = match slot {
-            1 => Operation::OpenSession,
+            1 => Operation::OpenSession(Bounds { sessions: 64, session_window: 8 }),
             _ => Operation::Put { key: Bytes::from(format!("key-{}", slot % 2)) },
         };
         let command = Command { session: 1, sequence: slot, answered_below: 2, operation };
@@ -188,7 +188,7 @@ fn encoded() -> Vec<Vec<u8>> {
         Outcome::Controlled { answer: vec![0, 1, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0].into() },
     ];
     let operations = [
-        Operation::OpenSession,
+        Operation::OpenSession(Bounds { sessions: 64, session_window: 8 }),
         Operation::Put { key: key.clone() },
         Operation::Delete { key: key.clone() },
         Operation::CompareAndSet { key, expected: 4 },

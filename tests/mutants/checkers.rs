@@ -40,6 +40,8 @@ const NAMED: &[(&str, &str)] = &[
 const AGREED: &[(&str, &str)] = &[
     ("two values in slot", "one value per slot"),
     ("an acknowledged write is lost", "agreed log"),
+    ("one write took effect twice", "exactly once"),
+    ("a refused write took effect", "agreed log"),
     ("the log has Some(", "agreed log"),
     ("the log has None where ", "agreed log"),
     ("the log has version ", "agreed log"),

@@ -74,13 +74,15 @@ macro_rules! found_in_runs {
 found_in_simulation! {
     shards_are_replaced: ReplacesShards, "enough shards", scenarios::churn, 0, 60;
     a_recovered_value_gets_a_new_id: RenamesValue, "one value per slot", scenarios::churn, 0, 60;
+    homes_are_moved: MovesHomes, "progress", scenarios::churn, 0, 10;
     a_recovered_value_gets_another_code: RecodesValue, "one value per slot or progress",
         scenarios::churn, 0, 20;
     too_few_promises_decide: DecidesWithFewer, "one value per slot", scenarios::churn, 0, 60;
     a_late_promise_decides_again: DecidesAgain, "one value per slot", scenarios::churn, 480, 200;
     single_shards_count_as_copies: CountsSinglesAsCopies, "one value per slot or enough shards",
         scenarios::churn, 0, 60;
-    the_failure_detector_chooses: DetectorChooses, "one value per slot", scenarios::churn, 0, 600;
+    the_failure_detector_chooses: DetectorChooses, "one value per slot or enough shards",
+        scenarios::churn, 0, 600;
     acceptances_are_answered_early: AcknowledgesEarly, "one value per slot",
         scenarios::power, 0, 40;
     a_commit_covers_any_ballot: CommitsAnyBallot, "one value per slot", scenarios::churn, 0, 60;
@@ -116,7 +118,7 @@ found_in_simulation! {
 
 found_in_runs! {
     shards_count_at_the_highest_ballot: CountsHighestBallotOnly, "small", "one value per slot",
-        &small, 0, 6000;
+        &small, 16_000, 2000;
     a_promise_counts_in_part: CountsPartialPromises, "small", "one value per slot", &small, 0, 2000;
     the_highest_request_stands_for_all: RemembersHighestOnly, "reference",
         "the reference of results", &references::results, 0, 20;
@@ -224,7 +226,6 @@ macro_rules! survives_simulation {
 
 survives_simulation! {
     a_snapshot_that_counts_early_loses_nothing: ForgetsEarly, scenarios::forgetful, 30;
-    moved_homes_change_no_decision: MovesHomes, scenarios::churn, 30;
     a_change_closed_by_the_old_members_loses_nothing: ClosesByOldAlone, scenarios::members, 40;
 }
 

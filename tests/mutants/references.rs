@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 /// Requests of one session in any order and any number of times: each is applied once.
 pub fn results(seed: u64) -> Result<(), String> {
     let mut rng = Rng::new(seed);
-    let mut state = State::new(Bounds { sessions: 4, session_window: 32 });
+    let mut state = State::new();
     let mut first: BTreeMap<u64, Applied> = BTreeMap::new();
-    apply(&mut state, 1, 0, Operation::OpenSession);
+    apply(&mut state, 1, 0, Operation::OpenSession(Bounds { sessions: 4, session_window: 32 }));
     for slot in 2..60 {
         let sequence = rng.range(1, 12);
         let put = Operation::Put { key: Bytes::from_static(b"key") };

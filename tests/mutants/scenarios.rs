@@ -360,6 +360,7 @@ fn quick(rng: &mut Rng, nodes: u8, policy: Policy) -> Scenario {
         ack_delay: Duration::from_millis(1),
         client_count,
         sessions_per_client: 1,
+        uneven_sessions: 0,
         clocks: Vec::new(),
         key_count: rng.range(2, 5),
         value_bytes_max: 100,

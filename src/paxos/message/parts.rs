@@ -75,7 +75,7 @@ impl Promise {
             attempt: from.u64("attempt")?,
             page: from.u32("page")?,
             is_last: read_flag(from, "is_last")?,
-            applied: Slot(from.u64("applied")?),
+            applied: Slot(from.counter("applied")?),
             configuration: Configuration::read(from)?,
             entries: read_list(from, "promise entries", 1, |from| {
                 Ok(match from.u8("promise entry")? {
@@ -84,7 +84,7 @@ impl Promise {
                         claimed: ShardSet(from.u32("claimed")?),
                         value: ShardedValue::read(from)?,
                     },
-                    1 => PromiseEntry::Faulty { slot: Slot(from.u64("slot")?) },
+                    1 => PromiseEntry::Faulty { slot: Slot(from.counter("slot")?) },
                     2 => PromiseEntry::AllFaulty,
                     other => return Err(invalid("promise entry", other)),
                 })

@@ -104,6 +104,29 @@ fn claims_without_bytes_make_it_wait() {
 }
 
 #[test]
+fn a_q1_without_the_damaged_decides() {
+    let v = value(1, 1);
+    let damaged_entry = || {
+        let mut damaged = accepted(1, &v, &[1]);
+        if let PromiseEntry::Accepted { value, .. } = &mut damaged {
+            value.shards.clear();
+        }
+        damaged
+    };
+    let damaged = || whole(0, vec![damaged_entry()]);
+    let of = |indexes: &[u8]| whole(0, vec![accepted(1, &v, indexes)]);
+    // Two of three are a Q1, and saw one shard of two: nothing was chosen.
+    assert_eq!(kinds(&decide(&[of(&[0]), damaged(), whole(0, vec![])])), vec![None]);
+    // They saw two, or are no Q1 alone: it may have been.
+    assert_eq!(kinds(&decide(&[of(&[0]), damaged(), of(&[2])])), vec![Some(v.id)]);
+    let faulty = PromiseEntry::Faulty { slot: Slot(1) };
+    assert_eq!(decide(&[of(&[0]), damaged(), whole(0, vec![faulty])]), Decision::Wait);
+    // One that counts for no slot anyhow is not counted twice.
+    let blind = whole(0, vec![PromiseEntry::AllFaulty, damaged_entry()]);
+    assert_eq!(kinds(&decide(&[of(&[0]), whole(0, vec![]), blind])), vec![None]);
+}
+
+#[test]
 fn a_faulty_promise_does_not_count_for_its_slot() {
     let v = value(1, 1);
     let faulty = PromiseEntry::Faulty { slot: Slot(1) };

@@ -2,8 +2,8 @@
 
 use super::super::{Message, PromiseEntry, RoleName};
 use super::cluster::{Cluster, Flight};
-use crate::config::Policy;
-use crate::types::{Ballot, NodeId, ShardSet, Slot};
+use crate::config::{EpochConfig, Policy};
+use crate::types::{Ballot, Code, NodeId, ShardSet, Slot};
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -213,6 +213,95 @@ fn a_damaged_slot_is_gathered_with_k_shards() {
     assert_eq!(cluster.texts(victim), ["a"]);
     let (_, _, shards) = &cluster.nodes[usize::from(victim)].durable.values[&id.slot];
     assert!(shards.len() >= 3, "it may have answered for a full copy: {:?}", shards.keys());
+}
+
+#[test]
+fn a_damaged_shard_is_not_acknowledged_as_held() {
+    // A node that had accepted a value and lost its bytes on the disk said that it held them when the
+    // value came again: it was chosen with one copy less than was counted.
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
+    let leader = cluster.elect();
+    cluster.pass(300, |_| false);
+    let victim = (leader + 1) % 3;
+    let id = cluster.propose(leader, "a", 900);
+    cluster.settle(|flight| flight.to != victim);
+    let node = &mut cluster.nodes[usize::from(victim)];
+    for log in [&mut node.durable, &mut node.written] {
+        let (_, _, shards) = log.values.get_mut(&id.slot).expect("it has accepted");
+        assert_eq!(shards.len(), 1);
+        shards.clear();
+        log.damaged.insert(id.slot, ShardSet::one(0));
+    }
+    // All promise anew, and the value comes again, by whoever leads.
+    cluster.crash(leader);
+    cluster.pass(2000, |_| false);
+    cluster.start(leader);
+    cluster.pass(3000, |_| false);
+    assert_eq!(cluster.chosen.get(&id.slot), Some(&id));
+    let (_, _, shards) = &cluster.nodes[usize::from(victim)].durable.values[&id.slot];
+    assert_eq!(shards.len(), 1, "its copy is recorded anew");
+}
+
+#[test]
+fn a_restarted_peer_is_asked_when_the_ballot_is_stored() {
+    // Rule 9: a candidate that forgot a ballot that others know could lead with it twice.
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
+    let candidate = |cluster: &Cluster| {
+        let is_asking = |rank: &u8| {
+            let paxos = cluster.nodes[usize::from(*rank)].paxos.as_ref().unwrap();
+            paxos.promised() > Ballot::ZERO
+        };
+        (0..3_u8).find(is_asking)
+    };
+    while candidate(&cluster).is_none() {
+        // Everything arrives, nothing is synced.
+        cluster.tick(Duration::from_millis(25));
+        while let Some(flight) = cluster.flights.pop_front() {
+            cluster.deliver(flight);
+        }
+    }
+    let rank = candidate(&cluster).unwrap();
+    let (now, peer) = (cluster.now, (rank + 1) % 3);
+    let asked = |cluster: &Cluster| {
+        let attempt = |flight: &Flight| {
+            let Message::Prepare { attempt, .. } = flight.message else { return None };
+            Some(attempt)
+        };
+        cluster.flights.iter().filter_map(attempt).collect::<Vec<u64>>()
+    };
+    let paxos = cluster.nodes[usize::from(rank)].paxos.as_mut().unwrap();
+    paxos.handle_peer_restarted(now, peer);
+    cluster.drain(rank);
+    assert_eq!(asked(&cluster), Vec::<u64>::new());
+    cluster.sync(rank);
+    assert_eq!(asked(&cluster), [2, 2], "as one that has heard of it");
+}
+
+#[test]
+fn who_has_lost_what_it_held_counts_no_more() {
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
+    let leader = cluster.elect();
+    cluster.pass(300, |_| false);
+    let is_settled =
+        |cluster: &Cluster| cluster.nodes[usize::from(leader)].paxos.as_ref().unwrap().is_settled();
+    let epoch = cluster.nodes[usize::from(leader)].paxos.as_ref().unwrap().epoch();
+    let code = Code::new(2, 1).unwrap();
+    let wanted = EpochConfig { policy: Policy::Craft, code, ..epoch };
+    cluster.propose_epoch(leader, wanted).unwrap();
+    cluster.pass(500, |_| false);
+    assert!(is_settled(&cluster));
+    // Their disks have lost values of before the epoch, long after they said that they held them.
+    let repair = |cluster: &mut Cluster, is_outstanding: bool| {
+        for other in (0..3).filter(|other| *other != leader) {
+            let paxos = cluster.nodes[usize::from(other)].paxos.as_mut().unwrap();
+            paxos.handle_repair(is_outstanding);
+        }
+        cluster.pass(500, |_| false);
+    };
+    repair(&mut cluster, true);
+    assert!(!is_settled(&cluster), "no change of members may count on them");
+    repair(&mut cluster, false);
+    assert!(is_settled(&cluster), "all is recorded anew");
 }
 
 #[test]

@@ -32,6 +32,8 @@ struct World {
     sessions: BTreeMap<u64, BTreeMap<u64, Outcome>>,
     applied: u64,
     completions: Vec<(Instant, Completion)>,
+    /// Sessions and sequences of all requests that came.
+    asked: Vec<(u64, u64)>,
 }
 
 fn address(id: u8) -> SocketAddr {
@@ -60,6 +62,7 @@ impl World {
             sessions: BTreeMap::new(),
             applied: 0,
             completions: Vec::new(),
+            asked: Vec::new(),
         }
     }
 
@@ -148,6 +151,7 @@ impl World {
         }
         for (from, request) in requests {
             let (session, sequence) = (request.session, request.sequence);
+            self.asked.push((session, sequence));
             if let Some(outcome) = self.serve(id, request) {
                 let served_at = Slot(self.slot);
                 let reply = Response { session, sequence, served_at, outcome }.encode();
@@ -445,6 +449,28 @@ fn a_session_takes_no_more_than_its_window() {
     assert_eq!(none, Err(SubmitError::NoSession { index: 2, sessions: 2 }));
     assert_eq!(world.finish().len(), 65);
     assert_eq!(world.applied, 64);
+}
+
+#[test]
+fn what_its_predecessor_asked_for_answers_no_other_process() {
+    // A process ends while its read is under way; the next one gets its port, and reads another key.
+    let mut world = World::new(9, 1, 0.0);
+    world.manner = Manner::Silent;
+    let read = |text: &str| Op::Get { key: key(text) };
+    world.client.submit(world.now, 0, read("a")).unwrap();
+    world.run_for(Duration::from_millis(5));
+    let (session, sequence) = *world.asked.last().expect("it has asked");
+    world.client = ClientMachine::new(world.client.config.clone(), 2, 9);
+    world.client.submit(world.now, 0, read("b")).unwrap();
+    world.run_for(Duration::from_millis(5));
+    let outcome = Outcome::Value { version: 3, value: Bytes::from_static(b"of a") };
+    let late = Response { session, sequence, served_at: Slot(3), outcome }.encode();
+    let node = world.nodes[1].as_mut().unwrap();
+    node.send(world.now, world.client_address, &late).unwrap();
+    world.run_for(Duration::from_millis(5));
+    assert_eq!(world.client.outstanding(), 1, "that was another's");
+    world.manner = Manner::Serves;
+    assert_eq!(world.finish(), [ClientOutcome::Done(Outcome::NotFound)]);
 }
 
 #[test]

@@ -42,6 +42,7 @@ fn bounds_hold_under_hostile_datagrams() {
         hostile_frames(&mut datagram, &mut rng);
         wire::seal(&mut datagram, wire::binding_of(0));
         node.handle_datagram(now, address(rng.below(12) as u16), &datagram);
+        assert!(node.peer_count() <= 8);
         if round % 100 == 0 {
             node.check_invariants();
         }
@@ -113,6 +114,12 @@ fn send_is_bounded() {
         send(2, 1).unwrap();
     }
     assert!(matches!(send(2, 1), Err(SendError::QueueFull { .. })));
+    assert!(matches!(send(3, 1), Err(SendError::TooManyPeers { limit_count: 2 })));
+    node.check_invariants();
+    // A member of the cluster is not kept out by clients, and keeps nobody else's place.
+    node.expect(vec![address(4)]);
+    let mut send = |to, bytes| node.send(now, address(to), &[Bytes::from(vec![1; bytes])]);
+    send(4, 1).unwrap();
     assert!(matches!(send(3, 1), Err(SendError::TooManyPeers { limit_count: 2 })));
     node.check_invariants();
 }
