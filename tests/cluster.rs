@@ -377,3 +377,31 @@ fn what_cannot_work_is_refused_by_name() {
     let text = refused(good, "0", "node-0");
     assert!(text.contains("cut short"), "{text}");
 }
+
+#[test]
+fn failover_times_the_next_leaders_and_their_first_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = dir.path().join("failover.json");
+    let data = dir.path().join("cluster");
+    let output = Command::new(PROGRAM)
+        .args(["failover", "--kills", "3", "--nodes", "3", "--data"])
+        .args([data.as_os_str(), "--json".as_ref(), json.as_os_str()])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    assert!(text.contains("median") && text.contains("p99"), "{text}");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let kills = report["kills"].as_array().unwrap();
+    assert_eq!(kills.len(), 3, "{report}");
+    for kill in kills {
+        let of = |field: &str| kill[field].as_f64().unwrap();
+        // Nobody leads within less than an election timeout; a commit needs a leader.
+        assert!(of("leader_ms") > 0.0 && of("commit_ms") > 0.0, "{kill}");
+        assert!(of("leader_ms") < 60_000.0 && of("commit_ms") < 60_000.0, "{kill}");
+    }
+    // The same folder is not taken again.
+    let again = Command::new(PROGRAM).args(["failover", "--data"]).arg(&data).output().unwrap();
+    let text = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(!again.status.success() && text.contains("exists: give another --data"), "{text}");
+}

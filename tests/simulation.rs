@@ -5,6 +5,7 @@ mod checkers;
 
 use checkers::checker;
 use distkv::sim::{Plant, ScenarioFile, Totals, run, run_scenario};
+use std::process::Command;
 
 /// Seeds run with every test run; `distkv sim` runs as many as are wanted.
 const SEEDS: u64 = 60;
@@ -74,4 +75,30 @@ fn pass_scenario(text: &str) {
     let file = ScenarioFile::from_toml(text).unwrap_or_else(|error| panic!("{error}"));
     let outcome = run_scenario(file.scenario, file.seed, Plant::None, None);
     outcome.unwrap_or_else(|failure| panic!("{}", failure.what));
+}
+
+#[test]
+fn a_failure_is_made_small_saved_and_replayed() {
+    let dir = tempfile::tempdir().unwrap();
+    let saved = dir.path().join("small.toml");
+    let sim = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_distkv")).arg("sim").args(args).output();
+        let output = output.unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let plant = ["--plant", "ack-before-sync"];
+    let file = saved.to_str().unwrap();
+    // The bug that is put in shows within these seeds, as the test above has it.
+    let seeds = ["--seeds", "200", "--start", "90", "--shrink", "20", "--save", file];
+    let (code, text) = sim(&[&seeds[..], &plant].concat());
+    assert_eq!(code, Some(1), "{text}");
+    let replay = format!("distkv sim --scenario {file} --trace --plant ack-before-sync");
+    assert!(text.contains(&replay) && text.contains("seeds failed, the first is"), "{text}");
+    let scenario = ["--scenario", file, "--shrink", "0"];
+    let (code, text) = sim(&[&scenario[..], &plant].concat());
+    assert_eq!(code, Some(1), "what was saved fails as well: {text}");
+    let (code, text) = sim(&scenario);
+    assert_eq!(code, Some(0), "and passes without the bug: {text}");
+    assert!(text.contains("1 seeds in ") && text.contains("operations"), "{text}");
 }

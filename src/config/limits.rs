@@ -225,3 +225,20 @@ impl Timing {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_uses_of_a_lease_what_is_left_by_the_fastest_clock() {
+        let timing = |clock_drift| Timing { lease_ms: 300, clock_drift, ..Timing::default() };
+        assert_eq!(timing(0.0).usable_lease(), Duration::from_millis(300));
+        for drift in [0.01, 0.05, 0.2, 0.5] {
+            // A granter's clock that runs faster by the bound ends it so early in the leader's time.
+            let ends = Duration::from_millis(300).mul_f64(1.0 / (1.0 + drift));
+            let used = timing(drift).usable_lease();
+            assert!(used <= ends && used > ends.mul_f64(0.7), "{used:?} of {ends:?} at {drift}");
+        }
+    }
+}
