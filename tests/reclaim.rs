@@ -221,7 +221,11 @@ fn rot_at_rest_is_found_by_the_scrub_and_healed_from_the_others() {
         status.storage.repaired_count >= 10 && status.storage.scrub_passes >= 2
     });
     assert!(healed.storage.scrubbed_count >= keys as u64, "{healed:?}");
-    for node in cluster.nodes().into_iter().filter(|node| *node != rotten).take(2) {
+    // Not the leader: where a record has lost its start, what the rotten node promises counts for no
+    // slot that may have been in it (rule 13), and three of five could elect nobody.
+    let leader = cluster.wait_for_leader(Duration::from_secs(5)).unwrap();
+    let others = cluster.nodes().into_iter().filter(|node| ![rotten, leader].contains(node));
+    for node in others.take(2) {
         cluster.kill(node).unwrap();
     }
     check_round(&config, 0..keys, 0, bytes);

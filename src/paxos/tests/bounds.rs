@@ -8,6 +8,30 @@ use crate::types::{Bytes, Slot};
 use std::cell::Cell;
 
 #[test]
+fn proposals_under_way_are_bounded_in_slots_and_bytes() {
+    let mut config = Cluster::config(Policy::Replicate, 1, 3);
+    (config.limits.in_flight_slots, config.limits.in_flight_bytes) = (4, 1000);
+    let mut cluster = Cluster::with_config(config, 1);
+    let leader = cluster.elect();
+    cluster.pass(300, |_| false);
+    let can = |cluster: &Cluster, bytes: usize| {
+        cluster.nodes[usize::from(leader)].paxos.as_ref().unwrap().can_propose(bytes)
+    };
+    for _ in 0..4 {
+        assert!(can(&cluster, 100));
+        cluster.propose(leader, "a", 100);
+    }
+    assert!(!can(&cluster, 0), "a fifth slot");
+    cluster.pass(300, |_| false);
+    // Nothing is under way: one value may exceed the bound alone.
+    assert!(can(&cluster, 5000));
+    cluster.propose(leader, "b", 600);
+    assert!(can(&cluster, 400) && !can(&cluster, 401));
+    cluster.pass(300, |_| false);
+    assert!(can(&cluster, 401));
+}
+
+#[test]
 fn requests_for_shards_beyond_the_bound_are_answered_without_them() {
     let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
     let leader = cluster.elect();
