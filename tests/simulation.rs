@@ -1,5 +1,7 @@
 //! Seeds of the simulator that must pass, and a planted bug that must be found.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "mutants/checkers.rs"]
 mod checkers;
 

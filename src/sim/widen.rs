@@ -13,7 +13,7 @@ use crate::types::NodeId;
 /// Of the cluster file.
 pub(super) fn cluster(seed: u64, cluster: &mut ClusterConfig) {
     size(&mut Rng::new(seed ^ 0x51_2E), cluster);
-    ids(&mut Rng::new(seed ^ 0x1D_5), cluster);
+    ids(&mut Rng::new(seed ^ 0x01_D5), cluster);
     timing(&mut Rng::new(seed ^ 0x71_3E), &mut cluster.timing);
     limits(&mut Rng::new(seed ^ 0x11_317), cluster);
 }
