@@ -78,20 +78,22 @@ impl Agreed {
             }
             return Ok(());
         }
-        if let Some(request) = effect_of(&executed)
-            && let Some(other) = self.effects.insert(request, slot)
-        {
-            return Err(format!(
-                "request {} of session {} took effect twice, at {other} and {slot}",
-                request.1, request.0
-            ));
-        }
-        if let Some(digest) = value_of(&executed)
-            && let Some(other) = self.values.insert(digest, slot)
-        {
-            return Err(format!(
-                "one write took effect twice, at {other} and {slot}: {executed:?}"
-            ));
+        if let Some(command) = effective(&executed) {
+            let Command { session, sequence, operation, .. } = command;
+            if let Some(other) = self.effects.insert((session, sequence), slot) {
+                return Err(format!(
+                    "request {sequence} of session {session} took effect twice, at {other} and {slot}"
+                ));
+            }
+            let has_value = match operation {
+                kv::Operation::Put { .. } | kv::Operation::CompareAndSet { .. } => true,
+                kv::Operation::OpenSession(_) | kv::Operation::Delete { .. } => false,
+            };
+            if has_value && let Some(other) = self.values.insert(executed.meta.digest, slot) {
+                return Err(format!(
+                    "one write took effect twice, at {other} and {slot}: {executed:?}"
+                ));
+            }
         }
         let Executed { meta, execution } = executed;
         self.slots.insert(slot, Entry { meta, execution, by: node });
@@ -248,21 +250,6 @@ fn effective(executed: &Executed) -> Option<Command> {
         return None;
     }
     Command::decode(executed.meta.header.clone()).ok()
-}
-
-/// The request that took effect in this slot, if one did.
-fn effect_of(executed: &Executed) -> Option<(u64, u64)> {
-    effective(executed).map(|command| (command.session, command.sequence))
-}
-
-/// The value that was written in this slot, if one was.
-fn value_of(executed: &Executed) -> Option<Digest> {
-    match effective(executed)?.operation {
-        kv::Operation::Put { .. } | kv::Operation::CompareAndSet { .. } => {
-            Some(executed.meta.digest)
-        }
-        kv::Operation::OpenSession(_) | kv::Operation::Delete { .. } => None,
-    }
 }
 
 /// The keys while the log is gone through.

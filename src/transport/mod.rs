@@ -411,7 +411,7 @@ impl Transport {
     pub fn check_invariants(&self) {
         let config = &self.shared.config;
         // Who was expected before keeps its place until it is idle.
-        let peers_max = config.max_peers + 2 * self.expected.len().max(EXPECTED_MAX);
+        let peers_max = config.max_peers + 2 * EXPECTED_MAX;
         assert!(self.by_address.len() <= peers_max, "too many peers");
         assert!(self.control.len() <= config.max_control_datagrams, "too many control datagrams");
         let mut held_bytes = 0;
