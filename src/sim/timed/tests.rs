@@ -101,6 +101,7 @@ fn it_is_the_same_each_time_and_a_shared_machine_is_slower() {
     let busy = |placement| TimedConfig { placement, sessions: 32, ..config(Policy::Craft, 3, 5) };
     let (first, second) = (puts(busy(Placement::Apart), 4000), puts(busy(Placement::Apart), 4000));
     assert_eq!(first, second);
+    // Two cores are enough for this load: with them it was 39,217 to 39,236, which shows nothing.
     let shared = puts(busy(Placement::Shared { cores: 1 }), 4000);
     assert!(shared.0 < first.0, "{shared:?} on one machine, {first:?} on five");
 }
