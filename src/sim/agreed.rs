@@ -82,7 +82,8 @@ impl Agreed {
             let Command { session, sequence, operation, .. } = command;
             if let Some(other) = self.effects.insert((session, sequence), slot) {
                 return Err(format!(
-                    "request {sequence} of session {session} took effect twice, at {other} and {slot}"
+                    "request {sequence} of session {session} took effect twice, \
+                     at {other} and {slot}"
                 ));
             }
             let has_value = match operation {
