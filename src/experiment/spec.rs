@@ -37,6 +37,7 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     built_in!("e2.toml"),
     built_in!("e3.toml"),
     built_in!("e4.toml"),
+    built_in!("e4-policies.toml"),
     built_in!("e5.toml"),
     built_in!("e6.toml"),
     built_in!("e6-seven.toml"),

@@ -403,6 +403,7 @@ impl TrialConfig {
         let duration = Duration::from_millis(self.duration_ms);
         match (self.target, self.kind) {
             (TrialTarget::Sim, _) | (_, TrialKind::Codec) => all,
+            (_, TrialKind::Cluster) if self.overwrite_rounds > 0 => all.saturating_sub(START_TIME),
             (_, TrialKind::Cluster) => duration,
             (_, TrialKind::Capacity) => duration * PROBES_EXPECTED * 3 / 2,
             (_, TrialKind::Failover | TrialKind::Rejoin | TrialKind::Replace) => {
@@ -426,6 +427,7 @@ impl TrialConfig {
         let loaded = START_TIME + writing(1 + self.overwrite_rounds);
         let warm = loaded + Duration::from_millis(self.warmup_ms);
         match self.kind {
+            TrialKind::Cluster if self.overwrite_rounds > 0 => loaded,
             TrialKind::Cluster => warm + duration,
             TrialKind::Capacity => warm + (duration + PROBE_TIME) * PROBES_EXPECTED * 3 / 2,
             TrialKind::Codec => duration * 2,

@@ -134,9 +134,9 @@ impl Paxos {
         for (to, peer) in leader.peers.iter_mut().filter(|(to, _)| **to != own) {
             let is_untold = peer.is_able() && peer.told < commit && !is_heartbeat;
             if !peer.outgoing.is_empty() || is_untold && is_telling {
-                let pages = paged(std::mem::take(&mut peer.outgoing), page_bytes).into_iter();
-                let accept = |entries| Message::Accept { ballot, commit, entries };
-                messages.extend(pages.map(|entries| (*to, accept(entries))));
+                let entries = std::mem::take(&mut peer.outgoing);
+                let pages = Message::Accept { ballot, commit, entries }.paged(page_bytes);
+                messages.extend(pages.into_iter().map(|page| (*to, page)));
                 peer.told = commit;
             } else if is_heartbeat {
                 peer.told = commit;
@@ -159,24 +159,6 @@ impl Paxos {
 fn without_under_way(peers: &BTreeMap<u8, Peer>, given_at: Instant) -> NodeSet {
     let has_all = |peer: &Peer| peer.under_way_since.is_none_or(|since| since > given_at);
     peers.iter().filter(|(_, peer)| has_all(peer)).map(|(node, _)| *node).collect()
-}
-
-/// The entries of as many messages of about `page_bytes` as they fill, at least one.
-fn paged(values: Vec<ShardedValue>, page_bytes: usize) -> Vec<Vec<ShardedValue>> {
-    let mut pages = vec![Vec::new()];
-    let mut bytes = 0;
-    for value in values {
-        let value_bytes = value.wire_bytes();
-        let is_over = bytes > 0 && bytes + value_bytes > page_bytes;
-        bytes = if is_over { value_bytes } else { bytes + value_bytes };
-        if is_over {
-            pages.push(Vec::new());
-        }
-        if let Some(page) = pages.last_mut() {
-            page.push(value);
-        }
-    }
-    pages
 }
 
 /// An unacknowledged proposal is sent again after this many resend times, then after twice that, …

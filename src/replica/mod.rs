@@ -13,6 +13,7 @@ mod image;
 mod notices;
 mod reads;
 mod scrub;
+mod sending;
 mod snapshots;
 mod stages;
 mod status;
@@ -482,23 +483,6 @@ impl Replica {
     /// The node that lives at `address`.
     fn node_at(&self, address: SocketAddr) -> Option<u8> {
         (0..32).find(|node| self.paxos.address(*node) == Some(address))
-    }
-
-    fn send(&mut self, now: Instant, to: u8, message: Message) {
-        let known = self.paxos.address(to).or_else(|| self.strangers.get(&to).copied());
-        let Some(address) = known else { return };
-        let from = self.config.node;
-        let envelope = Envelope { from, incarnation: self.incarnation, message };
-        match self.transport.send(now, address, &envelope.encode()) {
-            Ok(id) => {
-                if let Message::Accept { entries, .. } = &envelope.message {
-                    let slots = entries.iter().map(|entry| entry.meta.slot());
-                    self.stages.queued(slots, address, id);
-                }
-            }
-            // A full queue loses the message as a network would: everything is sent again in time.
-            Err(error) => self.trace(|| format!("not sent to n{to}: {error}")),
-        }
     }
 
     /// Does everything that the last input has made possible.

@@ -8,6 +8,7 @@
 
 use crate::time::Instant;
 use crate::transport::config::TransportConfig;
+use crate::transport::delivery::{Delivery, Mark};
 use crate::transport::outbox::{Item, Outbox};
 use crate::transport::recovery::{Congestion, Rtt};
 use crate::transport::stats::TransportStats;
@@ -42,6 +43,7 @@ struct SentPacket {
     item_count: u32,
     bytes: u32,
     state: PacketState,
+    mark: Mark,
 }
 
 /// What an acknowledgement changed.
@@ -69,6 +71,7 @@ pub(super) struct Flight {
     packet_threshold: u64,
     time_eighths: u32,
     pub pto_count: u32,
+    pub delivery: Delivery,
 }
 
 impl Flight {
@@ -86,6 +89,7 @@ impl Flight {
             packet_threshold: MIN_PACKET_THRESHOLD,
             time_eighths: MIN_TIME_EIGHTHS,
             pto_count: 0,
+            delivery: Delivery::default(),
         }
     }
 
@@ -116,6 +120,7 @@ impl Flight {
         let item_count = u32::try_from(items_end - items_start).expect("a datagram's frames");
         let bytes = u32::try_from(bytes).expect("a datagram is under 64 KiB");
         let state = if item_count == 0 { PacketState::Done } else { PacketState::InFlight };
+        let mark = self.delivery.on_sent(now, self.packets_in_flight == 0);
         if state == PacketState::InFlight {
             // From the first of those that wait: whoever sends all the time would never notice that
             // nobody answers (RFC 6298 section 5).
@@ -125,7 +130,8 @@ impl Flight {
             self.bytes_in_flight += bytes as usize;
             self.packets_in_flight += 1;
         }
-        self.packets.push_back(SentPacket { sent_at: now, items_start, item_count, bytes, state });
+        let sent_at = now;
+        self.packets.push_back(SentPacket { sent_at, items_start, item_count, bytes, state, mark });
         self.pop_resolved(now, rtt, config);
     }
 
@@ -238,7 +244,7 @@ impl Flight {
     ) -> bool {
         let Some(at) = usize::try_from(number - self.base).ok() else { return false };
         let Some(packet) = self.packets.get_mut(at) else { return false };
-        let (bytes, sent_at) = (packet.bytes as usize, packet.sent_at);
+        let (bytes, sent_at, mark) = (packet.bytes as usize, packet.sent_at, packet.mark);
         let was = std::mem::replace(&mut packet.state, PacketState::Done);
         match was {
             PacketState::Done => return false,
@@ -257,6 +263,7 @@ impl Flight {
                 self.time_eighths = (self.time_eighths + 1).min(MAX_TIME_EIGHTHS);
             }
         }
+        self.delivery.on_acked(now, bytes, sent_at, mark);
         // Each packet has a number of its own, so this is its round trip even if it was given up: one
         // that outgrows the timeout would never be learned otherwise.
         if number == ack.largest {

@@ -13,6 +13,7 @@
 //! Source: packet numbers, ranges and loss detection as in QUIC (RFC 9000, RFC 9002).
 
 mod config;
+mod delivery;
 mod flight;
 mod inbox;
 mod outbox;
@@ -399,6 +400,13 @@ impl Transport {
     #[must_use]
     pub fn peer_stats(&self, peer: SocketAddr) -> Option<PeerStats> {
         Some(self.peer(peer)?.stats())
+    }
+
+    /// Bytes per second that `peer` has taken at best in the last five seconds or ten, headers with
+    /// them; a bound from below, as it can have been sent less than its path carries.
+    #[must_use]
+    pub fn delivery_rate(&self, peer: SocketAddr) -> Option<u64> {
+        self.peer(peer)?.delivery_rate()
     }
 
     /// Peers with state.

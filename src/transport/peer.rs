@@ -258,6 +258,10 @@ impl Peer {
         }
     }
 
+    pub fn delivery_rate(&self) -> Option<u64> {
+        self.flight.delivery.bytes_per_s()
+    }
+
     pub fn held_bytes(&self) -> u64 {
         self.inbox.partial_bytes()
     }

@@ -1,11 +1,35 @@
 //! The encoding of what messages are made of: values with shards, acknowledgements, promises.
 
 use super::{
-    Ack, Promise, PromiseEntry, ShardedValue, VALUE_BYTES_MIN, Want, invalid, read_flag, read_list,
-    write_list,
+    Ack, Message, Promise, PromiseEntry, ShardedValue, VALUE_BYTES_MIN, Want, invalid, read_flag,
+    read_list, write_list,
 };
 use crate::config::Configuration;
 use crate::types::{Ballot, DecodeError, Reader, Shard, ShardSet, Slot, ValueMeta, Writer};
+
+impl Message {
+    /// The entries of an accept in as many messages of about `page_bytes` as they fill, at least one;
+    /// any other message as it is.
+    #[must_use]
+    pub fn paged(self, page_bytes: usize) -> Vec<Self> {
+        let Self::Accept { ballot, commit, entries } = self else { return vec![self] };
+        let mut pages = vec![Vec::new()];
+        let mut bytes = 0;
+        for value in entries {
+            let value_bytes = value.wire_bytes();
+            let is_over = bytes > 0 && bytes + value_bytes > page_bytes;
+            bytes = if is_over { value_bytes } else { bytes + value_bytes };
+            if is_over {
+                pages.push(Vec::new());
+            }
+            if let Some(page) = pages.last_mut() {
+                page.push(value);
+            }
+        }
+        let accept = |entries| Self::Accept { ballot, commit, entries };
+        pages.into_iter().map(accept).collect()
+    }
+}
 
 impl Ack {
     pub(super) fn write(&self, to: &mut Writer) {
