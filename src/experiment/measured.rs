@@ -38,7 +38,9 @@ pub(super) fn phase_result(
     let written = [quantity::PUT, quantity::RMW].iter().filter_map(|kind| service.get(*kind));
     let written: u64 = written.map(|latency| latency.count).sum();
     let count = |is_wanted: &dyn Fn(&str) -> bool| -> u64 {
-        let wanted = report.errors.iter().filter(|error| is_wanted(&error.kind));
+        // What fails in a part fails in the whole, too.
+        let whole = report.errors.iter().filter(|error| !error.metric.is_part());
+        let wanted = whole.filter(|error| is_wanted(&error.kind));
         wanted.map(|error| error.count).sum()
     };
     let is_timeout = |kind: &str| matches!(kind, "timeout" | "lost");

@@ -285,10 +285,10 @@ impl Plain<'_> {
     }
 }
 
-/// How many operations to measure a closed loop for, where its window would hold too few: whoever
-/// completes all at once, every few seconds, has done nothing in most windows, or twice as much as
-/// is true. Started together, rounds end together: whole rounds have no such error. The pace is that
-/// of the warm-up, or, where that was too short for one round and there is nothing but puts, that of
+/// How many operations to measure a closed loop for, where its window would hold few rounds: a round
+/// that is not over counts for nothing, so that throughput comes out low by up to one of them, and
+/// whoever completes all at once, every few seconds, has done nothing in most windows. Started
+/// together, rounds end together: whole rounds have no such error. The pace is that of the warm-up, or, where that was too short for one round and there is nothing but puts, that of
 /// the load.
 fn slow_operations(
     trial: &TrialConfig,
@@ -306,20 +306,23 @@ fn slow_operations(
         Some(_) | None if is_of_puts => load.throughput_ops_per_s,
         Some(_) | None => return None,
     };
-    let rounds_per_s = ops_per_s / clients as f64;
     let window = Duration::from_millis(trial.duration_ms).as_secs_f64();
-    if rounds_per_s <= 0.0 || rounds_per_s * window >= SLOW_ROUNDS {
+    let rounds = ops_per_s / clients as f64 * window;
+    if rounds <= 0.0 || rounds >= COUNTED_ROUNDS {
         return None;
     }
-    let rounds = (rounds_per_s * window * SLOW_STRETCH).floor().clamp(1.0, SLOW_ROUNDS);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 5")]
-    Some(rounds as u64 * clients)
+    let fewest = (rounds * STRETCH).floor().clamp(1.0, FEWEST_ROUNDS);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 50")]
+    Some(rounds.floor().max(fewest) as u64 * clients)
 }
 
-/// A window in which every client completes less than so many operations is measured by count,
-const SLOW_ROUNDS: f64 = 5.0;
-/// and lasts at most about so many times as long then.
-const SLOW_STRETCH: f64 = 12.0;
+/// A window in which every client completes less than so many operations is measured by count: as
+/// many as it holds,
+const COUNTED_ROUNDS: f64 = 50.0;
+/// but so many at least,
+const FEWEST_ROUNDS: f64 = 5.0;
+/// or what about so many windows hold.
+const STRETCH: f64 = 12.0;
 
 /// What a search for a capacity has offered so far.
 struct Offered {

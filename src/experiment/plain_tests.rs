@@ -189,8 +189,10 @@ fn a_store_that_does_nothing_has_no_throughput_and_its_trial_counts() {
 #[test]
 fn where_a_window_would_hold_few_operations_whole_rounds_are_measured() {
     for (answers_ms, warmup_ms, read_share, expected) in [
-        // Five rounds and more fit: the window.
-        (12, 0, 0.0, (16, 0.1)),
+        // A hundred rounds fit: the window.
+        (1, 0, 0.0, (200, 0.1)),
+        // As many rounds as fit, but five.
+        (12, 0, 0.0, (16, 0.096)),
         (30, 0, 0.0, (10, 0.15)),
         // In the window there would be two rounds, or none; the warm-up had one, or none.
         (45, 50, 0.0, (10, 0.225)),
@@ -208,7 +210,7 @@ fn where_a_window_would_hold_few_operations_whole_rounds_are_measured() {
         let run = &found.phases[1];
         assert!(found.invalid.is_empty(), "{:?}", found.invalid);
         assert_eq!((run.operations, run.seconds), expected, "{answers_ms} ms");
-        if run.seconds > 0.1 {
+        if (run.seconds - 0.1).abs() > 1e-9 {
             let exact = 2e3 / answers_ms as f64;
             assert!((run.throughput_ops_per_s / exact - 1.0).abs() < 1e-6, "{answers_ms} ms");
         }
