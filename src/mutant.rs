@@ -140,6 +140,8 @@ mutants! {
     MistakesVersion = "compare-and-set",
     /// A lease never ends.
     IgnoresLeaseExpiry = "lease",
+    /// A leader uses all of its lease, however slow its clock may be.
+    IgnoresDrift = "lease",
     /// A lease counts from the answer, not from the question.
     LeaseFromReply = "lease",
     /// A granter promises another ballot while its lease lasts.

@@ -169,6 +169,11 @@ fn a_store_that_was_loaded_before_has_first_versions() {
     assert_eq!(checked(&["--preloaded"], &[&lines]).0, 0);
     let back = [lines[0].clone(), lines[1].clone(), get(4, 5, "x", 5, 11)];
     assert_eq!(checked(&["--preloaded"], &[&back]).0, 1);
+    // What was there before may be written again.
+    let again = put(4, 5, "x", 11);
+    let lines = [lines[0].clone(), lines[1].clone(), again, get(6, 7, "x", 11, 12)];
+    let (code, text) = checked(&["--preloaded"], &[&lines]);
+    assert_eq!(code, 0, "{text}");
 }
 
 #[test]

@@ -142,6 +142,16 @@ impl Breaker<'_> {
         while self.leading().is_none_or(|now| now.node == old.0) {
             assert!(Instant::now() < deadline, "{what}: nobody else leads meanwhile");
         }
+        self.goes_on(alive, what);
+    }
+
+    /// While the fault lasts operations are answered, if the policy can do with a leader that reaches
+    /// so many nodes, itself among them.
+    fn goes_on(&mut self, reached: u8, what: &str) {
+        if u32::from(reached) < self.cluster.cluster().epoch().quorums().prepare {
+            return;
+        }
+        let deadline = Instant::now() + PROGRESS_LIMIT;
         let from = self.answered.load(Ordering::Relaxed);
         while self.answered.load(Ordering::Relaxed) < from + PROGRESS {
             assert!(Instant::now() < deadline, "{what}: nothing goes on meanwhile");
@@ -203,6 +213,8 @@ impl Breaker<'_> {
         self.cluster.signal(paused, Signal::CONT).unwrap();
         self.mend("a leader is killed while another node sleeps");
 
+        self.part_in_shapes();
+
         if let Some(disk) = self.disk {
             self.fill(disk);
         }
@@ -211,6 +223,35 @@ impl Breaker<'_> {
             self.cluster.kill(node).unwrap();
         }
         self.mend("all are killed");
+    }
+
+    /// Links are missing, and no two sides are apart.
+    fn part_in_shapes(&mut self) {
+        let cut = |nodes: Vec<u8>| NetemCommand { cut: nodes, ..NetemCommand::default() };
+        for node in self.cluster.nodes() {
+            let others = Self::after(node, 3).split_off(1);
+            self.change(node, &cut(others));
+        }
+        Self::pause(1200, &mut self.rng);
+        self.goes_on(3, "each node has its two neighbours");
+        self.mend("each node has its two neighbours");
+
+        let leader = self.leader();
+        let lonely = NodeId((leader.0 + 1) % NODES);
+        self.change(lonely, &cut(Self::after(lonely, 3)));
+        Self::pause(1000, &mut self.rng);
+        self.goes_on(4, "a node has the leader alone");
+        self.mend("a node has the leader alone");
+
+        let leader = self.leader();
+        for _ in 0..6 {
+            self.change(leader, &cut(Self::after(leader, 3)));
+            Self::pause(100, &mut self.rng);
+            let heal = NetemCommand { heal: Some(Vec::new()), ..NetemCommand::default() };
+            self.change(leader, &heal);
+            Self::pause(100, &mut self.rng);
+        }
+        self.mend("links of the leader come and go");
     }
 
     /// Asks until the answer is as wanted.

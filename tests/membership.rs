@@ -118,12 +118,15 @@ fn write_from(first: u32, config: &Arc<ClusterConfig>, is_over: &AtomicBool) -> 
     next
 }
 
-/// From replicate to craft to hybrid; twenty values under each.
+/// From replicate through every policy to hybrid; ten values or twenty under each.
 fn change_policies(cluster: &LocalCluster, client: &mut Client) {
-    write(client, 0..20);
-    let text = done(cluster, &["policy", "craft", "--code", "3+2"]);
-    assert!(text.starts_with("policy craft with code 3+2 from slot "), "{text}");
-    write(client, 20..40);
+    write(client, 0..10);
+    for (next, policy) in [(10, "rs-paxos"), (20, "craft"), (30, "crossword")] {
+        let text = done(cluster, &["policy", policy, "--code", "3+2"]);
+        let told = format!("policy {policy} with code 3+2 from slot ");
+        assert!(text.starts_with(&told), "{text}");
+        write(client, next..next + 10);
+    }
     let refused = admin(cluster, &["policy", "craft", "--code", "4+2"]);
     assert!(!refused.status.success(), "no code for five nodes");
     // Copies of the next ten values, shards of those behind them.

@@ -1,6 +1,8 @@
 //! `distkv claims`: what a run says of each claim.
 
 use super::EXPERIMENTS_DIR;
+use super::overrides::Overrides;
+use super::results::{Drawn, ResultsError, read};
 use crate::report::claims::{Claims, ClaimsFileError, Decided, markdown};
 use crate::report::result::{ResultError, TrialResult, write_atomically};
 use std::path::{Path, PathBuf};
@@ -23,9 +25,12 @@ pub struct ClaimsArgs {
 /// Claims that were not decided.
 #[derive(Debug, Error)]
 pub enum ClaimsCommandError {
-    /// Results.
+    /// There are no results, or they cannot be read.
     #[error(transparent)]
-    Result(#[from] ResultError),
+    Results(#[from] ResultsError),
+    /// A file cannot be written.
+    #[error(transparent)]
+    Written(#[from] ResultError),
     /// The claims.
     #[error(transparent)]
     File(#[from] ClaimsFileError),
@@ -39,15 +44,18 @@ pub enum ClaimsCommandError {
 /// # Errors
 /// [`ClaimsCommandError`] says what to do.
 pub fn run(args: &ClaimsArgs) -> Result<(), ClaimsCommandError> {
-    let results = TrialResult::read_all(&args.results.join("trials"))?;
-    print!("{}", markdown(&decide(&args.results, &args.experiments, &results)?));
+    let ClaimsArgs { results: dir, experiments } = args;
+    let Drawn { overrides, results, .. } = read(dir, experiments, |_| true)?;
+    print!("{}", markdown(&decide(dir, experiments, &overrides, &results)?));
     Ok(())
 }
 
-/// Decides the claims and writes them into the run's directory.
+/// Decides the claims and writes them into the run's directory. They are of the files' values: trials
+/// of an experiment of which something else was set decide nothing.
 pub(crate) fn decide(
     dir: &Path,
     experiments: &Path,
+    overrides: &Overrides,
     results: &[TrialResult],
 ) -> Result<Vec<Decided>, ClaimsCommandError> {
     let file = experiments.join(CLAIMS_FILE);
@@ -55,7 +63,9 @@ pub(crate) fn decide(
         Ok(text) => Claims::parse(&file.display().to_string(), &text)?,
         Err(_) => Claims::built_in()?,
     };
-    let decided = claims.decide(results);
+    let is_as_written = |result: &&TrialResult| !overrides.is_of(&result.trial.experiment);
+    let results: Vec<TrialResult> = results.iter().filter(is_as_written).cloned().collect();
+    let decided = claims.decide(&results);
     let json = serde_json::to_string_pretty(&decided)? + "\n";
     write_atomically(&dir.join("claims.json"), json.as_bytes())?;
     write_atomically(&dir.join("claims.md"), markdown(&decided).as_bytes())?;

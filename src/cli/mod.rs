@@ -19,6 +19,7 @@ pub mod node;
 mod overrides;
 pub mod plot;
 pub mod reproduce;
+mod results;
 pub mod sim;
 mod sim_report;
 pub mod status;

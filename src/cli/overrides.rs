@@ -125,6 +125,11 @@ impl Overrides {
         Ok(())
     }
 
+    /// Has this experiment other trials there than its file has?
+    pub(crate) fn is_of(&self, experiment: &str) -> bool {
+        self.0.contains_key(experiment)
+    }
+
     /// Lets the figures of `experiments` follow.
     pub(crate) fn let_follow(&self, experiments: &mut [Experiment]) {
         for experiment in experiments {

@@ -1,8 +1,7 @@
 //! `distkv plot`: draws all figures from result files alone.
 
 use super::EXPERIMENTS_DIR;
-use super::overrides::Overrides;
-use crate::experiment::spec::{Experiment, PROFILES, SpecError, seedless};
+use super::results::{Drawn, ResultsError, read};
 use crate::report::data::FigureData;
 use crate::report::draw::has_pdf;
 use crate::report::figure::{self, FigureError};
@@ -10,7 +9,6 @@ use crate::report::page::{self, PageError};
 use crate::report::paper::{self, PaperError};
 use crate::report::result::{ResultError, TrialResult, write_atomically};
 use crate::report::summary;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -35,21 +33,15 @@ pub struct PlotArgs {
 /// Nothing was drawn.
 #[derive(Debug, Error)]
 pub enum PlotError {
-    /// There are no results.
-    #[error("{0}: no results; run 'distkv reproduce --out DIR' first or give --results DIR")]
-    Empty(PathBuf),
-    /// A built-in experiment is wrong.
+    /// There are no results, or they cannot be read.
     #[error(transparent)]
-    Spec(#[from] SpecError),
-    /// A result cannot be read.
+    Results(#[from] ResultsError),
+    /// A file cannot be written.
     #[error(transparent)]
-    Result(#[from] ResultError),
+    Written(#[from] ResultError),
     /// A figure cannot be made.
     #[error(transparent)]
     Figure(#[from] FigureError),
-    /// What was set for these results.
-    #[error(transparent)]
-    Overrides(#[from] super::overrides::OverridesError),
     /// The claims cannot be decided.
     #[error(transparent)]
     Claims(#[from] super::claims::ClaimsCommandError),
@@ -89,42 +81,12 @@ pub(crate) fn draw(
     experiments_dir: &Path,
     is_wanted: impl Fn(&TrialResult) -> bool,
 ) -> Result<Vec<FigureData>, PlotError> {
-    let trials = dir.join("trials");
-    if !trials.is_dir() {
-        return Err(PlotError::Empty(dir.to_owned()));
-    }
-    let mut results = TrialResult::read_all(&trials)?;
-    results.retain(is_wanted);
-    if results.is_empty() {
-        return Err(PlotError::Empty(dir.to_owned()));
-    }
-    let mut experiments = Experiment::all_in(experiments_dir)?;
-    Overrides::read(dir)?.let_follow(&mut experiments);
-    leave_stale(&experiments, &mut results);
+    let drawn = read(dir, experiments_dir, is_wanted)?;
+    let Drawn { experiments, overrides, results, set_aside } = drawn;
     let figures = figure::draw_all(&experiments, &results, &dir.join("figures"))?;
-    let text = summary::markdown(&experiments, &figures, &results);
+    let text = summary::markdown(&experiments, &figures, &results, &set_aside);
     write_atomically(&dir.join("summary.md"), text.as_bytes())?;
-    super::claims::decide(dir, experiments_dir, &results)?;
+    super::claims::decide(dir, experiments_dir, &overrides, &results)?;
     page::write(dir, &experiments, &figures, &results)?;
     Ok(figures)
-}
-
-/// Leaves out trials of other parameters than their experiment's file has by now, where it has some of
-/// its own: it was changed since, and they would be drawn into the same points.
-fn leave_stale(experiments: &[Experiment], results: &mut Vec<TrialResult>) {
-    for experiment in experiments {
-        let known: BTreeSet<String> =
-            PROFILES.iter().flat_map(|name| experiment.points_under(name)).collect();
-        let is_own = |result: &TrialResult| result.trial.experiment == experiment.id;
-        let is_known = |result: &TrialResult| known.contains(&seedless(&result.trial.config));
-        if results.iter().any(|result| is_own(result) && is_known(result)) {
-            let before = results.len();
-            results.retain(|result| !is_own(result) || is_known(result));
-            let left = before - results.len();
-            if left > 0 {
-                let id = &experiment.id;
-                println!("{id}: {left} trials of other parameters than its file has are left out");
-            }
-        }
-    }
 }

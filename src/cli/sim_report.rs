@@ -35,6 +35,7 @@ impl Report {
             faults,
             effects,
             network,
+            power_cut_writes,
             elections,
             starts,
             slots,
@@ -73,6 +74,7 @@ impl Report {
             "faults": faults,
             "faults_with_effect": effects,
             "network": network,
+            "power_cut_writes": power_cut_writes,
             "elections": elections,
             "starts": starts,
             "slots": slots,
@@ -115,6 +117,7 @@ pub(super) fn print(report: &Report) {
         println!("            {count:>7} {kind}, {met} with an effect");
     }
     println!("network     {} datagrams: {}", totals.datagrams, list(&totals.network));
+    println!("power cuts  of unsynced writes {}", list(&totals.power_cut_writes));
     println!(
         "clusters    {} starts of nodes, {} elections, {} slots applied, {} values rebuilt",
         totals.starts, totals.elections, totals.slots, totals.rebuilt

@@ -285,11 +285,11 @@ impl Plain<'_> {
     }
 }
 
-/// How many operations to measure a closed loop for, where its window would hold few rounds: a round
+/// How many operations to measure a closed loop for, where its window would hold few rounds. A round
 /// that is not over counts for nothing, so that throughput comes out low by up to one of them, and
 /// whoever completes all at once, every few seconds, has done nothing in most windows. Started
-/// together, rounds end together: whole rounds have no such error. The pace is that of the warm-up, or, where that was too short for one round and there is nothing but puts, that of
-/// the load.
+/// together, rounds end together: whole rounds have no such error. The pace is that of the warm-up,
+/// or, where that was too short for one round and there is nothing but puts, that of the load.
 fn slow_operations(
     trial: &TrialConfig,
     warm: Option<&PhaseReport>,

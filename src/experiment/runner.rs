@@ -8,7 +8,7 @@ use super::progress::Progress;
 use super::spec::{Experiment, SpecError};
 use super::trial::{CancelFlag, Trial, TrialError, TrialLauncher, TrialTarget};
 use super::{TrialOutcome, provenance};
-use crate::report::result::{Provenance, ResultError, SCHEMA_VERSION, TrialResult};
+use crate::report::result::{Provenance, ResultError, SCHEMA_VERSION, SET_ASIDE, TrialResult};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -103,23 +103,28 @@ pub fn run(
             break;
         }
         let id = trial.id();
-        let existing = TrialResult::read(&results_dir.join(format!("{id}.json")));
-        if let Ok(result) = existing
-            && result.id == id
-            && result.is_valid()
-        {
-            had.entry(trial.content()).or_insert(result);
-            tally.reused += 1;
-            progress.advance(index, trial, "reused");
-            continue;
+        let file = results_dir.join(format!("{id}.json"));
+        let mut is_invalid = false;
+        match TrialResult::read(&file) {
+            Ok(result) if result.id == id && result.is_valid() => {
+                had.entry(trial.content()).or_insert(result);
+                tally.reused += 1;
+                progress.advance(index, trial, "reused");
+                continue;
+            }
+            Ok(result) => is_invalid = result.id == id,
+            Err(_) => {}
         }
         if let Some(other) = had.get(&trial.content()) {
+            if is_invalid {
+                set_aside(&file, out, &id)?;
+            }
             other.shared_with(trial, id).write(&results_dir)?;
             tally.shared += 1;
             progress.advance(index, trial, &format!("as in {}", other.trial.experiment));
             continue;
         }
-        let result = match run_one(trial, id, launcher, out, &machine, cancel)? {
+        let result = match run_one(trial, id.clone(), launcher, out, &machine, cancel)? {
             Ran::Result(result) => result,
             Ran::Skipped(note) => {
                 tally.skipped += 1;
@@ -131,6 +136,9 @@ pub fn run(
                 break;
             }
         };
+        if is_invalid {
+            set_aside(&file, out, &id)?;
+        }
         result.write(&results_dir)?;
         tally.run += 1;
         tally.invalid += usize::from(!result.is_valid());
@@ -141,6 +149,16 @@ pub fn run(
     }
     progress.finish();
     Ok(tally)
+}
+
+/// Keeps the result of an invalid trial that is run again: what was tried until it went well is part
+/// of what was found.
+fn set_aside(file: &Path, out: &Path, id: &str) -> Result<(), RunError> {
+    let dir = out.join(SET_ASIDE);
+    make_dir(&dir)?;
+    let mut names = (1..).map(|number: u32| dir.join(format!("{id}-{number}.json")));
+    let Some(kept) = names.find(|path| !path.exists()) else { return Ok(()) };
+    std::fs::rename(file, &kept).map_err(|source| RunError::Io { path: kept, source })
 }
 
 /// How one trial ended.
@@ -289,5 +307,8 @@ mod tests {
         assert_eq!(invalid[0].invalid_reasons, ["no leader"]);
         let tally = run(&trials, &mut fake, out.path(), &CancelFlag::default()).unwrap();
         assert_eq!((tally.run, tally.invalid), (1, 0));
+        let set_aside = TrialResult::read_all(&out.path().join(SET_ASIDE)).unwrap();
+        assert_eq!(set_aside.len(), 1);
+        assert_eq!(set_aside[0].invalid_reasons, ["no leader"]);
     }
 }

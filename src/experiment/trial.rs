@@ -403,7 +403,11 @@ impl TrialConfig {
         let duration = Duration::from_millis(self.duration_ms);
         match (self.target, self.kind) {
             (TrialTarget::Sim, _) | (_, TrialKind::Codec) => all,
-            (_, TrialKind::Cluster) if self.overwrite_rounds > 0 => all.saturating_sub(START_TIME),
+            // Its load is not.
+            (_, TrialKind::Cluster) if self.overwrite_rounds > 0 => {
+                let rounds = f64::from(self.overwrite_rounds);
+                all.saturating_sub(START_TIME).mul_f64(rounds / (rounds + 1.0))
+            }
             (_, TrialKind::Cluster) => duration,
             (_, TrialKind::Capacity) => duration * PROBES_EXPECTED * 3 / 2,
             (_, TrialKind::Failover | TrialKind::Rejoin | TrialKind::Replace) => {

@@ -293,25 +293,38 @@ impl Recorded {
         served.min().map_or(u64::MAX, |first| first + 1)
     }
 
-    /// What a key may have held before: nothing, or what was read and never written.
+    /// What a key may have held before: nothing, what a version of before says, or what was read before
+    /// anybody wrote it.
     fn initial(&self, operations: &[&Operation]) -> Vec<Option<u64>> {
         let mut states = vec![None];
         if !self.is_preloaded {
             return states;
         }
+        let preloaded_below = self.preloaded_below();
         let mut found = BTreeSet::new();
+        // When each digest was first written, and when a read first had it.
+        let (mut written, mut read) = (BTreeMap::new(), BTreeMap::new());
+        let earliest = |times: &mut BTreeMap<u64, Instant>, digest: u64, at: Instant| {
+            times.entry(digest).and_modify(|first| *first = at.min(*first)).or_insert(at);
+        };
         for operation in operations {
-            if let Outcome::Found { digest, .. } = operation.outcome {
-                found.insert(digest);
+            if let Outcome::Found { version, digest } = operation.outcome {
+                earliest(&mut read, digest, operation.returned);
+                // Without slots nothing says which versions are older.
+                if preloaded_below < u64::MAX && version < preloaded_below {
+                    found.insert(digest);
+                }
             }
-        }
-        for operation in operations {
             if let Request::Put { digest } | Request::CompareAndSet { digest, .. } =
                 operation.request
             {
-                found.remove(&digest);
+                earliest(&mut written, digest, operation.invoked);
             }
         }
+        let before = read.into_iter().filter(|(digest, returned)| {
+            written.get(digest).is_none_or(|invoked| returned < invoked)
+        });
+        found.extend(before.map(|(digest, _)| digest));
         // A value that nobody read.
         states.push(Some(0));
         states.extend(found.into_iter().map(Some));

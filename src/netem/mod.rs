@@ -61,6 +61,8 @@ pub struct NetemStats {
     pub reordered: u64,
     /// Had to wait for a link's bandwidth.
     pub throttled: u64,
+    /// Took a millisecond or more on their way behind the link's queue, duplicates included.
+    pub delayed: u64,
 }
 
 impl NetemStats {
@@ -317,7 +319,9 @@ impl Netem {
         let spread = (rng.unit() * 2.0 - 1.0) * config.jitter_ms;
         let held = rng.chance(config.reorder);
         self.stats.reordered += u64::from(held);
-        millis(config.delay_ms + spread + if held { config.reorder_ms } else { 0.0 })
+        let delay = millis(config.delay_ms + spread + if held { config.reorder_ms } else { 0.0 });
+        self.stats.delayed += u64::from(delay >= Duration::from_millis(1));
+        delay
     }
 
     fn enqueue(&mut self, at: Instant, delivery: Delivery) {

@@ -77,15 +77,17 @@ impl Paxos {
     #[must_use]
     pub fn holds_lease(&self, now: Instant) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
-        let usable = self.config.timing.usable_lease();
+        let (usable, lease) = (self.config.timing.usable_lease(), self.config.timing.lease());
         // Behind what it has told to be chosen, others have applied and answered more than it has.
         let is_current = self.acceptor.applied >= leader.recovered_until.max(leader.commit);
         (is_current || breaks(Mutant::ReadsBeforeRecovered))
             && leader.transfer.is_none()
-            && leader
-                .sent
-                .at(self.confirmed_sequence())
-                .is_some_and(|sent| now.since(sent) < usable || breaks(Mutant::IgnoresLeaseExpiry))
+            && leader.sent.at(self.confirmed_sequence()).is_some_and(|sent| {
+                let age = now.since(sent);
+                age < usable
+                    || (age < lease && breaks(Mutant::IgnoresDrift))
+                    || breaks(Mutant::IgnoresLeaseExpiry)
+            })
     }
 
     /// Starts to hand the leadership to the member `to`, which may have it already. False when this

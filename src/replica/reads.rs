@@ -343,7 +343,10 @@ const GIVE_UP_RESENDS: u32 = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replica::testing::{address, first_of_three, key_of, put_values, set_limits};
+    use crate::kv::Read;
+    use crate::replica::testing::{
+        address, answers, client_side, first_of_three, key_of, put_values, set_limits,
+    };
 
     /// One more get, of what slot `slot` wrote; is it open now, or refused?
     fn get(replica: &mut Replica, slot: u64) -> bool {
@@ -376,5 +379,34 @@ mod tests {
         set_limits(&mut replica, |limits| limits.reading_bytes = 5_000);
         assert!(get(&mut replica, 7));
         assert!(!get(&mut replica, 8));
+    }
+
+    #[test]
+    fn an_eventual_read_is_refused_behind_and_where_nobody_has_the_value() {
+        let mut replica = first_of_three();
+        put_values(&mut replica, 3, 100);
+        let (from, mut side) = (address(9), client_side());
+        let mut sequence = 0;
+        let mut ask = |replica: &mut Replica, at_least: u64| {
+            sequence += 1;
+            let read = Read { mode: ReadMode::Eventual, at_least: Slot(at_least) };
+            let op = Op::Get { key: key_of(2) };
+            let request = Request { session: 1, sequence, answered_below: 0, read, op };
+            replica.handle_request(Instant::ZERO, from, request);
+            answers(replica, Instant::ZERO, &mut side, from)
+        };
+        let refused: Vec<Outcome> =
+            ask(&mut replica, 4).into_iter().map(|answer| answer.outcome).collect();
+        assert_eq!(refused, [Outcome::Refused(Refusal::Behind)], "its client has seen more");
+
+        // Its state has the key, and nobody answers who could give a shard of the value.
+        assert!(ask(&mut replica, 3).is_empty(), "it is looked for");
+        let give_up_at = replica.read_give_up_at(Instant::ZERO);
+        replica.tick_reads(Instant::ZERO + give_up_at.since(Instant::ZERO) / 2);
+        assert!(answers(&mut replica, Instant::ZERO, &mut side, from).is_empty(), "not before");
+        replica.tick_reads(give_up_at);
+        let refused = answers(&mut replica, give_up_at, &mut side, from);
+        let outcomes: Vec<&Outcome> = refused.iter().map(|answer| &answer.outcome).collect();
+        assert_eq!(outcomes, [&Outcome::Refused(Refusal::Unavailable)]);
     }
 }

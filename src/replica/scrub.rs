@@ -270,7 +270,11 @@ const VALUE_BYTES: u64 = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replica::testing::{first_of_five_coded, first_of_three, put_values, set_limits};
+    use crate::replica::testing::{
+        first_of_five_coded, first_of_three, put_values, set_limits, value_of,
+    };
+    use crate::replica::{Output, Reader};
+    use crate::types::{Ballot, ShardSet};
 
     #[test]
     fn a_repair_without_keys_ends() {
@@ -305,6 +309,26 @@ mod tests {
             let passes = replica.scrub.passes;
             assert_eq!(replica.snapshots.is_repair_outstanding(), passes < 2, "{passes} passes");
         }
+    }
+
+    #[test]
+    fn damage_that_a_read_meets_is_looked_at_next() {
+        let mut replica = first_of_five_coded();
+        set_limits(&mut replica, |limits| limits.scrub_bytes_per_second = 1);
+        put_values(&mut replica, 3, 100);
+        let code = replica.paxos.epoch().code;
+        let read = |replica: &mut Replica, slot: u64, damaged: ShardSet| {
+            let Output::Read { ticket, .. } = replica.read(Slot(slot), Reader::Paxos) else {
+                panic!("a read of the log");
+            };
+            let (ballot, meta) = (Ballot { round: 1, node: 0 }, value_of(slot, code, 100));
+            let stored = StoredValue { ballot, meta, shards: Vec::new(), damaged };
+            replica.handle_read(Instant::ZERO, ticket, Some(stored));
+            replica.scrub.poll_read()
+        };
+        assert_eq!(read(&mut replica, 3, ShardSet::EMPTY), None, "nothing is wrong");
+        assert_eq!(read(&mut replica, 2, ShardSet::one(0)), Some(Slot(2)));
+        assert_eq!(read(&mut replica, 2, ShardSet::one(0)), None, "it is being looked at");
     }
 
     /// Values of 10,000 bytes that are looked at in ten seconds, each answered at once.

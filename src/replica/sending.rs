@@ -4,6 +4,8 @@
 //! that whoever accepts them syncs once. Over a path that takes long for them each waits for the last
 //! one instead: all are answered together, their clients ask together, and the path stands still in
 //! between. So a message holds what its path carries in [`PAGE_TIME`], in which a node syncs, too.
+//! Where little is sent the rate is that, not what the path could carry: then, too, what was sent in
+//! a round trip is cut into no more messages than it has [`PAGE_TIME`]s, each a sync at most.
 
 use super::Replica;
 use crate::paxos::{Envelope, Message};
@@ -17,7 +19,7 @@ impl Replica {
         if !matches!(&message, Message::Accept { entries, .. } if entries.len() > 1) {
             return self.send_whole(now, to, address, message);
         }
-        let rate = self.transport.delivery_rate(address);
+        let rate = self.transport.delivery_rate(now, address);
         for page in message.paged(rate.map_or(usize::MAX, page_bytes)) {
             self.send_whole(now, to, address, page);
         }
@@ -47,8 +49,8 @@ fn page_bytes(bytes_per_s: u64) -> usize {
 
 /// How long entries of one message may be on their way one after the other.
 const PAGE_TIME: Duration = Duration::from_millis(4);
-/// About a datagram: smaller messages would share one anyway.
-const PAGE_BYTES_MIN: usize = 8 << 10;
+/// Just under a datagram of the default: smaller messages would share one anyway.
+const PAGE_BYTES_MIN: usize = 8000;
 
 #[cfg(test)]
 mod tests {

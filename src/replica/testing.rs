@@ -2,10 +2,10 @@
 
 use super::{Output, Replica, ReplicaConfig};
 use crate::config::{ClusterConfig, Limits, Member, Policy};
-use crate::kv::{Bounds, Command, Operation};
+use crate::kv::{Bounds, Command, Operation, Response};
 use crate::storage::Recovered;
 use crate::time::Instant;
-use crate::transport::TransportConfig;
+use crate::transport::{Transport, TransportConfig, TransportEvent};
 use crate::types::{Ballot, Bytes, Code, Digest, Epoch, NodeId, Slot, ValueId, ValueMeta};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -60,6 +60,35 @@ pub(super) fn set_limits(replica: &mut Replica, change: impl FnOnce(&mut Limits)
     let mut cluster = ClusterConfig::clone(&replica.config.cluster);
     change(&mut cluster.limits);
     replica.config.cluster = Arc::new(cluster);
+}
+
+/// The side of a client of these clusters.
+pub(super) fn client_side() -> Transport {
+    Transport::new(TransportConfig { cluster_id: 1, ..TransportConfig::default() }, 1, 1)
+}
+
+/// What `replica` answers to the client at `to` now; what it wants of its log it does not get.
+pub(super) fn answers(
+    replica: &mut Replica,
+    now: Instant,
+    client: &mut Transport,
+    to: SocketAddr,
+) -> Vec<Response> {
+    while let Some(output) = replica.poll_output(now) {
+        if let Output::Transmit(transmit) = output
+            && transmit.to == to
+        {
+            for datagram in transmit.contents.chunks(transmit.segment_bytes) {
+                client.handle_datagram(now, address(0), datagram);
+            }
+        }
+    }
+    let events = std::iter::from_fn(|| client.poll_event());
+    let responses = events.filter_map(|event| match event {
+        TransportEvent::Message { bytes, .. } => Response::decode(bytes).ok(),
+        TransportEvent::PeerRestarted { .. } | TransportEvent::Unreachable { .. } => None,
+    });
+    responses.collect()
 }
 
 /// The key that [`put_values`] writes in `slot`.

@@ -5,11 +5,8 @@ use super::data::{
 };
 use super::metric::Metric;
 use super::remarks::NOT_STARTED;
-use super::stats::Estimate;
+use super::stats::{Estimate, RANGE_BELOW};
 use std::cmp::Ordering;
-
-/// With fewer trials the interval is called what it nearly is.
-const RANGE_BELOW: usize = 5;
 
 /// How the points were made, with the marks that this figure has.
 #[must_use]
@@ -129,9 +126,10 @@ fn passing(ratios: &[&Ratio], is_number: bool) -> String {
     if all(Ordering::Equal) {
         return ", not told apart from it".to_owned();
     }
-    let crossing = ratios.windows(2).find_map(|pair| {
-        let (one, two) = (pair[0].ratio.median, pair[1].ratio.median);
-        let is_passed = is_number && (one > 1.0) != (two > 1.0);
+    let is_decided = |ratio: &&&Ratio| ratio.side() != Some(Ordering::Equal);
+    let decided: Vec<&&Ratio> = ratios.iter().filter(is_decided).collect();
+    let crossing = decided.windows(2).find_map(|pair| {
+        let is_passed = is_number && pair[0].side() != pair[1].side();
         is_passed.then(|| format!(", passing it between {} and {}", pair[0].x_text, pair[1].x_text))
     });
     let undecided: Vec<&str> = ratios
@@ -139,11 +137,23 @@ fn passing(ratios: &[&Ratio], is_number: bool) -> String {
         .filter(|ratio| ratio.side() == Some(Ordering::Equal))
         .map(|ratio| ratio.x_text.as_str())
         .collect();
-    let mut text = crossing.unwrap_or_default();
+    let mut text = crossing
+        .or_else(|| if is_number { from_on(ratios, &decided) } else { None })
+        .unwrap_or_default();
     if !undecided.is_empty() {
         text.push_str(&format!(", not told apart at {}", undecided.join(", ")));
     }
     text
+}
+
+/// On one side of 1 from some place on, and not told apart before.
+fn from_on(ratios: &[&Ratio], decided: &[&&Ratio]) -> Option<String> {
+    let side = decided.first()?.side()?;
+    let is_all = decided.iter().all(|ratio| ratio.side() == Some(side));
+    let last = ratios.get(ratios.len().checked_sub(decided.len())?..)?;
+    let is_last = last.iter().all(|ratio| ratio.side() == Some(side));
+    let word = if side == Ordering::Greater { "above" } else { "below" };
+    (is_all && is_last).then(|| format!(", {word} it from {} on", last[0].x_text))
 }
 
 /// Without a baseline: the range of each series, and the distance from theory.

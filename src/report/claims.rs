@@ -137,7 +137,10 @@ impl Claims {
     #[must_use]
     pub fn decide(&self, results: &[TrialResult]) -> Vec<Decided> {
         let found: Vec<Found> = self.claims.iter().map(|claim| claim.find(results)).collect();
-        let ps: Vec<f64> = found.iter().filter_map(|found| Some(found.tested?.p)).collect();
+        let mut ps: Vec<f64> = found.iter().filter_map(|found| Some(found.tested?.p)).collect();
+        // What a run did not test belongs to the family all the same: else whoever runs less
+        // decides more.
+        ps.resize(found.len(), 1.0);
         let mut corrected = holm(&ps).into_iter().zip(holm_levels(&ps));
         let decide = |(claim, found): (&Claim, Found)| {
             let among_all = found.tested.and_then(|_| corrected.next());
@@ -190,10 +193,10 @@ impl Claim {
             }
         }
         // Of those a ratio says nothing, and without them it would be of what went well.
-        let is_stuck = self.metric == Metric::Throughput
-            && pairs.iter().any(|(above, below)| *above <= 0.0 || *below <= 0.0);
-        if is_stuck {
-            let why = Some("a trial completed nothing: no ratio".to_owned());
+        if pairs.iter().any(|(above, below)| *above <= 0.0 || *below <= 0.0) {
+            let is_of_work = self.metric == Metric::Throughput;
+            let what = if is_of_work { "completed nothing" } else { "measured 0" };
+            let why = Some(format!("a trial {what}: no ratio"));
             return Found { tested: None, single: None, why, simulated: false };
         }
         let why = match pairs.len() {

@@ -404,9 +404,16 @@ fn availability(result: &TrialResult) -> Option<f64> {
     ratio(inside.iter().filter(is_served).count() as u64, inside.len() as u64)
 }
 
-/// The stretches of a run between what is done to it, by the planned times.
+/// The stretches of a run between what is done to it: when it was done where that is known, which is
+/// a little later than planned.
 fn stretches_of(result: &TrialResult) -> Vec<[u64; 2]> {
-    let mut bounds: Vec<u64> = result.trial.config.faults.iter().map(|step| step.at_ms).collect();
+    let planned = result.trial.config.faults.iter().map(|step| step.at_ms);
+    let done = result.phase("run").map(|run| run.events.as_slice()).unwrap_or_default();
+    let mut bounds: Vec<u64> = if done.len() == planned.len() {
+        planned.zip(done).map(|(planned, event)| planned.max(event.at_ms)).collect()
+    } else {
+        planned.collect()
+    };
     bounds.extend([0, u64::MAX]);
     bounds.sort_unstable();
     bounds.windows(2).map(|pair| [pair[0], pair[1]]).collect()

@@ -19,6 +19,8 @@ use thiserror::Error;
 
 /// Version of the format; a reader refuses another one.
 pub const SCHEMA_VERSION: u32 = 2;
+/// Folder of a results directory with invalid results of trials that were run again.
+pub const SET_ASIDE: &str = "invalid";
 
 /// One trial, whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,6 +7,9 @@ use crate::rng::Rng;
 const RESAMPLES: usize = 2000;
 const SEED: u64 = 0x0b00_7575;
 
+/// Of fewer trials the interval is hardly more than their range, and called that.
+pub const RANGE_BELOW: usize = 5;
+
 /// A median with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {

@@ -13,10 +13,13 @@ pub fn markdown(
     experiments: &[Experiment],
     figures: &[FigureData],
     results: &[TrialResult],
+    set_aside: &[TrialResult],
 ) -> String {
-    let mut text = "# Results\n\nMedians over trials, 95 % bootstrap intervals in brackets. \
-        All nodes share one machine: ratios on bare loopback are not those of a cluster.\n"
-        .to_owned();
+    let mut text =
+        "# Results\n\nMedians over trials, 95 % bootstrap intervals in brackets: of fewer \
+        than five trials hardly more than their range. All nodes share one machine: ratios on \
+        bare loopback are not those of a cluster.\n"
+            .to_owned();
     text.push_str(&noise::paragraph(results));
     text.push_str(&model_error::paragraph(results));
     for experiment in experiments {
@@ -34,7 +37,14 @@ pub fn markdown(
         );
         let ours = results.iter().filter(|result| result.trial.experiment == experiment.id);
         let invalid = ours.clone().filter(|result| !result.is_valid()).count();
-        let _ = writeln!(text, "{} trials, {invalid} invalid and left out.\n", ours.count());
+        let _ = write!(text, "{} trials, {invalid} invalid and left out", ours.count());
+        let again = set_aside.iter().filter(|result| result.trial.experiment == experiment.id);
+        match again.count() {
+            0 => text.push_str(".\n\n"),
+            count => {
+                let _ = writeln!(text, "; {count} more were invalid and run again (`invalid/`).\n");
+            }
+        }
         if let Some(baseline) =
             experiment.baseline.as_ref().filter(|_| drawn().any(|d| !d.ratios.is_empty()))
         {

@@ -131,7 +131,17 @@ impl World {
             ("cut off", stats.partitioned),
             ("throttled", stats.throttled),
             ("overflowed", stats.overflowed),
+            ("delayed", stats.delayed),
         ]);
+        for disk in self.nodes.iter().map(|node| node.disk.stats()) {
+            for (left, count) in [
+                ("whole", disk.writes_kept),
+                ("lost", disk.writes_lost),
+                ("torn", disk.writes_torn),
+            ] {
+                *self.totals.power_cut_writes.entry(left).or_default() += count;
+            }
+        }
     }
 
     /// Somebody leads, and all members are up and have applied the same.

@@ -16,6 +16,8 @@ pub struct Totals {
     pub effects: BTreeMap<&'static str, u64>,
     /// Datagrams, by what the network did to them.
     pub network: BTreeMap<&'static str, u64>,
+    /// Writes that were not synced when the power went, by what was left of them.
+    pub power_cut_writes: BTreeMap<&'static str, u64>,
     /// Elections won.
     pub elections: u64,
     /// Starts of nodes, the first ones included.
@@ -66,6 +68,7 @@ impl Totals {
             (&mut self.faults, &other.faults),
             (&mut self.effects, &other.effects),
             (&mut self.network, &other.network),
+            (&mut self.power_cut_writes, &other.power_cut_writes),
         ] {
             for (kind, count) in of {
                 *sum.entry(kind).or_default() += count;

@@ -25,6 +25,12 @@ pub struct DiskStats {
     pub writes: u64,
     /// Syncs, creations and replacements included.
     pub syncs: u64,
+    /// Unsynced writes that power cuts left whole.
+    pub writes_kept: u64,
+    /// Unsynced writes of which power cuts left nothing.
+    pub writes_lost: u64,
+    /// Unsynced writes of which power cuts left some sectors and others not.
+    pub writes_torn: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -96,8 +102,9 @@ impl SimDisk {
         let mut state = self.0.borrow_mut();
         state.untrip();
         state.machine_boot += 1;
-        for file in state.files.values_mut() {
-            file.power_cut(rng);
+        let State { files, stats, .. } = &mut *state;
+        for file in files.values_mut() {
+            file.power_cut(rng, stats);
         }
     }
 
@@ -319,7 +326,7 @@ impl File {
         self.unsynced = forgotten;
     }
 
-    fn power_cut(&mut self, rng: &mut Rng) {
+    fn power_cut(&mut self, rng: &mut Rng, stats: &mut DiskStats) {
         let mut written = Vec::with_capacity(self.unsynced.len());
         while let Some(Unsynced { offset, covered, .. }) = self.unsynced.pop() {
             let end = offset + covered.len();
@@ -327,23 +334,34 @@ impl File {
             self.contents[offset..end].copy_from_slice(&covered);
         }
         for (offset, bytes) in written.into_iter().rev() {
-            match rng.below(3) {
-                0 => {}
-                1 => self.write(offset, &bytes),
+            let left = match rng.below(3) {
+                0 => 0,
+                1 => {
+                    self.write(offset, &bytes);
+                    bytes.len()
+                }
                 _ => self.tear(offset, &bytes, rng),
-            }
+            };
+            *match left {
+                0 => &mut stats.writes_lost,
+                left if left == bytes.len() => &mut stats.writes_kept,
+                _ => &mut stats.writes_torn,
+            } += 1;
         }
     }
 
-    fn tear(&mut self, offset: usize, bytes: &[u8], rng: &mut Rng) {
-        let mut at = offset;
+    /// Writes some of the sectors; gives the bytes of these.
+    fn tear(&mut self, offset: usize, bytes: &[u8], rng: &mut Rng) -> usize {
+        let (mut at, mut left) = (offset, 0);
         while at < offset + bytes.len() {
             let end = ((at / SECTOR_BYTES + 1) * SECTOR_BYTES).min(offset + bytes.len());
             if rng.below(2) == 0 {
                 self.write(at, &bytes[at - offset..end - offset]);
+                left += end - at;
             }
             at = end;
         }
+        left
     }
 }
 

@@ -58,8 +58,9 @@ impl Delivery {
     }
 
     /// The highest rate lately, if anything has arrived.
-    pub fn bytes_per_s(&self) -> Option<u64> {
-        Some(self.highest.max(self.highest_before)).filter(|rate| *rate > 0)
+    pub fn bytes_per_s(&self, now: Instant) -> Option<u64> {
+        let is_lately = now.since(self.span_began) < SPAN * 2;
+        Some(self.highest.max(self.highest_before)).filter(|rate| is_lately && *rate > 0)
     }
 }
 
@@ -88,10 +89,10 @@ mod tests {
     #[test]
     fn a_burst_gives_its_bytes_over_its_time() {
         let mut delivery = Delivery::default();
-        assert_eq!(delivery.bytes_per_s(), None);
+        assert_eq!(delivery.bytes_per_s(at(0)), None);
         burst(&mut delivery, 1000, 100, 10_000);
         // 10,000 bytes in 10.9 ms.
-        assert_eq!(delivery.bytes_per_s(), Some(917_431));
+        assert_eq!(delivery.bytes_per_s(at(11_900)), Some(917_431));
     }
 
     #[test]
@@ -109,7 +110,7 @@ mod tests {
         for (sent, mark) in packets {
             delivery.on_acked(at(10_010), 1000, at(sent), mark);
         }
-        let rate = delivery.bytes_per_s().unwrap();
+        let rate = delivery.bytes_per_s(at(10_010)).unwrap();
         assert!((900_000..=1_000_000).contains(&rate), "{rate} over a path of 1,000,000");
     }
 
@@ -117,11 +118,15 @@ mod tests {
     fn the_highest_counts_until_it_is_old() {
         let mut delivery = Delivery::default();
         burst(&mut delivery, 0, 1, 1000);
-        let fast = delivery.bytes_per_s().unwrap();
+        let fast = delivery.bytes_per_s(at(1010)).unwrap();
         for step in 1..=40 {
             burst(&mut delivery, step * 250_000, 1, 100_000);
-            let rate = delivery.bytes_per_s().unwrap();
+            let rate = delivery.bytes_per_s(at(step * 250_000 + 100_010)).unwrap();
             assert_eq!(rate == fast, step < 40, "after {step} quarters of a second: {rate}");
         }
+        // Nor does it when nothing is sent any more.
+        let last = 40 * 250_000;
+        assert!(delivery.bytes_per_s(at(last + 9_900_000)).is_some());
+        assert_eq!(delivery.bytes_per_s(at(last + 10_200_000)), None);
     }
 }

@@ -405,8 +405,8 @@ impl Transport {
     /// Bytes per second that `peer` has taken at best in the last five seconds or ten, headers with
     /// them; a bound from below, as it can have been sent less than its path carries.
     #[must_use]
-    pub fn delivery_rate(&self, peer: SocketAddr) -> Option<u64> {
-        self.peer(peer)?.delivery_rate()
+    pub fn delivery_rate(&self, now: Instant, peer: SocketAddr) -> Option<u64> {
+        self.peer(peer)?.delivery_rate(now)
     }
 
     /// Peers with state.

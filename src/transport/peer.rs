@@ -258,8 +258,8 @@ impl Peer {
         }
     }
 
-    pub fn delivery_rate(&self) -> Option<u64> {
-        self.flight.delivery.bytes_per_s()
+    pub fn delivery_rate(&self, now: Instant) -> Option<u64> {
+        self.flight.delivery.bytes_per_s(now)
     }
 
     pub fn held_bytes(&self) -> u64 {

@@ -150,6 +150,7 @@ macro_rules! found_by_script {
 
 found_by_script! {
     a_lease_counts_from_its_answer: LeaseFromReply, "lease", scripts::a_lease_comes_late();
+    the_drift_of_clocks_is_ignored: IgnoresDrift, "lease", scripts::a_clock_is_slow();
     a_granter_promises: GrantersPromise, "lease", scripts::a_granter_is_asked();
     promises_are_answered_early: PromisesEarly, "one value per slot", scripts::a_promise_is_lost();
     what_is_applied_is_not_promised: HidesApplied, "one value per slot",

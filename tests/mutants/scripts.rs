@@ -2,13 +2,18 @@
 //! ends in a check of the harness, of agreement or of leases, which is silent with nothing broken.
 
 use super::cluster::{Cluster, Flight};
-use distkv::config::Policy;
+use distkv::config::{ClusterConfig, Policy};
 use distkv::paxos::{Message, RoleName};
 use distkv::types::Ballot;
+use std::time::Duration;
 
 /// Three nodes with their leader first, at rest.
 pub fn three() -> (Cluster, [u8; 3]) {
-    let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
+    three_with(Cluster::config(Policy::Replicate, 1, 3))
+}
+
+fn three_with(config: ClusterConfig) -> (Cluster, [u8; 3]) {
+    let mut cluster = Cluster::with_config(config, 7);
     let leader = cluster.elect();
     cluster.pass(200, |_| false);
     (cluster, [leader, (leader + 1) % 3, (leader + 2) % 3])
@@ -88,6 +93,26 @@ pub fn a_lease_comes_late() {
     cluster.settle(apart(&[a, b]));
     late.into_iter().for_each(|flight| cluster.deliver(flight));
     cluster.check_leases();
+}
+
+/// The leader's clock runs half as fast as those of the others, as the configuration allows: it must
+/// count less than its lease, or it answers when they have long elected another.
+pub fn a_clock_is_slow() {
+    let mut config = Cluster::config(Policy::Replicate, 1, 3);
+    config.timing.clock_drift = 0.5;
+    let (mut cluster, [old, a, b]) = three_with(config);
+    let replies = late_reply(&mut cluster, old, a);
+    let asked_at = cluster.now;
+    replies.into_iter().for_each(|flight| cluster.deliver(flight));
+    let paxos = cluster.nodes[usize::from(old)].paxos.as_ref().unwrap();
+    assert!(paxos.holds_lease(asked_at), "{old} has a lease");
+    cluster.flights.clear();
+    let new = elect(&mut cluster, &[a, b], &[a, b]).unwrap();
+    cluster.propose(new, "new", 10);
+    cluster.settle(apart(&[a, b]));
+    // Half as fast at most: however long the election takes, it may be this early.
+    let age = (cluster.now.since(asked_at) / 2).min(Duration::from_millis(299));
+    cluster.check_lease(old, asked_at + age);
 }
 
 /// A node votes for a ballot, then grants a lease, then is asked to promise the ballot.

@@ -101,7 +101,7 @@ fn figure(id: &str) -> FigureData {
 fn a_sentence_says_what_the_data_show() {
     let text = sentence(&figure("g-size-throughput"));
     assert!(text.starts_with("Throughput: relative to replicate"), "{text}");
-    assert!(text.contains("passing it between 1 KiB and 4 KiB"), "{text}");
+    assert!(text.contains("above it from 4 KiB on, not told apart at 1 KiB"), "{text}");
     assert!(text.contains("at 1 MiB"), "{text}");
     let text = sentence(&figure("g-surface"));
     assert!(text.contains("break-even near") && text.contains("10 Mbit/s"), "{text}");

@@ -286,6 +286,35 @@ fn a_damaged_slot_is_fetched_and_never_answered_as_empty() {
 }
 
 #[test]
+fn reads_that_come_together_are_confirmed_by_one_heartbeat() {
+    each_policy(|mut cluster| {
+        let leader = cluster.elect();
+        cluster.pass(200, |_| false);
+        let point = |cluster: &mut Cluster| {
+            let paxos = cluster.nodes[usize::from(leader)].paxos.as_mut().unwrap();
+            (paxos.read_point().unwrap().0, paxos.confirmed_sequence())
+        };
+        let together: Vec<(u64, u64)> = (0..10).map(|_| point(&mut cluster)).collect();
+        let (first, confirmed) = together[0];
+        assert!(confirmed < first && together.iter().all(|other| *other == together[0]));
+        cluster.drain(leader);
+        let is_heartbeat = |flight: &&Flight| matches!(flight.message, Message::Heartbeat { .. });
+        let heartbeats = cluster.flights.iter().filter(is_heartbeat).count();
+        assert_eq!(heartbeats, usize::from(cluster.count()) - 1, "one to each of the others");
+        // Whoever comes when it is on its way needs the next one.
+        let (later, confirmed) = point(&mut cluster);
+        assert!(later > first && confirmed < first);
+        cluster.settle(|flight| {
+            let Message::Heartbeat { sequence, .. } = flight.message else { return false };
+            sequence > first
+        });
+        let confirmed =
+            cluster.nodes[usize::from(leader)].paxos.as_ref().unwrap().confirmed_sequence();
+        assert_eq!(confirmed, first, "and is not confirmed by that");
+    });
+}
+
+#[test]
 fn a_leader_that_hears_too_few_steps_down() {
     each_policy(|mut cluster| {
         let leader = cluster.elect();

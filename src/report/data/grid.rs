@@ -6,6 +6,7 @@ use crate::experiment::trial::TrialKind;
 use crate::report::figure_spec::{FigureKind, FigureSpec};
 use crate::report::remarks::remarks;
 use crate::report::result::TrialResult;
+use crate::report::stats::RANGE_BELOW;
 use serde_json::Value;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -310,9 +311,13 @@ pub fn parameter_text(key: &str, value: &Value) -> String {
 }
 
 impl Ratio {
-    /// Where the whole interval lies: above 1, below 1, or neither; None for a single trial.
+    /// Where the whole interval lies: above 1, below 1, or neither; None for so few trials that it is
+    /// hardly more than their range.
     #[must_use]
     pub fn side(&self) -> Option<Ordering> {
+        if self.ratio.trials < RANGE_BELOW {
+            return None;
+        }
         let (low, high) = (self.ratio.low?, self.ratio.high?);
         Some(match (low > 1.0, high < 1.0) {
             (true, _) => Ordering::Greater,

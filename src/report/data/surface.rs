@@ -75,6 +75,11 @@ impl Surface {
         let (xs, ys) = (axis(&spec.x, &grid.xs)?, axis(y_key, &grid.ys)?);
         let cell = |(place, cell): (&(usize, usize), _)| {
             let ratio = paired(spec, cell, base.cells.get(place)?)?;
+            // A place where nothing went through has no logarithm: it is left open.
+            let least = ratio.low.unwrap_or(ratio.median).min(ratio.median);
+            if least <= 0.0 {
+                return None;
+            }
             Some(Cell { x: place.0, y: place.1, ratio })
         };
         let cells: Vec<Cell> = group.cells.iter().filter_map(cell).collect();

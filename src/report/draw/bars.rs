@@ -1,7 +1,9 @@
 //! Bars side by side, and bars made of parts.
 
 use super::legend::{Entry, Sample};
-use super::lines::{draw_bounds, draw_star, fill_of, legend, looks_of, short_text, x_axis, y_axis};
+use super::lines::{
+    self, draw_bounds, draw_star, fill_of, legend, looks_of, short_text, x_axis, y_axis,
+};
 use super::marks::{self, Fill};
 use super::scale::{Axis, Scale};
 use super::sheet::{LANE, Panel, Sheet};
@@ -17,6 +19,11 @@ use plotters::style::{BLACK, FontTransform};
 const FILLED: f64 = 0.8;
 
 pub(super) fn draw(data: &FigureData, points: &Points) -> Result<String, String> {
+    let y = y_axis(data, points);
+    // There the length of a bar says nothing.
+    if y.scale.log {
+        return lines::draw(data, points);
+    }
     let looks = looks_of(points);
     // Policies side by side on the axis keep their colours, and need no legend.
     let by_place = looks_by_place(points);
@@ -26,7 +33,7 @@ pub(super) fn draw(data: &FigureData, points: &Points) -> Result<String, String>
         title: data.title.clone(),
         legend: legend(points, entries, Sample::Bar),
         x: x_axis(points),
-        y: y_axis(data, points),
+        y,
         note: note(data),
         lanes: 0,
     };

@@ -43,7 +43,9 @@ pub(super) fn draw(data: &FigureData, points: &Points) -> Result<String, String>
                 draw_point(area, panel, (point, at(point)), *look)?;
                 if is_starred && point.y.low.is_none() {
                     let (x, y) = at(point);
-                    draw_star(area, (x + 36, y))?;
+                    // Beside a point among names is its neighbour.
+                    let is_named = points.categories.is_some();
+                    draw_star(area, if is_named { (x - 20, y - 20) } else { (x + 36, y) })?;
                 }
             }
         }

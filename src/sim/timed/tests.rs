@@ -38,7 +38,8 @@ fn puts(config: TimedConfig, value_bytes: usize) -> (u32, Duration) {
     let mut cluster = TimedCluster::start(config).unwrap();
     let value = Bytes::from(vec![7; value_bytes]);
     let mut next = 0_u64;
-    let mut started = vec![Instant::ZERO; sessions];
+    // Of those since the first has ended: before it all have waited for a leader.
+    let mut started = vec![None; sessions];
     let mut put = |cluster: &mut TimedCluster, session: usize| {
         next += 1;
         let key = Bytes::from(format!("key-{}", next % 50));
@@ -49,25 +50,22 @@ fn puts(config: TimedConfig, value_bytes: usize) -> (u32, Duration) {
         put(&mut cluster, session);
     }
     let mut end = None;
-    let (mut count, mut sum) = (0, Duration::ZERO);
+    let (mut count, mut timed, mut sum) = (0, 0, Duration::ZERO);
     loop {
         let deadline = end.unwrap_or(Instant::ZERO + Duration::from_secs(30));
         let Some(completion) = cluster.run_until(deadline).unwrap() else { break };
         let session = completion.session_index;
-        if end.is_some() {
-            count += 1;
-            sum += cluster.now().since(started[session]);
+        count += u32::from(end.is_some());
+        if let Some(started) = started[session] {
+            timed += 1;
+            sum += cluster.now().since(started);
         }
-        end = end.or_else(|| {
-            // The others have waited for a leader until now, too.
-            started.fill(cluster.now());
-            Some(cluster.now() + Duration::from_secs(1))
-        });
-        started[session] = cluster.now();
+        end = end.or(Some(cluster.now() + Duration::from_secs(1)));
+        started[session] = Some(cluster.now());
         put(&mut cluster, session);
     }
-    assert!(count > 0, "no put ended");
-    (count, sum / count)
+    assert!(timed > 0, "no put ended");
+    (count, sum / timed)
 }
 
 #[test]

@@ -1,6 +1,8 @@
-//! How both models are run: every state, or the shortest way to one that breaks a property.
+//! How both models are run: every state, the shortest way to one that breaks a property, or at random
+//! through what is too large to visit whole.
 
-use stateright::{Checker, HasDiscoveries, Model};
+use crate::rng::Rng;
+use stateright::{Checker, Expectation, HasDiscoveries, Model};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::time::Instant;
@@ -55,6 +57,61 @@ where
     );
     path
 }
+
+/// Walks `0..walks`, each from the initial state until nothing can happen or [`WALK_STEPS_MAX`], with
+/// every property checked in every state, and prints a line for the table in docs/model.md; panics
+/// with a trace when one fails.
+pub fn walk<M: Model>(name: &str, model: &M, walks: u64, trace: impl Fn(Way<M>) -> String)
+where
+    M::State: Clone,
+    M::Action: Clone,
+{
+    let (mut steps, mut longest) = (0, 0);
+    for seed in 0..walks {
+        let length = walk_once(name, model, seed, &trace);
+        steps += length;
+        longest = longest.max(length);
+    }
+    eprintln!("| {name} | {walks} | {steps} | {longest} |");
+}
+
+/// One of them, uniform among the steps that can be taken; how many it took.
+fn walk_once<M: Model>(name: &str, model: &M, seed: u64, trace: &impl Fn(Way<M>) -> String) -> usize
+where
+    M::State: Clone,
+    M::Action: Clone,
+{
+    let mut rng = Rng::new(seed);
+    let properties = model.properties();
+    let mut state = model.init_states().remove(0);
+    let mut path = Vec::new();
+    let mut actions = Vec::new();
+    while path.len() < WALK_STEPS_MAX {
+        for property in properties.iter().filter(|p| p.expectation == Expectation::Always) {
+            if !(property.condition)(model, &state) {
+                path.push((state, None));
+                panic!("{name}, seed {seed}: fails that {}\n{}", property.name, trace(path));
+            }
+        }
+        actions.clear();
+        model.actions(&state, &mut actions);
+        let next = loop {
+            if actions.is_empty() {
+                return path.len();
+            }
+            let at = usize::try_from(rng.below(actions.len() as u64)).unwrap();
+            let action = actions.swap_remove(at);
+            if let Some(next) = model.next_state(&state, action.clone()) {
+                path.push((state, Some(action)));
+                break next;
+            }
+        };
+        state = next;
+    }
+    path.len()
+}
+
+const WALK_STEPS_MAX: usize = 200;
 
 /// A test's setting.
 #[expect(clippy::disallowed_methods, reason = "a test's setting, not the core's")]

@@ -79,7 +79,7 @@ fn two_ballots_agree_on_a_change_closed_by_the_old_members_alone() {
 }
 
 /// What the large runs explore, beside the ballots.
-const CHANGES: [(&str, Kind); 6] = [
+pub const CHANGES: [(&str, Kind); 6] = [
     ("3 replace one", Kind::Replace(3)),
     ("4 become 3", Kind::Shrink(4)),
     ("3 become 4", Kind::Grow(3)),

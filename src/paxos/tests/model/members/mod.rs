@@ -7,7 +7,8 @@
 //! it), the change after this one, pages, timing.
 //!
 //! The large runs: `cargo test --release --lib paxos::tests::model::members::exhaustive::full --
-//! --ignored --nocapture --test-threads=1`, with the settings of `super::exhaustive`.
+//! --ignored --nocapture --test-threads=1`, with the settings of `super::exhaustive`; and
+//! `...::walks::full` likewise.
 
 mod exhaustive;
 mod mutants;
@@ -15,3 +16,4 @@ mod protocol;
 mod rules;
 mod setup;
 mod state;
+mod walks;

@@ -1,4 +1,5 @@
-//! Random walks through changes of members at three ballots, most of which are too large to visit whole.
+//! Random walks through changes of members at three ballots, most of which are too large to visit
+//! whole.
 
 use super::super::checking::walk;
 use super::exhaustive::{CHANGES, trace};
