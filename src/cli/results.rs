@@ -80,7 +80,8 @@ fn leave_stale(experiments: &[Experiment], results: &mut Vec<TrialResult>) {
             let left = before - results.len();
             if left > 0 {
                 let id = &experiment.id;
-                println!("{id}: {left} trials of other parameters than its file has are left out");
+                // Beside what is asked for: `distkv claims` prints a table that is kept.
+                eprintln!("{id}: {left} trials of other parameters than its file has are left out");
             }
         }
     }

@@ -48,13 +48,17 @@ impl Delivery {
         self.delivered_at = now;
         self.first_sent_at = self.first_sent_at.max(sent_at);
         let took = now.since(mark.delivered_at).max(sent_at.since(mark.first_sent_at));
-        let nanos = took.as_nanos().max(1);
-        let rate = u128::from(self.delivered_bytes - mark.delivered_bytes) * 1_000_000_000 / nanos;
-        if now.since(self.span_began) >= SPAN {
-            (self.highest_before, self.highest) = (self.highest, 0);
-            self.span_began = now;
+        // For each packet: in 64 bits, in which 18 GB fit, and what is more comes out too low.
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let delivered = self.delivered_bytes - mark.delivered_bytes;
+        let rate = delivered.saturating_mul(1_000_000_000) / nanos;
+        let age = now.since(self.span_began);
+        if age >= SPAN {
+            // Of a span that ended long ago nothing counts.
+            let before = if age < SPAN * 2 { self.highest } else { 0 };
+            (self.highest_before, self.highest, self.span_began) = (before, 0, now);
         }
-        self.highest = self.highest.max(u64::try_from(rate).unwrap_or(u64::MAX));
+        self.highest = self.highest.max(rate);
     }
 
     /// The highest rate lately, if anything has arrived.
@@ -128,5 +132,9 @@ mod tests {
         let last = 40 * 250_000;
         assert!(delivery.bytes_per_s(at(last + 9_900_000)).is_some());
         assert_eq!(delivery.bytes_per_s(at(last + 10_200_000)), None);
+        // What comes after that has no memory of it.
+        burst(&mut delivery, last * 9, 1, 1000);
+        burst(&mut delivery, last * 99, 1, 100_000);
+        assert!(delivery.bytes_per_s(at(last * 99 + 100_010)).is_some_and(|rate| rate < fast / 50));
     }
 }
