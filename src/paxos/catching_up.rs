@@ -1,8 +1,9 @@
 //! What a node lacks of what is chosen: how far, and when it looks. It gathers it (`gather`).
 
 use super::Paxos;
+use super::gather::Gather;
 use crate::time::Instant;
-use crate::types::Slot;
+use crate::types::{Epoch, Slot};
 
 /// What this node lacks of what is chosen, and when it looks.
 #[derive(Clone, Copy, Debug)]
@@ -40,5 +41,37 @@ impl Paxos {
         let mut newest = self.acceptor.entries.iter().rev();
         let came = newest.find(|(_, entry)| Some(entry.ballot) == self.leader);
         commit.min(came.map_or(self.catching_up.until, |(slot, _)| *slot))
+    }
+
+    /// Fills the places for catching up with the lowest slots that are chosen and not held.
+    pub(super) fn catch_up(&mut self, now: Instant) {
+        self.finish_complete(now);
+        // Who has no place yet is a stranger to the others, and is not answered.
+        if self.home(Epoch(0)).is_none() {
+            return;
+        }
+        if self.acceptor.applied >= self.catching_up.until || self.restoring.is_under_way() {
+            return;
+        }
+        // One place is always there for this: what reads and repairs wait for may only come when
+        // this node has caught up.
+        let others = self.gathers_for_applied();
+        let coming = self.gathers.len() - others;
+        let places = self.limits().gathers.saturating_sub(others).max(1).saturating_sub(coming);
+        let first = self.acceptor.applied.next();
+        let until =
+            self.catching_up.until.min(Slot(first.0 + self.limits().accept_ahead_slots / 2));
+        let wanted: Vec<Slot> = (first.0..=until.0)
+            .map(Slot)
+            .filter(|slot| {
+                !self.gathers.contains_key(slot)
+                    && !self.acceptor.entries.get(slot).is_some_and(|entry| entry.is_chosen)
+            })
+            .take(places)
+            .collect();
+        for slot in wanted {
+            self.gathers.insert(slot, Gather::new(now, false));
+            self.ask(now, slot, false);
+        }
     }
 }

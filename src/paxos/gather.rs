@@ -7,6 +7,7 @@
 
 use super::acceptor::{Entry, is_sound};
 use super::message::{Message, ShardedValue, Want};
+use super::patience::Patience;
 use super::policy::wanted;
 use super::{Paxos, ReadPurpose, Role};
 use crate::mutant::{Mutant, breaks};
@@ -31,6 +32,7 @@ pub(super) struct Gather {
     /// Who has given shards of it, and may have more; and whether they were asked for these.
     givers: NodeSet,
     has_asked_givers: bool,
+    pub(super) patience: Patience,
     try_again_at: Instant,
     /// It was asked for again so often: each time waits longer, for a slow link would only get slower.
     tries: u32,
@@ -175,40 +177,8 @@ impl Paxos {
         self.gathers.values().filter(|gather| gather.is_for_applied()).count()
     }
 
-    /// Fills the places for catching up with the lowest slots that are chosen and not held.
-    pub(super) fn catch_up(&mut self, now: Instant) {
-        self.finish_complete(now);
-        // Who has no place yet is a stranger to the others, and is not answered.
-        if self.home(Epoch(0)).is_none() {
-            return;
-        }
-        if self.acceptor.applied >= self.catching_up.until || self.restoring.is_under_way() {
-            return;
-        }
-        // One place is always there for this: what reads and repairs wait for may only come when
-        // this node has caught up.
-        let others = self.gathers_for_applied();
-        let coming = self.gathers.len() - others;
-        let places = self.limits().gathers.saturating_sub(others).max(1).saturating_sub(coming);
-        let first = self.acceptor.applied.next();
-        let until =
-            self.catching_up.until.min(Slot(first.0 + self.limits().accept_ahead_slots / 2));
-        let wanted: Vec<Slot> = (first.0..=until.0)
-            .map(Slot)
-            .filter(|slot| {
-                !self.gathers.contains_key(slot)
-                    && !self.acceptor.entries.get(slot).is_some_and(|entry| entry.is_chosen)
-            })
-            .take(places)
-            .collect();
-        for slot in wanted {
-            self.gathers.insert(slot, Gather::new(now, false));
-            self.ask(now, slot, false);
-        }
-    }
-
     /// Ends what has waited for a configuration to be applied.
-    fn finish_complete(&mut self, now: Instant) {
+    pub(super) fn finish_complete(&mut self, now: Instant) {
         if self.home(Epoch(0)).is_none() {
             return;
         }
@@ -249,7 +219,7 @@ impl Paxos {
             .collect();
         for slot in overdue {
             let gather = self.gathers.get(&slot);
-            let unanswered = gather.map(|gather| gather.asked.without(gather.answered));
+            let unanswered = gather.map(Gather::unanswered);
             self.silent = self.silent.union(unanswered.unwrap_or_default());
             self.ask(now, slot, true);
         }
@@ -260,7 +230,7 @@ impl Paxos {
     /// where fewer than that answer at all, for all they have; when nobody is left those again who
     /// gave some. When too few have answered in time it `is_repeated`, and in the end all are asked for
     /// all they have.
-    fn ask(&mut self, now: Instant, slot: Slot, is_repeated: bool) {
+    pub(super) fn ask(&mut self, now: Instant, slot: Slot, is_repeated: bool) {
         let contacts = self.contacts();
         let held = self.acceptor.entries.get(&slot).filter(|entry| self.holds_own(entry));
         let held = held.map(|entry| entry.meta.id).filter(|_| !self.acceptor.is_faulty(slot));
@@ -308,6 +278,9 @@ impl Paxos {
             missing -= 1;
             asked.push(id);
         }
+        if !asked.is_empty() {
+            gather.patience.note_asked(now);
+        }
         for id in asked {
             self.wants.entry(id).or_default().push(Want { slot, is_all, held });
         }
@@ -332,9 +305,11 @@ impl Paxos {
         self.acceptor.commit = self.acceptor.commit.max(applied);
         self.silent.remove(from);
         let told = entries.iter().map(|value| value.meta.slot()).chain(missing.iter().copied());
+        let least = self.least_patience();
         for slot in told {
             if let Some(gather) = self.gathers.get_mut(&slot) {
                 gather.answered.insert(from);
+                gather.patience.note_answered(now, least);
             }
         }
         for value in entries {
@@ -375,7 +350,7 @@ impl Paxos {
             gather.shards.insert(shard.index, shard);
         }
         let is_empty_handed = gather.shards.len() == known_count;
-        let still_asked = gather.asked.without(gather.answered).without(self.silent);
+        let still_asked = gather.unanswered().without(self.silent);
         let is_in_vain = is_empty_handed || still_asked.is_empty();
         if !self.try_finish(now, slot) && is_in_vain {
             self.ask(now, slot, false);
@@ -499,6 +474,17 @@ impl Gather {
         self.wants_payload || self.repair.is_some()
     }
 
+    /// Who was asked and has said nothing.
+    pub(super) fn unanswered(&self) -> NodeSet {
+        self.asked.without(self.answered)
+    }
+
+    /// When those who have said nothing are waited for no longer.
+    pub(super) fn gives_up_at(&self) -> Option<Instant> {
+        let is_waiting = !self.is_local && !self.unanswered().is_empty() && !self.has_all();
+        self.patience.until.filter(|_| is_waiting)
+    }
+
     /// Is all there, and only this node's place, or a configuration before it, not known yet?
     fn has_all(&self) -> bool {
         self.meta.as_ref().is_some_and(|meta| {
@@ -506,7 +492,7 @@ impl Gather {
         })
     }
 
-    fn new(now: Instant, wants_payload: bool) -> Self {
+    pub(super) fn new(now: Instant, wants_payload: bool) -> Self {
         Self {
             wants_payload,
             repair: None,
@@ -516,6 +502,7 @@ impl Gather {
             answered: NodeSet::EMPTY,
             givers: NodeSet::EMPTY,
             has_asked_givers: false,
+            patience: Patience::new(now),
             try_again_at: now,
             tries: 0,
             is_local: wants_payload,

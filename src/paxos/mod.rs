@@ -19,6 +19,7 @@ mod lease;
 mod links;
 mod membership;
 mod message;
+mod patience;
 mod policy;
 mod promise;
 mod propose;
@@ -339,6 +340,7 @@ impl Paxos {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.tick_leader(now);
         self.tick_election(now);
+        self.tick_patience(now);
         self.tick_gather(now);
     }
 
@@ -349,7 +351,9 @@ impl Paxos {
         let is_gathering = !self.gathers.is_empty()
             || self.acceptor.commit > self.acceptor.applied
             || self.is_restoring();
-        if is_gathering { role.min(self.catching_up.at) } else { role }
+        let gathers = is_gathering.then_some(self.catching_up.at);
+        let others = [gathers, self.patience_timeout()];
+        others.into_iter().flatten().fold(role, Instant::min)
     }
 
     /// The next thing to do. Messages come before records: followers work while this node syncs.

@@ -341,9 +341,6 @@ impl Replica {
         if let Some(reclaim) = self.snapshots.poll_reclaim(&mut self.paxos) {
             return Some(reclaim);
         }
-        if let Some(slot) = self.scrub.poll_read() {
-            return Some(self.read(slot, Reader::Scrub));
-        }
         while self.batch.is_none() {
             match self.paxos.poll_output(now) {
                 Some(paxos::Output::Send { to, message }) => self.send(now, to, message),
@@ -367,7 +364,11 @@ impl Replica {
         }
         let ticket = self.batch.as_ref().map(|(ticket, _)| *ticket);
         self.stages.drained(now, &self.transport, ticket);
-        self.batch.take().map(|(ticket, records)| Output::Persist { ticket, records })
+        if let Some((ticket, records)) = self.batch.take() {
+            return Some(Output::Persist { ticket, records });
+        }
+        // Behind the records: where one is still to be written the scrub would find it lost.
+        self.scrub.poll_read().map(|slot| self.read(slot, Reader::Scrub))
     }
 
     /// Whoever sends takes about so many bytes now: what is more waits, and what is small goes first.

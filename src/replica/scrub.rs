@@ -274,7 +274,7 @@ mod tests {
         first_of_five_coded, first_of_three, put_values, set_limits, value_of,
     };
     use crate::replica::{Output, Reader};
-    use crate::types::{Ballot, ShardSet};
+    use crate::types::{Ballot, Record, ShardSet};
 
     #[test]
     fn a_repair_without_keys_ends() {
@@ -329,6 +329,35 @@ mod tests {
         assert_eq!(read(&mut replica, 3, ShardSet::EMPTY), None, "nothing is wrong");
         assert_eq!(read(&mut replica, 2, ShardSet::one(0)), Some(Slot(2)));
         assert_eq!(read(&mut replica, 2, ShardSet::one(0)), None, "it is being looked at");
+    }
+
+    #[test]
+    fn a_value_is_looked_at_after_its_record_is_written() {
+        let mut replica = first_of_five_coded();
+        put_values(&mut replica, 2, 100);
+        let (ballot, meta) =
+            (Ballot { round: 1, node: 0 }, value_of(2, replica.paxos.epoch().code, 100));
+        replica.paxos.persist(Record::Accept { ballot, meta, shards: Vec::new() });
+        let due = replica.scrub_timeout().expect("a scrub is due");
+        replica.tick_scrub(due);
+        let outputs = std::iter::from_fn(|| replica.poll_output(due));
+        let order: Vec<&str> = outputs
+            .filter_map(|output| match output {
+                Output::Persist { records, .. } if records.iter().any(is_accept) => Some("written"),
+                Output::Read { .. } => Some("read"),
+                Output::Persist { .. }
+                | Output::Transmit(_)
+                | Output::Reclaim { .. }
+                | Output::ReadIndex { .. }
+                | Output::Trace(_)
+                | Output::Control { .. } => None,
+            })
+            .collect();
+        assert_eq!(order, ["written", "read"], "it would find nothing there, and rebuild it");
+    }
+
+    fn is_accept(record: &Record) -> bool {
+        matches!(record, Record::Accept { .. })
     }
 
     /// Values of 10,000 bytes that are looked at in ten seconds, each answered at once.

@@ -416,3 +416,36 @@ fn two_that_come_back_together_do_not_wait_for_each_other() {
         assert_eq!(cluster.texts(back).len(), count, "n{back}");
     }
 }
+
+#[test]
+fn a_read_asks_another_soon_when_all_but_a_dead_node_have_answered() {
+    // A newcomer beside a dead node had its first values after half a second: the resend time, and the
+    // next look after it.
+    for step in 1..5 {
+        let mut cluster = Cluster::new(Policy::Craft, 3, 5);
+        let leader = cluster.elect();
+        cluster.pass(300, |_| false);
+        let id = cluster.propose(leader, "a", 3000);
+        cluster.pass(300, |_| false);
+        cluster.crash((leader + step) % 5);
+        let now = cluster.now;
+        let resend = cluster.config.timing.resend();
+        assert!(
+            cluster.nodes[usize::from(leader)].paxos.as_mut().unwrap().gather_payload(now, id.slot)
+        );
+        cluster.drain(leader);
+        cluster.settle(|_| false);
+        let mut gathered = None;
+        while gathered.is_none() && cluster.now.since(now) < resend {
+            cluster.pass(25, |_| false);
+            gathered = cluster.nodes[usize::from(leader)].paxos.as_mut().unwrap().poll_gathered();
+        }
+        let waited = cluster.now.since(now);
+        assert_eq!(
+            gathered.map(|read| read.slot),
+            Some(id.slot),
+            "n{step} after the leader is dead"
+        );
+        assert!(waited <= resend / 4, "{waited:?}");
+    }
+}
