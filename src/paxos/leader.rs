@@ -7,6 +7,7 @@
 
 use super::acceptor::is_near;
 use super::choice::is_chosen;
+use super::closing::{Closing, Past};
 use super::lease::Sent;
 use super::links::Links;
 use super::message::{Ack, ShardedValue};
@@ -51,18 +52,10 @@ pub(super) struct Leader {
     /// Being handed over to this node, until then.
     pub(super) transfer: Option<(u8, Instant)>,
     pub(super) closing: Closing,
+    pub(super) past: Past,
     pub(super) sent: Sent,
     /// Since when it has applied this much alone, though more is chosen and nobody heard has it.
     pub(super) lacking_since: Option<(Slot, Instant)>,
-}
-
-/// Is a change of members about to be closed?
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Closing {
-    /// Not before then.
-    NotBefore(Instant),
-    /// Nothing new is proposed until everybody who counts is level, or time is up.
-    Quiet { until: Instant },
 }
 
 /// What the leader knows of one node. Of itself it is there too: alive, and what it has applied.
@@ -470,6 +463,7 @@ impl Paxos {
         let is_heard =
             |node: u8, peer: &Peer| node == own || now.since(peer.heard) < timing.election();
         let commit = leader.commit;
+        leader.past.note(now, commit, timing.election());
         for (node, peer) in &mut leader.peers {
             let was_able = peer.is_able();
             peer.is_alive = is_heard(*node, peer) && peer.has_spoken;

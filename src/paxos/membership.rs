@@ -11,8 +11,9 @@
 //! any Q1 of the members has one that knows durably that it is one.
 
 use super::choice::is_chosen;
+use super::closing::Closing;
 use super::effects::Effect;
-use super::leader::{Closing, Leader, Peer};
+use super::leader::{Leader, Peer};
 use super::message::Message;
 use super::{Paxos, Role};
 use crate::config::{Change, ChangeError, Configuration};
@@ -221,59 +222,8 @@ impl Paxos {
             && level.count() > quorums.nodes - quorums.prepare
     }
 
-    /// Closes the change under way when everything is ready for it.
-    pub(super) fn advance_change(&mut self, now: Instant) {
-        let election = self.config.timing.election();
-        let Role::Leader(leader) = &self.role else { return };
-        let Some(change) = leader.configuration.change else { return };
-        let is_busy = leader.barrier.is_some() || !leader.recovered.is_empty();
-        if is_busy || leader.transfer.is_some() || self.acceptor.applied < leader.recovered_until {
-            return;
-        }
-        let newcomer = change.joins.and_then(|seat| self.incarnation(seat.id)).unwrap_or(0);
-        let after = leader.configuration.changed(newcomer).naming(|id| self.incarnation(id));
-        match leader.closing {
-            Closing::NotBefore(at) if now < at => {}
-            Closing::NotBefore(_) => {
-                let nearly = Slot(leader.commit.0.saturating_sub(self.nearly_slots()));
-                if !self.is_ready(leader, &after, nearly) {
-                    return;
-                }
-                if change.leaves == Some(self.node) {
-                    return self.hand_over(now);
-                }
-                let Role::Leader(leader) = &mut self.role else { return };
-                leader.closing = Closing::Quiet { until: now + election };
-                leader.is_heartbeat_due = true;
-            }
-            Closing::Quiet { until } => {
-                let commit = leader.commit;
-                let is_quiet = commit.next() == leader.next_slot
-                    && self.acceptor.applied == commit
-                    && self.is_ready(leader, &after, commit);
-                self.mark_durable();
-                let Role::Leader(leader) = &mut self.role else { return };
-                if is_quiet {
-                    leader.closing = Closing::NotBefore(now);
-                    self.propose_next(now, after.encode(), &Bytes::new());
-                } else if now >= until {
-                    leader.closing = Closing::NotBefore(now + election);
-                }
-            }
-        }
-    }
-
-    /// The newcomer and enough others hold what they must up to `slot`.
-    fn is_ready(&self, leader: &Leader, after: &Configuration, slot: Slot) -> bool {
-        let level = self.level(leader, slot);
-        let newcomer = leader.configuration.newcomer();
-        let is_ready = newcomer.is_none_or(|seat| level.contains(seat.id.0))
-            && self.lacking(&leader.configuration, after, level).is_none();
-        is_ready || breaks(Mutant::ClosesUnready)
-    }
-
     /// Who holds its shards of everything up to `slot` durably.
-    fn level(&self, leader: &Leader, slot: Slot) -> NodeSet {
+    pub(super) fn level(&self, leader: &Leader, slot: Slot) -> NodeSet {
         let others = leader
             .peers
             .iter()
@@ -287,7 +237,12 @@ impl Paxos {
 
     /// A code whose values would not be chosen among the members of `after` if only those in `level`
     /// held their home shards: the one rule, over all lists and codes that values have or get by then.
-    fn lacking(&self, now: &Configuration, after: &Configuration, level: NodeSet) -> Option<Code> {
+    pub(super) fn lacking(
+        &self,
+        now: &Configuration,
+        after: &Configuration,
+        level: NodeSet,
+    ) -> Option<Code> {
         let epochs = &self.acceptor.epochs;
         let prepare = after.rules.quorums().prepare;
         let headers = (Epoch(0), after.rules.copies());
@@ -309,13 +264,8 @@ impl Paxos {
         epochs.shapes().chain([coming, headers]).find(is_lacking).map(|(_, code)| code)
     }
 
-    /// A newcomer so close behind is waited for.
-    fn nearly_slots(&self) -> u64 {
-        (self.limits().in_flight_slots as u64).max(NEARLY_SLOTS_MIN)
-    }
-
     /// A leader never proposes its own end: another closes the change.
-    fn hand_over(&mut self, now: Instant) {
+    pub(super) fn hand_over(&mut self, now: Instant) {
         let own = self.own;
         let Role::Leader(leader) = &self.role else { return };
         let others = leader.voters().filter(|(node, peer)| *node != own && peer.is_alive);
@@ -523,6 +473,3 @@ impl Paxos {
         }
     }
 }
-
-/// Of the distance that counts as close behind.
-const NEARLY_SLOTS_MIN: u64 = 64;

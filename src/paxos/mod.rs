@@ -10,6 +10,7 @@
 mod acceptor;
 mod catching_up;
 mod choice;
+mod closing;
 mod coders;
 mod effects;
 mod election;

@@ -4,8 +4,9 @@
 //! proposed before it is applied (rule 11).
 
 use super::acceptor::{configuration, is_near};
+use super::closing::{Closing, Past};
 use super::effects::Effect;
-use super::leader::{Closing, Leader, Peer, Proposal, cut, home_of, place_of};
+use super::leader::{Leader, Peer, Proposal, cut, home_of, place_of};
 use super::lease::Sent;
 use super::links::Links;
 use super::message::{Promise, PromiseEntry, ShardedValue};
@@ -57,6 +58,7 @@ impl Paxos {
             links: Links::new(32),
             transfer: None,
             closing: Closing::NotBefore(now),
+            past: Past::new(now, applied),
             sent: Sent::default(),
             lacking_since: None,
         }));

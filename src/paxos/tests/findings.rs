@@ -449,3 +449,29 @@ fn a_read_asks_another_soon_when_all_but_a_dead_node_have_answered() {
         assert!(waited <= resend / 4, "{waited:?}");
     }
 }
+
+#[test]
+fn clients_are_not_kept_waiting_for_a_newcomer_that_is_far_behind() {
+    // It went quiet for half of the time while a newcomer learnt up to 1024 values, however large.
+    let mut cluster = Cluster::new(Policy::Craft, 3, 5);
+    let leader = cluster.elect();
+    cluster.pass(200, |_| false);
+    for text in ["a", "bb", "ccc"] {
+        cluster.propose(leader, text, 300);
+        cluster.pass(1000, |_| false);
+    }
+    let newcomer = cluster.add_node();
+    let leaves = (leader + 1) % 5;
+    cluster.change(leader, Some(newcomer), Some(leaves), (3, 2));
+    // The change itself is chosen, and what was before does not come.
+    let lost =
+        |flight: &Flight| flight.to == newcomer && matches!(flight.message, Message::Shards { .. });
+    cluster.pass(100, lost);
+    for _ in 0..80 {
+        cluster.pass(25, lost);
+        assert!(cluster.can_propose(leader), "quiet, and nothing to wait for");
+    }
+    // What it asks for again waits longer each time.
+    cluster.pass(5000, |_| false);
+    assert!(cluster.configuration(leader).is_member(newcomer));
+}
