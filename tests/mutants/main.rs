@@ -74,7 +74,7 @@ macro_rules! found_in_runs {
 found_in_simulation! {
     shards_are_replaced: ReplacesShards, "enough shards", scenarios::churn, 0, 60;
     a_recovered_value_gets_a_new_id: RenamesValue, "one value per slot", scenarios::churn, 0, 60;
-    homes_are_moved: MovesHomes, "progress", scenarios::churn, 0, 10;
+    homes_are_moved: MovesHomes, "progress", scenarios::churn, 0, 100;
     a_recovered_value_gets_another_code: RecodesValue, "one value per slot or progress",
         scenarios::churn, 0, 20;
     too_few_promises_decide: DecidesWithFewer, "one value per slot", scenarios::churn, 0, 60;
