@@ -7,6 +7,8 @@
 mod browser;
 #[path = "report/figures.rs"]
 mod figures;
+#[path = "report/hlog.rs"]
+mod hlog;
 #[path = "report/latex.rs"]
 mod latex;
 #[path = "report/synthetic.rs"]

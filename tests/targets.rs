@@ -41,6 +41,7 @@ const MIXED: &str = "recordcount=200\nfieldcount=3\nfieldlength=50\ndataintegrit
 fn a_mixed_load_runs_without_an_error(kind: StoreKind, nodes: u8) {
     let dir = tempfile::tempdir().unwrap();
     let Some(mut running) = started(kind, nodes, dir.path()) else { return };
+    assert!(kind.version().is_some_and(|version| version.contains('.')));
     let pids = running.pids();
     let workload = workload(MIXED);
     let mut target = running.target(8, Duration::from_secs(10), true, None).unwrap();

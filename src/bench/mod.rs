@@ -11,6 +11,7 @@ mod cpu_time;
 mod engine;
 mod generator;
 mod history;
+mod interval_log;
 mod keys;
 mod measure;
 mod merge;
@@ -36,6 +37,7 @@ pub use choices::{
 pub use engine::run_phase;
 pub use generator::{AcknowledgedCounter, KeyChooser, Length, ParetoLengths, TrueZipfian, Zipfian};
 pub use history::{History, HistoryError};
+pub use interval_log::{IntervalLogError, LogUnit, write_interval_log};
 pub use keys::fnv_hash;
 pub use measure::{KindPoint, Metric, SeriesPoint};
 pub use merge::MergeError;

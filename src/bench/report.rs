@@ -3,6 +3,7 @@
 //! Histograms are HdrHistogram V2 in base64, so percentiles can be derived and trials merged later.
 
 use super::choices::{RequestDistribution, UpdateMode};
+use super::interval_log::{IntervalLogError, LogUnit, write_interval_log};
 use super::measure::{Metric, SeriesPoint, micros};
 use super::offered::OfferedLoad;
 use super::plan::Phase;
@@ -12,10 +13,7 @@ use crate::types::ReadMode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
-use hdrhistogram::serialization::{
-    Deserializer, Serializer as _, V2DeflateSerializer, V2Serializer,
-};
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2Serializer};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::Write;
@@ -98,22 +96,15 @@ impl PhaseReport {
     /// tagged with it, over the whole window, in nanoseconds.
     ///
     /// # Errors
-    /// [`HistogramError`] when a histogram of the report is none, or `out` cannot be written.
-    pub fn write_hlog<W: Write>(&self, out: &mut W) -> Result<(), HistogramError> {
-        let refused = |error: &dyn fmt::Debug| HistogramError(format!("{error:?}"));
-        let mut serializer = V2DeflateSerializer::new();
-        let mut log = IntervalLogWriterBuilder::new()
-            .begin_log_with(out, &mut serializer)
-            .map_err(|error| refused(&error))?;
+    /// [`IntervalLogError`] when a histogram of the report is none, or `out` cannot be written.
+    pub fn write_hlog<W: Write>(&self, out: &mut W) -> Result<(), IntervalLogError> {
+        let mut histograms = Vec::new();
         for metric in &self.metrics {
             let Some(text) = &metric.histogram else { continue };
-            let histogram = decode_histogram(text)?;
-            let name = metric.metric.to_string();
-            let wall = Duration::from_secs_f64(self.wall_seconds);
-            log.write_histogram(&histogram, Duration::ZERO, wall, Tag::new(&name))
-                .map_err(|error| refused(&error))?;
+            histograms.push((metric.metric.to_string(), decode_histogram(text)?));
         }
-        Ok(())
+        let wall = Duration::from_secs_f64(self.wall_seconds);
+        write_interval_log(out, wall, LogUnit::Nanoseconds, histograms)
     }
 }
 

@@ -5,6 +5,7 @@ use super::results::{Drawn, ResultsError, read};
 use crate::report::data::FigureData;
 use crate::report::draw::has_pdf;
 use crate::report::figure::{self, FigureError};
+use crate::report::hlog::{self, HlogError};
 use crate::report::page::{self, PageError};
 use crate::report::paper::{self, PaperError};
 use crate::report::result::{ResultError, TrialResult, write_atomically};
@@ -15,7 +16,8 @@ use thiserror::Error;
 /// Draws the figures of a results directory again, without running anything.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:\n  distkv plot\n  distkv plot --results results/paper\n  \
-    distkv plot --results results/paper --paper\n\n\
+    distkv plot --results results/paper --paper\n  \
+    distkv plot --results results/paper --hlog\n\n\
     Reads DIR/trials/*.json; writes DIR/figures/*.{svg,png,csv,tex}, DIR/summary.md\n\
     and DIR/report.html, one file that works offline.")]
 pub struct PlotArgs {
@@ -28,6 +30,10 @@ pub struct PlotArgs {
     /// Also write DIR/paper: figures as PDF, and main.tex that includes them all
     #[arg(long)]
     pub paper: bool,
+    /// Also write DIR/histograms: every trial's latencies as HdrHistogram logs (microseconds), which
+    /// HistogramLogProcessor and others read
+    #[arg(long)]
+    pub hlog: bool,
 }
 
 /// Nothing was drawn.
@@ -48,6 +54,9 @@ pub enum PlotError {
     /// The paper cannot be written.
     #[error(transparent)]
     Paper(#[from] PaperError),
+    /// The histograms cannot be written.
+    #[error(transparent)]
+    Hlog(#[from] HlogError),
     /// The report cannot be written.
     #[error(transparent)]
     Page(#[from] PageError),
@@ -64,6 +73,12 @@ pub fn run(args: PlotArgs) -> Result<(), PlotError> {
         return Err(PaperError::NoPdf.into());
     }
     let figures = draw(&args.results, &args.experiments, |_| true)?;
+    if args.hlog {
+        let folder = args.results.join("histograms");
+        let results = read(&args.results, &args.experiments, |_| true)?.results;
+        let count = hlog::write_all(&folder, &results)?;
+        println!("histograms: {count} in {}", folder.display());
+    }
     print!("{}", summary::brief(&figures));
     if args.paper {
         let main = paper::write(&args.results, &figures)?;

@@ -32,6 +32,7 @@ pub fn collect(data_dir: &Path) -> Provenance {
         source: SOURCE.map(str::to_owned),
         crate_versions: crate_versions(LOCK),
         rustc: option_env!("DISTKV_RUSTC").map(str::to_owned),
+        store_version: None,
         cpu_model: model.map_or_else(|| UNKNOWN.to_owned(), |(_, name)| name.trim().to_owned()),
         cores: std::thread::available_parallelism()
             .map_or(0, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),

@@ -6,6 +6,7 @@
 use super::guard::{self, GuardError};
 use super::progress::Progress;
 use super::spec::{Experiment, SpecError};
+use super::stores::StoreKind;
 use super::trial::{CancelFlag, Trial, TrialError, TrialLauncher, TrialTarget};
 use super::{TrialOutcome, provenance};
 use crate::report::result::{Provenance, ResultError, SCHEMA_VERSION, SET_ASIDE, TrialResult};
@@ -202,6 +203,7 @@ fn run_one(
     let provenance = Provenance {
         durability: trial.config.durability.clone(),
         simulated: trial.config.target == TrialTarget::Sim,
+        store_version: trial.config.external_store().and_then(StoreKind::version),
         started_at,
         ..machine.clone()
     };

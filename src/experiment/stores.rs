@@ -19,7 +19,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -50,6 +50,15 @@ impl StoreKind {
             Self::Etcd => ("etcd", "etcd-server"),
             Self::Redis => ("redis-server", "redis-server"),
         }
+    }
+
+    /// What its program says that it is: the first line of `--version`. None when it is not installed.
+    #[must_use]
+    pub fn version(self) -> Option<String> {
+        let program = find_program(self.program().0)?;
+        let said = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
+        let text = String::from_utf8_lossy(&said.stdout);
+        text.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
     }
 
     /// Was support for it built into this program?

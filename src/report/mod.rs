@@ -11,6 +11,7 @@ pub mod data;
 pub mod draw;
 pub mod figure;
 pub mod figure_spec;
+pub mod hlog;
 pub mod metric;
 mod model_error;
 mod noise;

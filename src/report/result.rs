@@ -60,6 +60,9 @@ pub struct Provenance {
     pub crate_versions: BTreeMap<String, String>,
     /// Compiler, when known at build.
     pub rustc: Option<String>,
+    /// The other system's store that was measured, as its program says it; missing for our own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_version: Option<String>,
     /// CPU model.
     pub cpu_model: String,
     /// Logical cores.

@@ -53,6 +53,7 @@ pub(super) fn table(results: &[TrialResult]) -> String {
             ("source digest", one.source.clone().unwrap_or_default()),
             ("compiler", one.rustc.clone().unwrap_or_default()),
             ("versions", versions.collect::<Vec<_>>().join(", ")),
+            ("other store", one.store_version.clone().unwrap_or_default()),
             ("CPU", format!("{} ({} logical cores)", one.cpu_model, one.cores)),
             ("memory", format!("{:.1} GiB", one.memory_bytes as f64 / f64::from(1 << 30))),
             ("kernel", one.kernel.clone()),
