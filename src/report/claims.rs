@@ -9,7 +9,7 @@ use super::paired::{SIGNIFICANT, Tested, holm, holm_levels};
 use super::result::TrialResult;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use thiserror::Error;
 
@@ -98,6 +98,9 @@ pub struct Decided {
     pub p_holm: Option<f64>,
     /// Pairs of trials.
     pub pairs: usize,
+    /// Repeats that were run and are no pair: a trial of theirs is invalid, or has no such number.
+    #[serde(default)]
+    pub left_out: usize,
     /// Why it is undecided.
     pub why: Option<String>,
     /// From trials in virtual time?
@@ -151,12 +154,22 @@ impl Claims {
 }
 
 /// What results say of a claim.
+#[derive(Default)]
 struct Found {
     tested: Option<Tested>,
     /// Of one pair, which decides nothing.
     single: Option<f64>,
     why: Option<String>,
     simulated: bool,
+    left_out: usize,
+}
+
+/// What the selected trials measured, by repeat.
+#[derive(Default)]
+struct Side {
+    measured: BTreeMap<u32, Measured>,
+    /// Repeats with a selected trial, valid or not.
+    tried: BTreeSet<u32>,
 }
 
 /// One trial's number.
@@ -174,12 +187,12 @@ impl Claim {
         let (above, below) = match (above, below.transpose()) {
             (Ok(above), Ok(below)) => (above, below),
             (Err(why), _) | (_, Err(why)) => {
-                return Found { tested: None, single: None, why: Some(why), simulated: false };
+                return Found { why: Some(why), ..Found::default() };
             }
         };
         let (mut pairs, mut slack): (Vec<(f64, f64)>, f64) = (Vec::new(), 0.0);
-        for (repeat, one) in &above {
-            let other = below.as_ref().map(|below| below.get(repeat));
+        for (repeat, one) in &above.measured {
+            let other = below.as_ref().map(|below| below.measured.get(repeat));
             match other {
                 Some(None) => continue,
                 Some(Some(other)) => {
@@ -192,12 +205,15 @@ impl Claim {
                 }
             }
         }
+        let others = below.iter().flat_map(|below| &below.tried);
+        let tried: BTreeSet<&u32> = above.tried.iter().chain(others).collect();
+        let left_out = tried.len() - pairs.len();
         // Of those a ratio says nothing, and without them it would be of what went well.
         if pairs.iter().any(|(above, below)| *above <= 0.0 || *below <= 0.0) {
             let is_of_work = self.metric == Metric::Throughput;
             let what = if is_of_work { "completed nothing" } else { "measured 0" };
             let why = Some(format!("a trial {what}: no ratio"));
-            return Found { tested: None, single: None, why, simulated: false };
+            return Found { why, left_out, ..Found::default() };
         }
         let why = match pairs.len() {
             0 => Some("no results".to_owned()),
@@ -205,25 +221,25 @@ impl Claim {
             _ => None,
         };
         let single = pairs.first().filter(|_| pairs.len() == 1).map(|(a, b)| a / b);
-        let simulated = above.values().any(|one| one.simulated);
+        let simulated = above.measured.values().any(|one| one.simulated);
         let tested = Tested::of_bracketed(&pairs, self.threshold, slack);
-        Found { tested, single, why, simulated }
+        Found { tested, single, why, simulated, left_out }
     }
 
     /// What was measured in the one trial of each repeat that is selected; or which
     /// two are.
-    fn of_repeats(
-        &self,
-        results: &[TrialResult],
-        select: &Select,
-    ) -> Result<BTreeMap<u32, Measured>, String> {
+    fn of_repeats(&self, results: &[TrialResult], select: &Select) -> Result<Side, String> {
         let mut chosen: BTreeMap<u32, &TrialResult> = BTreeMap::new();
+        let mut tried = BTreeSet::new();
         for result in results {
             let is_wanted = result.trial.experiment == self.experiment
-                && result.is_valid()
                 && has(result, &self.at)
                 && has(result, select);
             if !is_wanted {
+                continue;
+            }
+            tried.insert(result.trial.repeat);
+            if !result.is_valid() {
                 continue;
             }
             if let Some(other) = chosen.insert(result.trial.repeat, result) {
@@ -239,7 +255,7 @@ impl Claim {
             let (slack, simulated) = (self.metric.slack(result), result.provenance.simulated);
             Some((repeat, Measured { value, slack, simulated }))
         };
-        Ok(chosen.into_iter().filter_map(measured).collect())
+        Ok(Side { measured: chosen.into_iter().filter_map(measured).collect(), tried })
     }
 
     /// `among_all`: the p corrected for all claims, and the level at which this one is tested.
@@ -273,6 +289,7 @@ impl Claim {
             threshold: format!("{side} {}", self.threshold),
             p_holm: p,
             pairs: found.tested.map_or(usize::from(found.single.is_some()), |t| t.pairs),
+            left_out: found.left_out,
             why,
             simulated: found.simulated,
         }
@@ -320,6 +337,10 @@ pub fn markdown(decided: &[Decided]) -> String {
             Verdict::Undecided => {
                 format!("undecided: {}", row.why.as_deref().unwrap_or("not enough trials"))
             }
+        };
+        let ratio = match row.left_out {
+            0 => ratio,
+            count => format!("{ratio}; without {count} of {} repeats", count + row.pairs),
         };
         let mark = if row.simulated { " (simulated)" } else { "" };
         let Decided { id, claim, experiment, threshold, .. } = row;
@@ -386,6 +407,17 @@ mod tests {
         let why = decided.why.unwrap();
         assert_eq!((decided.verdict, decided.ratio), (Verdict::Undecided, None));
         assert!(why.contains("another") && why.ends_with("differ in clients"), "{why}");
+    }
+
+    #[test]
+    fn a_pair_that_is_left_out_is_counted() {
+        let mut five = results(5);
+        five[0].invalid_reasons.push("the generator was late".to_owned());
+        five[3].phases.clear();
+        let decided = claims(1.5).decide(&five);
+        assert_eq!((decided[0].pairs, decided[0].left_out), (3, 2));
+        assert!(markdown(&decided).contains("; without 2 of 5 repeats |"), "{decided:?}");
+        assert!(!markdown(&claims(1.5).decide(&results(5))).contains("without"));
     }
 
     #[test]
