@@ -134,6 +134,7 @@ fn full_three_nodes() {
         ("N 3, growing, crash 2, 3 ballots", growing(3).crashing(2)),
         ("N 3, growing, crash 1, 4 ballots", growing(4).crashing(1)),
         ("N 3, growing, damage 1, crash 1, 2 ballots", growing(2).damaged(ANY, 1).crashing(1)),
+        ("N 3, growing, damage 1, crash 1, 3 ballots", growing(3).damaged(ANY, 1).crashing(1)),
     ]);
 }
 
@@ -153,6 +154,9 @@ fn full_four_nodes() {
         ("N 4, growing, gaps, damage 1, 2 ballots", gaps(2).damaged(ANY, 1)),
         ("N 4, growing, gaps, damage 1, 3 ballots", gaps(3).damaged(ANY, 1)),
         ("N 4, growing, crash 1, 2 ballots", growing(2).crashing(1)),
+        ("N 4, growing, damage 1, 4 ballots", growing(4).damaged(ANY, 1)),
         ("N 4, growing, crash 1, 3 ballots", growing(3).crashing(1)),
+        ("N 4, growing, crash 1, 4 ballots", growing(4).crashing(1)),
+        ("N 4, growing, damage 1, crash 1, 2 ballots", growing(2).damaged(ANY, 1).crashing(1)),
     ]);
 }
