@@ -110,6 +110,8 @@ mutants! {
     AnswersOlderRecord = "13",
     /// A slot known to be chosen is answered from an older record.
     AnswersOlderOfChosen = "13",
+    /// A value is accepted however far it lies above what is applied.
+    AcceptsFarAhead = "13",
     /// What a disk has lost counts as held after a restart.
     CountsLost = "13",
     /// A damaged promise counts towards Q1.

@@ -268,3 +268,71 @@ fn a_newcomer_that_never_comes_up_is_given_up() {
     assert!(errors.contains("k <= F + 1"), "{errors}");
     check(&mut client, 0..10);
 }
+
+/// The one that leads by the highest ballot.
+fn leader_of(client: &mut Client) -> NodeStatus {
+    let end = Instant::now() + LIMIT;
+    loop {
+        let known = client.statuses().unwrap().into_iter().filter_map(|(_, status)| status);
+        let leader = known.filter(|s| s.role == Role::Leader).max_by_key(|s| s.ballot);
+        if let Some(leader) = leader {
+            return leader;
+        }
+        assert!(Instant::now() < end, "nobody leads");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_node_is_replaced_while_the_leadership_changes_hands_and_its_holder_dies() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = start(dir.path(), Policy::Craft, (3, 2));
+    let config = Arc::clone(cluster.cluster());
+    let mut client = Client::new(&config, Duration::from_secs(30)).unwrap();
+    write(&mut client, 0..40);
+    let first = leader_of(&mut client).node;
+    let [old, second, _] = [1, 2, 3].map(|step| (first + step) % 5);
+    cluster.kill(NodeId(old)).unwrap();
+    // The newcomer is known and holds nothing yet: it lies still until both have led.
+    let address = cluster.start_newcomer(NodeId(5)).unwrap().to_string();
+    cluster.kill(NodeId(5)).unwrap();
+    let asked = ["replace-node", "--old", &old.to_string(), "--new", "5", "--address", &address];
+    let file = cluster.cluster_file();
+    let mut watching = Command::new(PROGRAM)
+        .arg("admin")
+        .arg("--cluster")
+        .arg(&file)
+        .args(["--timeout", "30"])
+        .args(asked)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let end = Instant::now() + LIMIT;
+    while leader_of(&mut client).change.is_none() {
+        assert!(Instant::now() < end, "the change never began");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    done(&cluster, &["transfer", &second.to_string()]);
+    await_status(&mut client, second, |status| status.role == Role::Leader);
+    assert!(leader_of(&mut client).change.is_some(), "the next leader goes on with it");
+    write(&mut client, 40..60);
+    cluster.kill(NodeId(second)).unwrap();
+    // Two of five are gone: three must hold everything, and lead.
+    write(&mut client, 60..70);
+    assert!(leader_of(&mut client).change.is_some());
+    cluster.start_node(NodeId(second)).unwrap();
+    cluster.start_node(NodeId(5)).unwrap();
+    let status = watching.wait().unwrap();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut watching.stdout.take().unwrap(), &mut text).unwrap();
+    assert!(status.success() && text.contains("done; the members are"), "{text}");
+    let leader = leader_of(&mut client);
+    let members: Vec<u8> = leader.members.iter().map(|member| member.node).collect();
+    assert!(members.contains(&5) && !members.contains(&old), "{members:?}");
+    // The newcomer counts: two others go, and everything is there.
+    let gone = [first, second];
+    for node in gone {
+        cluster.kill(NodeId(node)).unwrap();
+    }
+    check(&mut client, 0..70);
+}

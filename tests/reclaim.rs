@@ -16,6 +16,7 @@ use distkv::kv::{NodeStatus, Op, Outcome};
 use distkv::node::launcher::{LocalCluster, loopback_members};
 use distkv::replica::client_machine::ClientOutcome;
 use distkv::types::{Bytes, Code, NodeId};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
@@ -25,6 +26,8 @@ use std::time::{Duration, Instant};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_distkv");
 const SEGMENT_BYTES: u64 = 1 << 20;
+/// Of lost shards: so slow that its progress can be watched.
+const REPAIR_BYTES_PER_SECOND: u64 = 600_000;
 
 fn start(dir: &Path, (policy, k, nodes): (Policy, u8, u8), kept_slots: u64) -> LocalCluster {
     let members = loopback_members(nodes, None).unwrap();
@@ -34,6 +37,7 @@ fn start(dir: &Path, (policy, k, nodes): (Policy, u8, u8), kept_slots: u64) -> L
     config.limits.kept_slots = kept_slots;
     config.limits.cache_bytes = 0;
     config.limits.scrub_bytes_per_second = 16 << 20;
+    config.limits.repair_bytes_per_second = REPAIR_BYTES_PER_SECOND;
     let mut storage = toml::Table::new();
     storage.insert("segment_bytes".to_owned(), toml::Value::Integer(SEGMENT_BYTES as i64));
     config.tables.insert("storage".to_owned(), toml::Value::Table(storage));
@@ -174,13 +178,23 @@ fn a_node_long_gone_catches_up_by_a_snapshot_and_its_shards_are_recorded_anew() 
         status.storage.floor > gone_at
     });
     cluster.start_node(away).unwrap();
+    let started = Instant::now();
+    let seen = RefCell::new(Vec::new());
     let back = wait_for(&config, away, "takes a snapshot in and repairs", |status| {
+        seen.borrow_mut().extend(status.storage.repairing);
         status.storage.restored_count > 0
             && status.storage.restoring.is_none()
             && status.storage.repairing.is_none()
             && status.applied.0 > gone_at.0 + 1000
     });
     assert!(back.storage.repaired_count >= cold as u64, "{back:?}");
+    // The operator sees how far it is, and it keeps to its rate: a first tenth of a second is free.
+    let seen = seen.into_inner();
+    assert!(seen.iter().max() > seen.iter().min(), "{seen:?}");
+    assert!(seen.iter().all(|(_, of)| *of == (keys + cold) as u64), "{seen:?}");
+    let repaired_bytes = back.storage.repaired_count * (bytes as u64 / 2);
+    let least = Duration::from_secs_f64(repaired_bytes as f64 / REPAIR_BYTES_PER_SECOND as f64);
+    assert!(started.elapsed() + Duration::from_millis(200) >= least, "faster than its rate");
     // Three are left: every value needs the shard of the one that was away.
     let others = cluster.nodes().into_iter().filter(|node| *node != away).take(2);
     for node in others.collect::<Vec<_>>() {

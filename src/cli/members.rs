@@ -32,7 +32,7 @@ pub(super) fn change(
         m: code.m(),
     })?;
     println!("{}: under way, code {code} after it", sentence(wanted));
-    if wanted.is_watched { watch(client, wanted, patience) } else { Ok(()) }
+    if wanted.is_watched { watch(client, wanted, NodeId(leader.node), patience) } else { Ok(()) }
 }
 
 /// Gives the change under way up.
@@ -78,10 +78,21 @@ pub(super) fn checked_epoch(
 }
 
 /// Prints how far the newcomer is, until the change is done.
-fn watch(client: &mut Client, wanted: &MemberChange, patience: Duration) -> Result<(), AdminError> {
+fn watch(
+    client: &mut Client,
+    wanted: &MemberChange,
+    mut led: NodeId,
+    patience: Duration,
+) -> Result<(), AdminError> {
     let mut said = String::new();
     loop {
-        let leader = await_leader(client, patience)?;
+        // Who led is asked alone: asking all waits for those that are dead, mostly the one replaced.
+        let still = client.status(led)?.filter(|status| status.role == Role::Leader);
+        let leader = match still {
+            Some(leader) => leader,
+            None => await_leader(client, patience)?,
+        };
+        led = NodeId(leader.node);
         let is_in = |node: u8| leader.members.iter().any(|member| member.node == node);
         let has_joined = wanted.joins.is_none_or(|(node, _)| is_in(node));
         let has_left = wanted.leaves.is_none_or(|node| !is_in(node));

@@ -35,6 +35,7 @@ impl Report {
             faults,
             effects,
             network,
+            clocks,
             power_cut_writes,
             elections,
             starts,
@@ -74,6 +75,7 @@ impl Report {
             "faults": faults,
             "faults_with_effect": effects,
             "network": network,
+            "clocks": clocks,
             "power_cut_writes": power_cut_writes,
             "elections": elections,
             "starts": starts,
@@ -117,6 +119,7 @@ pub(super) fn print(report: &Report) {
         println!("            {count:>7} {kind}, {met} with an effect");
     }
     println!("network     {} datagrams: {}", totals.datagrams, list(&totals.network));
+    println!("clocks      {}", list(&totals.clocks));
     println!("power cuts  of unsynced writes {}", list(&totals.power_cut_writes));
     println!(
         "clusters    {} starts of nodes, {} elections, {} slots applied, {} values rebuilt",

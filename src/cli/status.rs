@@ -153,6 +153,9 @@ fn remarks(statuses: &[(NodeId, Option<NodeStatus>)]) -> String {
             let _ = writeln!(text, "change under way:{joins}{leaves} code {} then", change.code);
         }
     }
+    for status in known().filter(|status| status.storage.unrebuilt_count > 0) {
+        text.push_str(&unrebuilt(status));
+    }
     for status in known().filter(|status| !status.refused_by.is_empty()) {
         let by: Vec<String> = status.refused_by.iter().map(|id| NodeId(*id).to_string()).collect();
         let _ = writeln!(
@@ -165,6 +168,18 @@ fn remarks(statuses: &[(NodeId, Option<NodeStatus>)]) -> String {
         );
     }
     text
+}
+
+/// Of which values a node lacks its shards, and what to do.
+fn unrebuilt(status: &NodeStatus) -> String {
+    let StorageStatus { unrebuilt_count, unrebuilt_keys, .. } = &status.storage;
+    let more = if *unrebuilt_count > unrebuilt_keys.len() as u64 { ", ..." } else { "" };
+    format!(
+        "{} lacks its shards of {unrebuilt_count} values, and too few nodes answer with theirs \
+         (keys {}{more}): bring the other nodes back, or write these keys again\n",
+        NodeId(status.node),
+        unrebuilt_keys.join(", "),
+    )
 }
 
 /// What a node does for its shards, in words.
@@ -256,6 +271,12 @@ mod tests {
         assert_eq!(lines[1][..7], ["n0", "leader", "n0", "3.n0", "9", "9", "0"]);
         assert_eq!(lines[2][..7], ["n1", "follower", "n0", "3.n0", "7", "7", "2"]);
         assert_eq!(lines[3][lines[3].len() - 2..], ["no", "-"]);
+        let mut lacking = status(1, Role::Follower, 7);
+        lacking.storage.unrebuilt_count = 9;
+        lacking.storage.unrebuilt_keys = vec!["a\\x00".to_owned(), "b".to_owned()];
+        let text = remarks(&[(NodeId(1), Some(lacking))]);
+        assert!(text.contains("n1 lacks its shards of 9 values"), "{text}");
+        assert!(text.contains("(keys a\\x00, b, ...)"), "{text}");
         let repairing = StorageStatus { repairing: Some((3, 9)), ..StorageStatus::default() };
         assert_eq!(doing(&repairing), "repairs shards, 3 of 9 keys");
     }

@@ -130,6 +130,10 @@ pub struct StorageStatus {
     pub scrubbed_count: u64,
     /// Values whose shards were recorded anew since start.
     pub repaired_count: u64,
+    /// Values whose shards the last pass could not record anew: too few nodes had any, or answered.
+    pub unrebuilt_count: u64,
+    /// The first of their keys, escaped.
+    pub unrebuilt_keys: Vec<String>,
 }
 
 /// What a leader knows of one peer.

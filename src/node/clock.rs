@@ -51,3 +51,21 @@ pub fn nanos() -> u64 {
     let span = Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0));
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_counts_from_the_start_of_the_machine() {
+        // Not the time of day, which jumps; and a suspended machine's leases must end (so no
+        // `CLOCK_MONOTONIC`, but that differs only where there was a suspension).
+        let boottime = || {
+            let time = clock_gettime(ClockId::Boottime);
+            Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec.try_into().unwrap())
+        };
+        let before = boottime();
+        let now = Duration::from_nanos(nanos());
+        assert!(before <= now && now <= boottime(), "{now:?}");
+    }
+}

@@ -13,13 +13,17 @@ pub(super) struct CatchingUp {
     pub(super) applied_at_tick: Slot,
     /// Chosen up to here, and to be gathered where it is not held.
     pub(super) until: Slot,
+    /// Nothing has been missed since the start. What was chosen before it is not on its way: it is
+    /// fetched at the first word of it.
+    pub(super) is_new: bool,
     /// A large message of the leader's is coming in.
     is_receiving: bool,
 }
 
 impl CatchingUp {
     pub(super) const fn new(now: Instant) -> Self {
-        Self { at: now, applied_at_tick: Slot::ZERO, until: Slot::ZERO, is_receiving: false }
+        let (applied_at_tick, until) = (Slot::ZERO, Slot::ZERO);
+        Self { at: now, applied_at_tick, until, is_new: true, is_receiving: false }
     }
 }
 

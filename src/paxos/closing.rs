@@ -1,8 +1,11 @@
 //! The end of a change of members: when the leader goes quiet, and proposes the entry that closes it.
 //!
 //! While it is quiet nothing new is proposed, and clients wait. So it begins only when everybody who
-//! counts keeps up: has by now what was chosen an election timeout ago. What is missing then comes
-//! while it is quiet, or else it is over after an election timeout, and for as long.
+//! counts keeps up: has by now what was chosen half to a whole election timeout ago. What is missing
+//! then comes while it is quiet, or else it is over after an election timeout, and for as long.
+//!
+//! A newcomer that is slower than the clients would never keep up. So after a while it is enough to
+//! be near, in slots: then clients wait half of the time, and it overtakes them.
 
 use super::leader::Leader;
 use super::{Paxos, Role};
@@ -57,8 +60,10 @@ impl Paxos {
         match leader.closing {
             Closing::NotBefore(at) if now < at => {}
             Closing::NotBefore(_) => {
-                let nearly = leader.past.older.min(leader.commit);
-                if !self.is_ready(leader, &after, nearly) {
+                let is_patient = now.since(leader.entered_at) < election * PATIENCE_ELECTIONS;
+                let near = Slot(leader.commit.0.saturating_sub(self.near_slots()));
+                let enough = if is_patient { leader.past.older } else { near };
+                if !self.is_ready(leader, &after, enough) {
                     return;
                 }
                 if change.leaves == Some(self.node) {
@@ -85,6 +90,11 @@ impl Paxos {
         }
     }
 
+    /// A newcomer so close behind may still come while nothing is proposed.
+    fn near_slots(&self) -> u64 {
+        (self.limits().in_flight_slots as u64).max(NEAR_SLOTS_MIN)
+    }
+
     /// The newcomer and enough others hold what they must up to `slot`.
     fn is_ready(&self, leader: &Leader, after: &Configuration, slot: Slot) -> bool {
         let level = self.level(leader, slot);
@@ -94,3 +104,10 @@ impl Paxos {
         is_ready || breaks(Mutant::ClosesUnready)
     }
 }
+
+/// For so many election timeouts only those who keep up are waited for in silence.
+const PATIENCE_ELECTIONS: u32 = 16;
+/// Of the distance that counts as near.
+const NEAR_SLOTS_MIN: u64 = 64;
+/// Parts of an election timeout: what was chosen one to two of them ago tells who keeps up.
+pub(super) const PAST_PARTS: u32 = 2;

@@ -198,11 +198,19 @@ impl Paxos {
         if now < self.catching_up.at {
             return;
         }
-        self.catching_up.at = now + self.config.timing.resend();
         let applied = self.acceptor.applied;
-        if self.acceptor.commit > applied && applied == self.catching_up.applied_at_tick {
+        let is_behind = self.acceptor.commit > applied;
+        let has_place = self.home(Epoch(0)).is_some();
+        let is_idle = self.gathers.is_empty() && !self.is_restoring();
+        if self.catching_up.is_new && !is_behind && has_place && is_idle {
+            return;
+        }
+        self.catching_up.at = now + self.config.timing.resend();
+        let is_stuck = self.catching_up.is_new || applied == self.catching_up.applied_at_tick;
+        if is_behind && is_stuck {
             self.catching_up.until = self.missed_until();
         }
+        self.catching_up.is_new &= !is_behind;
         self.catching_up.applied_at_tick = applied;
         // Applied in the meantime by the usual way: nobody waits for these any more.
         self.gathers.retain(|slot, gather| gather.is_for_applied() || *slot > applied);
@@ -304,12 +312,15 @@ impl Paxos {
         // A peer that applied more than this node has heard of: it is behind.
         self.acceptor.commit = self.acceptor.commit.max(applied);
         self.silent.remove(from);
-        let told = entries.iter().map(|value| value.meta.slot()).chain(missing.iter().copied());
+        let sent = entries.iter().map(|value| (value.meta.slot(), true));
+        let told = sent.chain(missing.iter().map(|slot| (*slot, false)));
         let least = self.least_patience();
-        for slot in told {
+        for (slot, has_shards) in told {
             if let Some(gather) = self.gathers.get_mut(&slot) {
                 gather.answered.insert(from);
-                gather.patience.note_answered(now, least);
+                if has_shards {
+                    gather.patience.note_answered(now, least);
+                }
             }
         }
         for value in entries {

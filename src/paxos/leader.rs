@@ -7,7 +7,7 @@
 
 use super::acceptor::is_near;
 use super::choice::is_chosen;
-use super::closing::{Closing, Past};
+use super::closing::{Closing, PAST_PARTS, Past};
 use super::lease::Sent;
 use super::links::Links;
 use super::message::{Ack, ShardedValue};
@@ -53,6 +53,8 @@ pub(super) struct Leader {
     pub(super) transfer: Option<(u8, Instant)>,
     pub(super) closing: Closing,
     pub(super) past: Past,
+    /// When the configuration in force, with the change under way, came into force here.
+    pub(super) entered_at: Instant,
     pub(super) sent: Sent,
     /// Since when it has applied this much alone, though more is chosen and nobody heard has it.
     pub(super) lacking_since: Option<(Slot, Instant)>,
@@ -463,7 +465,7 @@ impl Paxos {
         let is_heard =
             |node: u8, peer: &Peer| node == own || now.since(peer.heard) < timing.election();
         let commit = leader.commit;
-        leader.past.note(now, commit, timing.election());
+        leader.past.note(now, commit, timing.election() / PAST_PARTS);
         for (node, peer) in &mut leader.peers {
             let was_able = peer.is_able();
             peer.is_alive = is_heard(*node, peer) && peer.has_spoken;

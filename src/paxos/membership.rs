@@ -291,6 +291,7 @@ impl Paxos {
             leader.peers.entry(node).or_insert_with(|| Peer::new(now, Slot::ZERO, true));
         }
         leader.configuration = next;
+        leader.entered_at = now;
         leader.is_heartbeat_due = true;
         let is_over = !is_member || is_for_others && !breaks(Mutant::IgnoresCut);
         // Those who are not members any more learn it while somebody still speaks to them, and the

@@ -1,9 +1,10 @@
 //! How long a gather waits for those it has asked, once others have answered.
 //!
-//! Who answers shows how long an answer takes on these links. Whoever lets three times that pass, and
-//! a little, is dead or slow: another is asked, long before the resend time is over, and it is asked
-//! last from then on. A wrong guess costs one shard too many. Where nobody has answered nothing is
-//! known, and the resend time decides: a slow link would only get slower.
+//! Who sends shards shows how long an answer takes on these links. Whoever lets three times that
+//! pass, and a little, is dead or slow: another is asked, long before the resend time is over, and it
+//! is asked last until it answers. A wrong guess costs as many shards too many as were missing; where
+//! fewer others are left, what they hold. Where nobody has sent anything nothing is known, and the
+//! resend time decides: a slow link would only get slower.
 
 use super::Paxos;
 use super::gather::Gather;
@@ -32,7 +33,7 @@ impl Patience {
         self.until = (self.lasts > Duration::ZERO).then(|| now + self.lasts);
     }
 
-    /// One of them has answered. `least`: what is always waited for.
+    /// One of them has sent shards (that it has none is soon said). `least`: what is always waited for.
     pub(super) fn note_answered(&mut self, now: Instant, least: Duration) {
         // A late one may answer to an earlier request: it does not make the others late.
         self.lasts = self.lasts.max(now.since(self.asked_at) * ANSWER_TIMES + least);
@@ -52,17 +53,22 @@ impl Paxos {
     }
 
     /// Those who let others go first are given up, and more are asked in their stead.
+    ///
+    /// Invariant: afterwards nobody's patience has ended by `now`, so that no timer is due for ever.
     pub(super) fn tick_patience(&mut self, now: Instant) {
+        let applied = self.acceptor.applied;
         let is_late = |gather: &Gather| gather.gives_up_at().is_some_and(|at| at <= now);
         let late = self.gathers.iter().filter(|(_, gather)| is_late(gather));
         let late: Vec<(Slot, NodeSet)> =
             late.map(|(slot, gather)| (*slot, gather.unanswered())).collect();
         for (slot, unanswered) in late {
-            self.silent = self.silent.union(unanswered);
-            if let Some(gather) = self.gathers.get_mut(&slot) {
-                gather.patience.until = None;
+            let Some(gather) = self.gathers.get_mut(&slot) else { continue };
+            gather.patience.until = None;
+            // What has come by the usual way meanwhile is asked of nobody.
+            if slot > applied || gather.is_for_applied() {
+                self.silent = self.silent.union(unanswered);
+                self.ask(now, slot, false);
             }
-            self.ask(now, slot, false);
         }
     }
 }

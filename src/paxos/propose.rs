@@ -59,6 +59,7 @@ impl Paxos {
             transfer: None,
             closing: Closing::NotBefore(now),
             past: Past::new(now, applied),
+            entered_at: now,
             sent: Sent::default(),
             lacking_since: None,
         }));

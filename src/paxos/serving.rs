@@ -25,7 +25,9 @@ pub(super) struct Serving {
 pub(super) type Owed = BTreeMap<(Slot, u8), (Instant, Want)>;
 
 impl Paxos {
-    pub(super) fn handle_fetch(&mut self, now: Instant, from: u8, wants: Vec<Want>) {
+    pub(super) fn handle_fetch(&mut self, now: Instant, from: u8, mut wants: Vec<Want>) {
+        // Nobody gathers as many: a larger request would hold memory here, as long as it is served.
+        wants.truncate(self.wants_max());
         if self.serving.len() >= self.limits().gathers * 2 {
             // Busy, not without them: no reason to ask for a snapshot, hence no floor.
             let (applied, floor) = (self.acceptor.applied, Slot::ZERO);
@@ -53,6 +55,11 @@ impl Paxos {
                 self.owed.insert((want.slot, to), (until, *want));
             }
         }
+    }
+
+    /// Slots that one request may name. (A peer's cluster file may have more `gathers` than this one.)
+    pub(super) fn wants_max(&self) -> usize {
+        self.config.limits.gathers * 8
     }
 
     /// Requests that may wait to be served, of all peers.

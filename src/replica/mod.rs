@@ -330,7 +330,7 @@ impl Replica {
     }
 
     /// The next thing to do, or `None`. Datagrams come before records, so that the others work while
-    /// this node syncs.
+    /// this node syncs; the scrub's reads come after them.
     pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
         if let Some(line) = self.traces.pop_front() {
             return Some(Output::Trace(line));

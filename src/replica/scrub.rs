@@ -22,11 +22,29 @@ pub(super) struct Scrub {
     open: BTreeMap<Slot, Stage>,
     /// Keys looked at in this pass.
     seen: u64,
-    /// A value of this pass could not be repaired.
-    has_given_up: bool,
+    /// Values of this pass that could not be repaired, and of the last that ended.
+    given_up: GivenUp,
+    unrebuilt: GivenUp,
     passes: u64,
     scrubbed_count: u64,
     repaired_count: u64,
+}
+
+/// Values that could not be repaired.
+#[derive(Debug, Default)]
+struct GivenUp {
+    count: u64,
+    /// The first few.
+    keys: Vec<Box<[u8]>>,
+}
+
+impl GivenUp {
+    fn add(&mut self, key: &[u8]) {
+        self.count += 1;
+        if self.keys.len() < NAMED_MAX {
+            self.keys.push(key.into());
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -53,7 +71,8 @@ impl Scrub {
             to_read: VecDeque::new(),
             open: BTreeMap::new(),
             seen: 0,
-            has_given_up: false,
+            given_up: GivenUp::default(),
+            unrebuilt: GivenUp::default(),
             passes: 0,
             scrubbed_count: 0,
             repaired_count: 0,
@@ -75,6 +94,9 @@ impl Scrub {
         status.scrub_passes = self.passes;
         status.scrubbed_count = self.scrubbed_count;
         status.repaired_count = self.repaired_count;
+        status.unrebuilt_count = self.unrebuilt.count;
+        let keys = self.unrebuilt.keys.iter();
+        status.unrebuilt_keys = keys.map(|key| key.escape_ascii().to_string()).collect();
     }
 }
 
@@ -139,7 +161,8 @@ impl Replica {
         scrub.passes += 1;
         // A short pass is no reason for a next one at once.
         scrub.due = now + PASS_PAUSE;
-        if !std::mem::take(&mut scrub.has_given_up) {
+        scrub.unrebuilt = std::mem::take(&mut scrub.given_up);
+        if scrub.unrebuilt.count == 0 {
             self.snapshots.skipped = None;
             // Those that are left were superseded.
             self.snapshots.lost.clear();
@@ -231,7 +254,12 @@ impl Replica {
         let late: Vec<Slot> = self.scrub.open.iter().filter(late).map(|(slot, _)| *slot).collect();
         let open = self.scrub.open.keys().copied();
         let superseded: Vec<Slot> = open.filter(|slot| !self.is_wanted(*slot)).collect();
-        self.scrub.has_given_up |= late.iter().any(|slot| !superseded.contains(slot));
+        let Scrub { open, given_up, .. } = &mut self.scrub;
+        for slot in late.iter().filter(|slot| !superseded.contains(slot)) {
+            if let Some(stage) = open.get(slot) {
+                given_up.add(&stage.key);
+            }
+        }
         for slot in superseded.into_iter().chain(late) {
             self.paxos.cancel_repair(slot);
             self.scrub.open.remove(&slot);
@@ -262,6 +290,8 @@ const PASS_PAUSE: Duration = Duration::from_secs(2);
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 /// A repair may take so many resend times.
 const GIVE_UP_RESENDS: u32 = 16;
+/// So many keys that could not be repaired are named.
+const NAMED_MAX: usize = 8;
 /// Values under way at once.
 const OPEN_MAX: usize = 64;
 /// What looking at a value costs beside its bytes.
@@ -271,7 +301,7 @@ const VALUE_BYTES: u64 = 256;
 mod tests {
     use super::*;
     use crate::replica::testing::{
-        first_of_five_coded, first_of_three, put_values, set_limits, value_of,
+        first_of_five_coded, first_of_three, key_of, put_values, set_limits, value_of,
     };
     use crate::replica::{Output, Reader};
     use crate::types::{Ballot, Record, ShardSet};
@@ -307,6 +337,13 @@ mod tests {
                 }
             }
             let passes = replica.scrub.passes;
+            let status = replica.storage_status();
+            let mut named = Vec::new();
+            if passes == 1 {
+                named.push(key_of(2).escape_ascii().to_string());
+            }
+            let told = (status.unrebuilt_count, status.unrebuilt_keys);
+            assert_eq!(told, (named.len() as u64, named));
             assert_eq!(replica.snapshots.is_repair_outstanding(), passes < 2, "{passes} passes");
         }
     }

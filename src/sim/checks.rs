@@ -5,6 +5,7 @@ use super::node::{SEGMENT_BYTES, SimNode};
 use super::world::World;
 use crate::history::{Operation, Search, search};
 use crate::replica::Replica;
+use crate::time::Duration;
 use std::collections::BTreeMap;
 
 impl World {
@@ -44,9 +45,24 @@ impl World {
             self.totals.repaired += status.storage.repaired_count;
             self.totals.slots = self.totals.slots.max(replica.state_digest().0.0);
         }
+        self.count_clocks();
         self.totals.starts = self.nodes.iter().map(|node| node.boots).sum();
         self.count_effects();
         Ok(())
+    }
+
+    /// Clocks that do not show the time of the first, and such that run at another rate than the world.
+    fn count_clocks(&mut self) {
+        let Some(first) = self.nodes.first().map(|node| node.clock.local(self.now)) else { return };
+        let apart = |node: &&SimNode| {
+            let shown = node.clock.local(self.now);
+            Duration::from_nanos(shown.as_nanos().abs_diff(first.as_nanos())) >= APART
+        };
+        let counts = [
+            ("fast or slow", self.nodes.iter().filter(|node| !node.clock.is_steady()).count()),
+            ("a tenth of a second apart", self.nodes.iter().filter(apart).count()),
+        ];
+        self.totals.clocks = counts.map(|(kind, count)| (kind, count as u64)).into();
     }
 
     /// The files of a log that snapshots let go of take a multiple of what lives, beside what a
@@ -152,6 +168,9 @@ impl World {
         members.iter().all(|rank| state(rank) == Some(first))
     }
 }
+
+/// Clocks that differ by so much count as apart.
+const APART: Duration = Duration::from_millis(100);
 
 /// Of what lives: the log's own multiple is 2, and it moves records a little at each sync.
 const STORAGE_MULTIPLE: u64 = 3;

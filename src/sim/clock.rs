@@ -51,6 +51,17 @@ impl Clock {
         self.world + nanos(elapsed)
     }
 
+    /// Does it run as the world does?
+    pub(super) const fn is_steady(&self) -> bool {
+        self.rate == MILLION
+    }
+
+    /// What it would show now if it had run by `drift_ppm` since `then`, a time and what it showed.
+    pub(super) fn undisturbed(then: (Instant, Instant), world: Instant, drift_ppm: i64) -> Instant {
+        let clock = Self { world: then.0, local: then.1, rate: rate_of(drift_ppm) };
+        clock.local(world)
+    }
+
     /// Runs differently from now on.
     pub(super) fn set_drift(&mut self, world: Instant, drift_ppm: i64) {
         self.local = self.local(world);

@@ -1,5 +1,6 @@
 //! Faults of a run: how each begins, how it is mended, and whether it had an effect.
 
+use super::clock::Clock;
 use super::fault::{Damage, Fault};
 use super::members::Wanted;
 use super::moments::Aimed;
@@ -17,11 +18,23 @@ type Links = Rc<[(usize, usize)]>;
 /// What a fault's end, or its coming and going, does.
 pub(super) enum Mend {
     Start(usize),
-    Links { links: Links, change: LinkChange, report: Option<Report> },
+    Links {
+        links: Links,
+        change: LinkChange,
+        report: Option<Report>,
+    },
     DiskLow(usize),
     DiskFull(usize),
-    Faster { rank: usize, by: Duration },
-    Drift(usize),
+    Faster {
+        rank: usize,
+        by: Duration,
+        slowed_before: u64,
+    },
+    /// With a time and what its clock showed then.
+    Drift {
+        rank: usize,
+        then: (Instant, Instant),
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -134,20 +147,20 @@ impl World {
             }
             Fault::SlowDisk { node: _, extra, span } => {
                 self.nodes[*node].extra_sync += *extra;
-                self.note_if_up(*node, kind);
-                self.mends.push((self.now + *span, Mend::Faster { rank: *node, by: *extra }));
+                let (rank, by, slowed_before) = (*node, *extra, self.nodes[*node].slowed_count);
+                self.mends.push((self.now + *span, Mend::Faster { rank, by, slowed_before }));
             }
             Fault::Rot { node: _, damage, is_restarted, seed } => {
                 self.damage(kind, *node, (*damage, *seed), *is_restarted);
             }
             Fault::Drift { node: _, drift_ppm, span } => {
-                self.nodes[*node].clock.set_drift(self.now, *drift_ppm);
-                self.note_if_up(*node, kind);
-                self.mends.push((self.now + *span, Mend::Drift(*node)));
+                let clock = &mut self.nodes[*node].clock;
+                let then = (self.now, clock.local(self.now));
+                clock.set_drift(self.now, *drift_ppm);
+                self.mends.push((self.now + *span, Mend::Drift { rank: *node, then }));
             }
             Fault::Pause { node: _, span } => {
                 self.nodes[*node].paused_until = Some(self.now + *span);
-                self.note_if_up(*node, kind);
             }
             Fault::Partition { from, to, span } => {
                 let mut links = self.links_between(*from, *to);
@@ -268,12 +281,21 @@ impl World {
                 self.nodes[rank].set_space_low(self.now, false);
                 self.touch(rank);
             }
-            Mend::Faster { rank, by } => {
+            Mend::Faster { rank, by, slowed_before } => {
+                if self.nodes[rank].slowed_count > slowed_before {
+                    self.totals.note_effect("slow disk");
+                }
                 let extra = &mut self.nodes[rank].extra_sync;
                 *extra = extra.saturating_sub(by);
             }
-            Mend::Drift(rank) => {
+            Mend::Drift { rank, then } => {
                 let usual = self.scenario.clocks.get(rank).copied().unwrap_or_default();
+                let usually = Clock::undisturbed(then, self.now, usual.drift_ppm);
+                let shown = self.nodes[rank].clock.local(self.now);
+                // To the nanosecond both are rounded down.
+                if self.nodes[rank].is_up() && shown.as_nanos().abs_diff(usually.as_nanos()) > 2 {
+                    self.totals.note_effect("clock drift");
+                }
                 self.nodes[rank].clock.set_drift(self.now, usual.drift_ppm);
                 self.touch(rank);
             }

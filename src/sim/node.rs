@@ -55,6 +55,8 @@ pub(super) struct SimNode {
     pub(super) paused_until: Option<Instant>,
     /// On top of every sync.
     pub(super) extra_sync: Duration,
+    /// Syncs that took longer for it.
+    pub(super) slowed_count: u64,
     /// Its disk will give up.
     armed: Option<Armed>,
     /// Its disk will give up at its next start.
@@ -112,6 +114,8 @@ pub(super) struct StepOutput {
     pub(super) traces: Vec<String>,
     /// Its disk gave up: it must be stopped.
     pub(super) death: Option<Death>,
+    /// A pause is over that something waited for.
+    pub(super) is_late: bool,
 }
 
 impl SimNode {
@@ -125,6 +129,7 @@ impl SimNode {
             running: None,
             paused_until: None,
             extra_sync: Duration::ZERO,
+            slowed_count: 0,
             armed: None,
             armed_at_start: None,
             is_low: false,
@@ -330,7 +335,8 @@ impl SimNode {
         if self.paused_until.is_some_and(|until| world < until) {
             return Ok(output);
         }
-        self.paused_until = None;
+        let (paused_until, due) = (self.paused_until.take(), self.timeout());
+        output.is_late = paused_until.zip(due).is_some_and(|(until, at)| at < until);
         match self.turn(world, room, &mut output) {
             Ok(()) => {}
             Err(error) => output.death = Some(self.death_of(&Trouble::Log(error))?),
@@ -410,6 +416,7 @@ impl SimNode {
             // Handed to the disk at once: a power cut meanwhile may keep it, lose it or tear it.
             running.log.flush()?;
             output.has_sync = true;
+            self.slowed_count += u64::from(self.extra_sync > Duration::ZERO);
             if is_told {
                 output.appended_bytes = running.log.usage().bytes_written - written;
             }

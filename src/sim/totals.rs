@@ -16,6 +16,8 @@ pub struct Totals {
     pub effects: BTreeMap<&'static str, u64>,
     /// Datagrams, by what the network did to them.
     pub network: BTreeMap<&'static str, u64>,
+    /// Clocks of nodes at the end, by how they went wrong.
+    pub clocks: BTreeMap<&'static str, u64>,
     /// Writes that were not synced when the power went, by what was left of them.
     pub power_cut_writes: BTreeMap<&'static str, u64>,
     /// Elections won.
@@ -68,6 +70,7 @@ impl Totals {
             (&mut self.faults, &other.faults),
             (&mut self.effects, &other.effects),
             (&mut self.network, &other.network),
+            (&mut self.clocks, &other.clocks),
             (&mut self.power_cut_writes, &other.power_cut_writes),
         ] {
             for (kind, count) in of {

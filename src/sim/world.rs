@@ -356,6 +356,9 @@ impl World {
             self.totals.steps += 1;
             let room = self.netem.card_room(self.now, self.nodes[rank].address);
             let output = self.nodes[rank].step(self.now, room)?;
+            if output.is_late {
+                self.totals.note_effect("pause");
+            }
             let (from, id) = (self.nodes[rank].address, self.nodes[rank].id);
             for line in output.traces {
                 self.say(|| format!("{id}: {line}"));

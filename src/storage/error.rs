@@ -42,7 +42,8 @@ pub enum OpenError {
     /// Data in another format.
     #[error(
         "{file} has format version {found}, this program reads version {expected}: start the \
-         program that wrote it, or start this node as a new one in an empty directory"
+         program that wrote it, and bring the data over with its 'distkv export' and this one's \
+         'distkv import'; or start this node as a new one in an empty directory"
     )]
     OtherVersion {
         /// The identity file.

@@ -1,9 +1,8 @@
 //! What arrives from one peer: which packets and messages were seen, and messages half assembled.
 //!
 //! A message is delivered at most once: its id is remembered as a range, and everything below the
-//! sender's floor counts as seen. Memory is bounded: a datagram that would go over a bound is refused
-//! whole and stays unacknowledged, so its sender tries again; what was taken from it before is
-//! recognised then. A message of several fragments is written into one buffer, reserved when its
+//! sender's floor counts as seen. Memory is bounded: a datagram with a frame that would go over a bound
+//! stays unacknowledged, so its sender tries again; its other frames are taken, and recognised then. A message of several fragments is written into one buffer, reserved when its
 //! first fragment comes and the window allows it, and zeroed only where fragments overtake.
 
 use crate::time::Instant;
@@ -261,6 +260,8 @@ impl Inbox {
         for (id, partial) in &self.partial {
             assert!(!self.done.contains(*id), "message {id} is done and incomplete");
             assert!(partial.bytes.len() <= partial.total as usize, "message {id} too long");
+            let most = ranges_max(partial.total, config);
+            assert!(partial.received.range_count() <= most, "message {id} is in too many pieces");
             partial.received.check_invariants();
         }
     }
@@ -292,6 +293,17 @@ impl Inbox {
     }
 }
 
+/// In so many pieces may a message of `total` bytes be here: what is noted of them is little beside
+/// what its reassembly is charged. A fragment that makes no new piece is taken all the same, so that a
+/// sender that begins with the oldest always gets on.
+fn ranges_max(total: u32, config: &TransportConfig) -> usize {
+    (RANGES_MIN + (total / PIECE_BYTES) as usize).min(config.max_tracked_ranges)
+}
+
+const RANGES_MIN: usize = 16;
+/// A datagram of a real network has more room than this.
+const PIECE_BYTES: u32 = 1024;
+
 impl Partial {
     fn write(
         &mut self,
@@ -304,7 +316,7 @@ impl Partial {
             return Taken::Invalid;
         }
         let (start, end) = (offset as usize, offset as usize + fragment.len());
-        if self.received.range_count() >= config.max_tracked_ranges
+        if self.received.range_count() >= ranges_max(total, config)
             && self.received.would_add_range(start as u64, end as u64)
         {
             return Taken::Refused;
@@ -320,5 +332,35 @@ impl Partial {
         let fresh = self.received.insert(start as u64, end as u64);
         self.received_bytes += fresh;
         if fresh == 0 { Taken::Duplicate } else { Taken::Partly }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_in_many_pieces_takes_little_more_than_its_bytes_and_arrives() {
+        let config = TransportConfig::for_ethernet();
+        let (mut inbox, mut held) = (Inbox::default(), 0);
+        let bytes: Vec<u8> = (0..8192_u32).map(|at| (at % 251) as u8).collect();
+        let total = 8192;
+        let mut take = |inbox: &mut Inbox, at: usize, end: usize| {
+            inbox.take_fragment((7, total, at as u32), &bytes[at..end], &mut held, &config)
+        };
+        // Every other byte, as nobody honest would send it.
+        let mut refused = 0;
+        for at in (0..8192).step_by(2) {
+            refused += usize::from(take(&mut inbox, at, at + 1) == Taken::Refused);
+            inbox.check_invariants(&config);
+        }
+        assert_eq!(refused, 4096 - 24);
+        // What was refused is sent again, the oldest first.
+        for at in (0..7000).step_by(1000) {
+            assert_eq!(take(&mut inbox, at, at + 1000), Taken::Partly, "{at}");
+        }
+        let last = take(&mut inbox, 7000, 8192);
+        assert_eq!(last, Taken::Complete(Bytes::from(bytes.clone())));
+        assert_eq!(held, 0);
     }
 }

@@ -102,14 +102,16 @@ impl Peer {
             }
             return;
         }
-        let mut is_eliciting = false;
+        let (mut is_eliciting, mut is_refused) = (false, false);
         for frame in datagram.frames() {
             is_eliciting |= frame.is_eliciting();
-            if !self.handle_frame(now, frame, shared) {
-                // Not recorded, so not acknowledged: it will come again.
-                shared.stats.refused_datagrams += 1;
-                return;
-            }
+            // The frames behind one that is refused are taken: they may complete what holds the room.
+            is_refused |= !self.handle_frame(now, frame, shared);
+        }
+        if is_refused {
+            // Not recorded, so not acknowledged: it will come again.
+            shared.stats.refused_datagrams += 1;
+            return;
         }
         self.inbox.on_packet(now, number, is_eliciting, &shared.config);
     }

@@ -107,6 +107,7 @@ found_in_simulation! {
     results_are_forgotten_at_a_restart: ForgetsResults, "exactly once", scenarios::power, 0, 60;
     an_evicted_session_is_guessed: GuessesEvicted, "exactly once", Scenario::draw, 0, 60;
     a_lease_never_ends: IgnoresLeaseExpiry, "order", scenarios::stale, 0, 200;
+    clocks_are_taken_for_equal: IgnoresDrift, "order", scenarios::drifting, 0, 400;
     grants_are_forgotten_at_a_restart: ForgetsGrants, "order", scenarios::restarts, 0, 60;
     a_leader_leads_after_its_transfer: LeadsAfterTransfer, "order", scenarios::handovers, 0, 100;
     reads_are_not_confirmed: ReadsUnconfirmed, "order", scenarios::stale, 0, 100;
@@ -192,6 +193,8 @@ found_by_script! {
         scripts_recovery::the_policy_has_changed();
     an_older_record_of_what_is_chosen_answers: AnswersOlderOfChosen, "what recovery told stays",
         shown::an_older_record_does_not_answer_for_a_slot_known_to_be_chosen();
+    what_is_far_ahead_is_accepted: AcceptsFarAhead, "one value per slot",
+        shown::nothing_is_accepted_so_far_ahead_that_its_loss_would_go_unnoticed();
     what_a_disk_lost_is_counted: CountsLost, "what recovery told stays",
         shown::what_a_disk_has_lost_does_not_count_as_held();
     reads_are_confirmed_behind_members: ConfirmsBehindMembers, "confirmed reads",

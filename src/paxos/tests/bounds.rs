@@ -2,7 +2,7 @@
 
 use super::super::message::Want;
 use super::super::{Message, Output};
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Flight};
 use crate::config::Policy;
 use crate::types::{Bytes, Slot};
 use std::cell::Cell;
@@ -122,4 +122,55 @@ fn an_index_snapshot_larger_than_its_bound_is_not_taken_in() {
         paxos.handle_message(now, from, message);
     }
     assert_eq!(paxos.poll_restored().map(|index| index.bytes.len()), Some(9_000));
+}
+
+#[test]
+fn a_request_for_very_many_slots_is_cut() {
+    let mut cluster = Cluster::new(Policy::Replicate, 1, 3);
+    let leader = cluster.elect();
+    cluster.pass(200, |_| false);
+    let (now, asker) = (cluster.now, (leader + 1) % 3);
+    let paxos = cluster.nodes[usize::from(leader)].paxos.as_mut().unwrap();
+    let most = paxos.wants_max();
+    let want = |slot| Want { slot: Slot(slot), is_all: true, held: None };
+    let wants = (1000..200_000).map(want).collect();
+    paxos.handle_message(now, asker, Message::Fetch { wants });
+    let mut answered = 0;
+    while let Some(output) = paxos.poll_output(now) {
+        if let Output::Send { message: Message::Shards { missing, .. }, .. } = output {
+            answered += missing.len();
+        }
+    }
+    assert_eq!(answered, most);
+}
+
+#[test]
+fn an_acceptor_records_nothing_that_is_too_far_ahead() {
+    // Rule 13: a node that lost a record of an unknown slot is silent up to so far above its last one
+    // and no further. That suffices because nothing beyond was ever accepted.
+    let mut config = Cluster::config(Policy::Replicate, 1, 3);
+    config.limits.accept_ahead_slots = 9;
+    for (ahead, is_taken) in [(9, true), (10, false), (1_000_000, false)] {
+        let mut cluster = Cluster::with_config(config.clone(), 7);
+        let leader = cluster.elect();
+        cluster.pass(200, |_| false);
+        cluster.propose(leader, "value", 100);
+        let to = (leader + 1) % 3;
+        let is_accept =
+            |flight: &Flight| flight.to == to && matches!(flight.message, Message::Accept { .. });
+        let at = cluster.flights.iter().position(is_accept).unwrap();
+        let mut flight = cluster.flights.remove(at).unwrap();
+        let Message::Accept { entries, .. } = &mut flight.message else { unreachable!() };
+        let applied = cluster.nodes[usize::from(to)].paxos.as_ref().unwrap().applied();
+        let slot = Slot(applied.0 + ahead);
+        entries[0].meta.id.slot = slot;
+        cluster.flights.clear();
+        cluster.deliver(flight);
+        cluster.sync(to);
+        let node = &cluster.nodes[usize::from(to)];
+        assert_eq!(node.durable.values.contains_key(&slot), is_taken, "{ahead} ahead");
+        let has_acks = |flight: &Flight| matches!(&flight.message, Message::Accepted { acks, .. } if !acks.is_empty());
+        let is_told = cluster.flights.iter().any(has_acks);
+        assert_eq!(is_told, is_taken, "{ahead} ahead");
+    }
 }

@@ -24,6 +24,8 @@ pub struct FakeLog {
     pub faulty: Vec<Slot>,
     /// Shards whose bytes cannot be read; the head of their record can.
     pub damaged: BTreeMap<Slot, ShardSet>,
+    /// A record is gone, nobody can say of which slot.
+    pub is_damaged: bool,
 }
 
 impl FakeLog {
@@ -67,6 +69,7 @@ impl FakeLog {
                 })
                 .collect(),
             faulty: self.faulty.clone(),
+            unknown_damage: self.is_damaged,
             ..Recovered::default()
         }
     }

@@ -471,7 +471,32 @@ fn clients_are_not_kept_waiting_for_a_newcomer_that_is_far_behind() {
         cluster.pass(25, lost);
         assert!(cluster.can_propose(leader), "quiet, and nothing to wait for");
     }
+    // It may be slower than the clients for ever: in the end they wait for it.
+    let goes_quiet = |cluster: &mut Cluster| {
+        cluster.pass(25, lost);
+        !cluster.can_propose(leader)
+    };
+    assert!((0..240).any(|_| goes_quiet(&mut cluster)), "the change would never end");
     // What it asks for again waits longer each time.
-    cluster.pass(5000, |_| false);
+    cluster.pass(9000, |_| false);
     assert!(cluster.configuration(leader).is_member(newcomer));
+}
+
+#[test]
+fn a_node_that_comes_back_fetches_what_it_missed_at_the_first_word() {
+    // It looked twice, a resend time apart, as if what it missed could be on its way.
+    let mut cluster = Cluster::new(Policy::Craft, 3, 5);
+    let leader = cluster.elect();
+    cluster.pass(300, |_| false);
+    cluster.propose(leader, "a", 300);
+    cluster.pass(300, |_| false);
+    let away = (leader + 1) % 5;
+    cluster.crash(away);
+    for text in ["bb", "ccc"] {
+        cluster.propose(leader, text, 300);
+        cluster.pass(1000, |_| false);
+    }
+    cluster.start(away);
+    cluster.pass(100, |_| false);
+    assert_eq!(cluster.texts(away), ["a", "bb", "ccc"], "two heartbeats");
 }

@@ -1,5 +1,6 @@
 //! Paxos over a scripted network and a log in memory: laws of DESIGN 3.2, and small random runs.
 
+mod adaptive;
 mod bounds;
 mod cluster;
 mod decision;

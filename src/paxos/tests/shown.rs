@@ -301,3 +301,41 @@ pub fn what_the_old_leader_alone_applied_is_recovered_when_it_is_gone() {
         assert_eq!(cluster.texts(node), ["a", "b"], "progress: n{node}");
     }
 }
+
+#[test]
+pub fn nothing_is_accepted_so_far_ahead_that_its_loss_would_go_unnoticed() {
+    // Who has lost a record of nobody knows which slot is silent up to `accept_ahead_slots` above its
+    // last one (rule 13), and further up counts as somebody who has accepted nothing.
+    let mut config = Cluster::config(Policy::Replicate, 1, 3);
+    config.limits.accept_ahead_slots = 4;
+    let mut cluster = Cluster::with_config(config, 7);
+    let old = cluster.elect();
+    cluster.pass(200, |_| false);
+    let [far, near] = [1, 2].map(|step| (old + step) % 3);
+    let is_value =
+        |message: &Message| matches!(message, Message::Accept { .. } | Message::Shards { .. });
+    let is_kept_from_far = |flight: &Flight| flight.to == far && is_value(&flight.message);
+    for text in ["a", "b", "c", "d", "e", "f", "g", "h", "i"] {
+        cluster.propose(old, text, 20);
+        cluster.settle(is_kept_from_far);
+    }
+    cluster.pass(100, is_kept_from_far);
+    assert_eq!((cluster.texts(near).len(), cluster.texts(far).len()), (9, 0));
+    // The next one is kept from `near`, and `far` is nine slots behind it.
+    let last = cluster.propose(old, "j", 20).slot;
+    cluster.settle(|flight| {
+        flight.to == near || flight.to == far && matches!(flight.message, Message::Shards { .. })
+    });
+    for dead in [old, far] {
+        cluster.crash(dead);
+    }
+    let node = &mut cluster.nodes[usize::from(far)];
+    node.durable.values.remove(&last);
+    node.durable.is_damaged = true;
+    cluster.start(far);
+    cluster.pass(5000, |_| false);
+    let leader = cluster.elect();
+    let id = cluster.propose(leader, "other", 20);
+    cluster.pass(1000, |_| false);
+    assert!(cluster.chosen.contains_key(&id.slot), "progress: two of three are there");
+}

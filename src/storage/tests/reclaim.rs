@@ -186,6 +186,37 @@ fn overwriting_the_same_keys_takes_bounded_space() {
 }
 
 #[test]
+fn many_live_values_take_less_than_twice_their_bytes_however_often_they_are_overwritten() {
+    let mut user = User::new();
+    // A hundred segments live, and each is overwritten evenly: none gets empty by itself.
+    let (keys, image_every) = (6000, 2000);
+    let (mut garbage, mut most) = (Vec::new(), 0);
+    for step in 0..80_000_u64 {
+        garbage.extend(user.live.get(&key(user.last + 1, keys)).copied().map(Slot));
+        user.write(keys);
+        if step % 16 == 0 {
+            user.sync();
+            user.log.compact(64 << 10).unwrap();
+        }
+        if step % image_every == 0 {
+            user.take_image(1);
+            let floor = user.image.0;
+            let is_gone = |slot: &Slot| slot.0 <= floor;
+            let (gone, kept): (Vec<Slot>, Vec<Slot>) = garbage.into_iter().partition(is_gone);
+            user.log.reclaim(Slot(floor), &gone, true).unwrap();
+            garbage = kept;
+        }
+        if step > 20_000 {
+            most = most.max(user.log.usage().allocated_bytes);
+        }
+    }
+    user.check();
+    let live = keys * 1100;
+    assert!(most < 2 * live, "{most} bytes at most, {live} live");
+    assert!(most > live, "{most} bytes cannot be all");
+}
+
+#[test]
 fn a_few_live_values_do_not_keep_every_segment() {
     let mut user = User::new();
     // One key in 40 is never written again.

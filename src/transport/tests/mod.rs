@@ -14,6 +14,8 @@ struct World {
     netem: Netem,
     nodes: BTreeMap<SocketAddr, Transport>,
     events: BTreeMap<SocketAddr, Vec<TransportEvent>>,
+    /// Nobody takes what it has for its node.
+    unread: Option<u16>,
     steps: u64,
     seed: u64,
 }
@@ -30,7 +32,7 @@ impl World {
         let netem = Netem::new(NetemConfig { link, ..NetemConfig::default() }, seed);
         let nodes = BTreeMap::new();
         let (now, events) = (Instant::from_nanos(1_000_000), BTreeMap::new());
-        let mut world = Self { now, netem, nodes, events, steps: 0, seed };
+        let mut world = Self { now, netem, nodes, events, unread: None, steps: 0, seed };
         world.start(A, 1001, config);
         world.start(B, 2001, config);
         world
@@ -75,6 +77,9 @@ impl World {
                 for segment in transmit.contents.chunks(transmit.segment_bytes) {
                     self.netem.handle_datagram(self.now, *from, transmit.to, segment.to_vec());
                 }
+            }
+            if self.unread.map(address) == Some(*from) {
+                continue;
             }
             let events = self.events.entry(*from).or_default();
             events.extend(std::iter::from_fn(|| node.poll_event()));
