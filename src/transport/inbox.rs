@@ -1,8 +1,9 @@
 //! What arrives from one peer: which packets and messages were seen, and messages half assembled.
 //!
 //! A message is delivered at most once: its id is remembered as a range, and everything below the
-//! sender's floor counts as seen. Memory is bounded: a datagram with a frame that would go over a bound
-//! stays unacknowledged, so its sender tries again; its other frames are taken, and recognised then. A message of several fragments is written into one buffer, reserved when its
+//! sender's floor counts as seen. Memory is bounded: a datagram with a frame that would go over a
+//! bound stays unacknowledged, so its sender tries again; its other frames are taken, and recognised
+//! then. A message of several fragments is written into one buffer, reserved when its
 //! first fragment comes and the window allows it, and zeroed only where fragments overtake.
 
 use crate::time::Instant;

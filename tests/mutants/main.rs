@@ -107,7 +107,6 @@ found_in_simulation! {
     results_are_forgotten_at_a_restart: ForgetsResults, "exactly once", scenarios::power, 0, 60;
     an_evicted_session_is_guessed: GuessesEvicted, "exactly once", Scenario::draw, 0, 60;
     a_lease_never_ends: IgnoresLeaseExpiry, "order", scenarios::stale, 0, 200;
-    clocks_are_taken_for_equal: IgnoresDrift, "order", scenarios::drifting, 0, 400;
     grants_are_forgotten_at_a_restart: ForgetsGrants, "order", scenarios::restarts, 0, 60;
     a_leader_leads_after_its_transfer: LeadsAfterTransfer, "order", scenarios::handovers, 0, 100;
     reads_are_not_confirmed: ReadsUnconfirmed, "order", scenarios::stale, 0, 100;

@@ -4,7 +4,7 @@ use distkv::config::{ClusterConfig, Member, Policy, Timing};
 use distkv::kv::Admin;
 use distkv::netem::LinkConfig;
 use distkv::rng::Rng;
-use distkv::sim::{ClockSetting, Fault, Scenario};
+use distkv::sim::{Fault, Scenario};
 use distkv::types::{Code, NodeId};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -224,19 +224,6 @@ pub fn stale(seed: u64) -> Scenario {
         }
         at_ms += rng.range(500, 1500);
     }
-    scenario
-}
-
-/// As [`stale`], and clocks run as far apart as the cluster file allows.
-pub fn drifting(seed: u64) -> Scenario {
-    let mut scenario = stale(seed);
-    let mut rng = Rng::new(seed ^ 0xD81F7);
-    scenario.cluster.timing.clock_drift = 0.3;
-    let nodes = scenario.cluster.members.len();
-    // 1.13 / 0.87 is 1.3 less a little.
-    let drift = |rng: &mut Rng| pick(rng, &[-130_000, 130_000]);
-    scenario.clocks =
-        (0..nodes).map(|_| ClockSetting { offset_ms: 0, drift_ppm: drift(&mut rng) }).collect();
     scenario
 }
 

@@ -169,7 +169,10 @@ fn an_acceptor_records_nothing_that_is_too_far_ahead() {
         cluster.sync(to);
         let node = &cluster.nodes[usize::from(to)];
         assert_eq!(node.durable.values.contains_key(&slot), is_taken, "{ahead} ahead");
-        let has_acks = |flight: &Flight| matches!(&flight.message, Message::Accepted { acks, .. } if !acks.is_empty());
+        let has_acks = |flight: &Flight| {
+            let Message::Accepted { acks, .. } = &flight.message else { return false };
+            !acks.is_empty()
+        };
         let is_told = cluster.flights.iter().any(has_acks);
         assert_eq!(is_told, is_taken, "{ahead} ahead");
     }
