@@ -236,6 +236,13 @@ impl Replica {
         self.snapshots.restored_count
     }
 
+    /// The slot of the index snapshot that is on its way to the own disk.
+    #[must_use]
+    pub fn snapshot_under_way(&self) -> Option<Slot> {
+        let (begun, durable) = (self.snapshots.begun, self.snapshots.durable);
+        (begun > durable).then_some(begun)
+    }
+
     pub(super) fn storage_status(&self) -> StorageStatus {
         let mut status = StorageStatus {
             snapshot: self.paxos.stored_index(),

@@ -92,6 +92,13 @@ impl World {
                 waiting_slots = waiting_slots.max(above_floor);
                 self.totals.judged_serving += 1;
             }
+            // What was applied at once, or while the last one had to stay, waits for the one under way;
+            // not what came after that, or one that never ends would excuse everything.
+            if let Some(begun) = replica.snapshot_under_way()
+                && status.applied.0 - begun.0 <= waiting_slots
+            {
+                waiting_slots = waiting_slots.max(status.applied.0 - status.storage.snapshot.0);
+            }
             let allowed =
                 STORAGE_MULTIPLE * lives + waiting_slots * record_bytes + STORAGE_SLACK_BYTES;
             let taken = usage.allocated_bytes;
