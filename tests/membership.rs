@@ -59,18 +59,33 @@ fn check(client: &mut Client, keys: std::ops::Range<u32>) {
     }
 }
 
-/// Waits until the status of `node` is as wanted.
-fn await_status(client: &mut Client, node: u8, is_wanted: impl Fn(&NodeStatus) -> bool) {
+/// Waits until `find` finds something among the statuses of all who answer.
+fn await_found<T>(client: &mut Client, what: &str, find: impl Fn(&[NodeStatus]) -> Option<T>) -> T {
     let end = Instant::now() + LIMIT;
     loop {
-        let statuses = client.statuses().unwrap();
-        let found = statuses.into_iter().find(|(id, _)| id.0 == node).and_then(|(_, s)| s);
-        if found.as_ref().is_some_and(&is_wanted) {
-            return;
+        let statuses = client.statuses().unwrap().into_iter();
+        let known: Vec<NodeStatus> = statuses.filter_map(|(_, status)| status).collect();
+        if let Some(found) = find(&known) {
+            return found;
         }
-        assert!(Instant::now() < end, "n{node} never was as wanted: {found:?}");
+        assert!(Instant::now() < end, "{what}: {known:?}");
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// Waits until the status of `node` is as wanted.
+fn await_status(client: &mut Client, node: u8, is_wanted: impl Fn(&NodeStatus) -> bool) {
+    await_found(client, &format!("n{node} never was as wanted"), |known| {
+        known.iter().find(|status| status.node == node && is_wanted(status)).map(|_| ())
+    });
+}
+
+/// The one that leads by the highest ballot.
+fn leader_of(client: &mut Client) -> NodeStatus {
+    await_found(client, "nobody leads", |known| {
+        let leaders = known.iter().filter(|status| status.role == Role::Leader);
+        leaders.max_by_key(|status| status.ballot).cloned()
+    })
 }
 
 #[test]
@@ -136,9 +151,7 @@ fn change_policies(cluster: &LocalCluster, client: &mut Client) {
 
 /// Hands the leadership over; gives who led and who leads, as `distkv status --json` tells it.
 fn hand_over(cluster: &LocalCluster, client: &mut Client) -> (u8, u8) {
-    let known = client.statuses().unwrap().into_iter().filter_map(|(_, status)| status);
-    let leader = known.filter(|status| status.role == Role::Leader).max_by_key(|s| s.ballot);
-    let old = leader.unwrap().node;
+    let old = leader_of(client).node;
     let next = (old + 1) % 5;
     done(cluster, &["transfer", &next.to_string()]);
     await_status(client, next, |status| status.role == Role::Leader);
@@ -269,20 +282,6 @@ fn a_newcomer_that_never_comes_up_is_given_up() {
     check(&mut client, 0..10);
 }
 
-/// The one that leads by the highest ballot.
-fn leader_of(client: &mut Client) -> NodeStatus {
-    let end = Instant::now() + LIMIT;
-    loop {
-        let known = client.statuses().unwrap().into_iter().filter_map(|(_, status)| status);
-        let leader = known.filter(|s| s.role == Role::Leader).max_by_key(|s| s.ballot);
-        if let Some(leader) = leader {
-            return leader;
-        }
-        assert!(Instant::now() < end, "nobody leads");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
 #[test]
 fn a_node_is_replaced_while_the_leadership_changes_hands_and_its_holder_dies() {
     let dir = tempfile::tempdir().unwrap();
@@ -307,11 +306,9 @@ fn a_node_is_replaced_while_the_leadership_changes_hands_and_its_holder_dies() {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let end = Instant::now() + LIMIT;
-    while leader_of(&mut client).change.is_none() {
-        assert!(Instant::now() < end, "the change never began");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    await_found(&mut client, "the change never began", |known| {
+        known.iter().find(|status| status.change.is_some()).map(|_| ())
+    });
     done(&cluster, &["transfer", &second.to_string()]);
     await_status(&mut client, second, |status| status.role == Role::Leader);
     assert!(leader_of(&mut client).change.is_some(), "the next leader goes on with it");
